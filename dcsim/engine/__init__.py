@@ -1,0 +1,29 @@
+"""The compiled engine: arrays in, arrays out. See ``docs/engine.md``."""
+
+from dcsim.engine._core import Engine, build, floor_seconds
+from dcsim.engine.border import (
+    CATEGORIES,
+    CAUSES,
+    COLUMNS,
+    EVENTS,
+    OUTCOMES,
+    TIERS,
+    Outputs,
+    Tables,
+    table,
+)
+
+__all__ = [
+    "CATEGORIES",
+    "CAUSES",
+    "COLUMNS",
+    "EVENTS",
+    "OUTCOMES",
+    "TIERS",
+    "Engine",
+    "Outputs",
+    "Tables",
+    "build",
+    "floor_seconds",
+    "table",
+]

@@ -1,0 +1,62 @@
+"""Names of what crosses the engine's border; the meanings are in ``docs/engine.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias, TypedDict
+
+import numpy as np
+import numpy.typing as npt
+
+from dcsim.engine import _core
+
+Int64: TypeAlias = npt.NDArray[np.int64]
+Tables: TypeAlias = dict[str, Int64]
+
+TIERS = ("hbm", "dram", "nand")
+RULES = ("fixed", "prefill", "decode")
+ROUTERS = ("least_loaded", "round_robin")
+STARTS = ("cold", "warm", "down")
+OUTCOMES = ("queued", "running", "completed", "rejected")
+CATEGORIES = ("weights", "live", "transient", "cache", "artifacts")
+CAUSES = ("taken", "moved", "expired", "evicted", "lost", "dropped", "spilled")
+EVENTS = ("loading", "up", "down", "capacity")
+STATES = ("down", "loading", "up")
+
+TICKS_PER_NS = 65536
+
+COLUMNS: dict[str, tuple[str, ...]] = _core.columns()
+"""Columns of each input table, as the compiled engine names them."""
+
+
+class Outputs(TypedDict):
+    """What ``Engine.finish`` returns; shapes in ``docs/engine.md``, times in ns, sizes in bytes."""
+
+    start: Int64
+    first: Int64
+    end: Int64
+    outcome: npt.NDArray[np.int8]
+    preemptions: npt.NDArray[np.int32]
+    replica: npt.NDArray[np.int32]
+    accounts: Int64
+    mean: Int64
+    top: Int64
+    flow: Int64
+    moved: Int64
+    events: Int64
+    stats: dict[str, int]
+
+
+def table(name: str, rows: Iterable[Mapping[str, int]]) -> Int64:
+    """One input table from rows by column name; columns that a row leaves out are 0.
+
+    Raises:
+        KeyError: a row names a column that the table does not have.
+    """
+    columns = {column: i for i, column in enumerate(COLUMNS[name])}
+    rows = list(rows)
+    out = np.zeros((len(rows), len(columns)), dtype=np.int64)
+    for i, row in enumerate(rows):
+        for column, value in row.items():
+            out[i, columns[column]] = value
+    return out

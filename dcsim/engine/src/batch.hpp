@@ -1,0 +1,245 @@
+// The jobs that a replica runs together, as sums that are linear in the
+// iteration index, so that many iterations are one closed form.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+#include "segment.hpp"
+#include "timeline.hpp"
+
+namespace dcsim {
+
+struct Running {
+    Course course;
+    Segment segment;
+    i64 request = 0;
+    i64 work = 0;
+    i64 tokens_out = 0;  // before the present course began
+    i64 begun = 0;       // iteration at which the segment began
+    i64 order = -1;      // of admission; -1: the slot is free
+};
+
+class Batch {
+  public:
+    // Where an HBM pool's bytes are written down.
+    struct Accounts { std::size_t pool, live, transient; };
+
+    bool empty() const { return running_ == 0; }
+    i64 running() const { return running_; }
+    i64 tokens() const { return tokens_; }
+    i64 iteration() const { return iteration_; }
+    const Line& hold() const { return hold_; }
+    const Line& live() const { return live_; }
+    Running& job(std::size_t slot) { return slots_[slot]; }
+    // Work of the jobs in a batch of equal shape.
+    i64 work() const { return work_; }
+
+    void admit(Running job) {
+        std::size_t slot = slots_.size();
+        if (free_.empty()) {
+            slots_.emplace_back();
+        } else {
+            slot = free_.back();
+            free_.pop_back();
+        }
+        work_ = job.work;
+        job.order = admitted_++;
+        slots_[slot] = job;
+        ++running_;
+        enter(slot);
+    }
+
+    // Takes a job out, whole, wherever it stands in its segment.
+    Running release(std::size_t slot) {
+        Running& job = slots_[slot];
+        leave(job);
+        const Running out = job;
+        job.order = -1;
+        free_.push_back(slot);
+        --running_;
+        return out;
+    }
+
+    // Calls `done(slot)` for jobs whose segment has run out and that have no
+    // next one, in order of admission; moves the others on.
+    template <class First, class Done>
+    void turn(First&& first, Done&& done) {
+        while (!ends_.empty() && (stale(ends_.front()) || ends_.front().iteration == iteration_)) {
+            const End end = ends_.front();
+            pop_end();
+            if (stale(end)) continue;
+            Running& job = slots_[end.slot];
+            leave(job);
+            if (job.segment.first) first(job.request);
+            if (job.course.next(job.segment)) {
+                job.begun = iteration_;
+                enter(end.slot);
+            } else {
+                done(job);
+                job.order = -1;
+                free_.push_back(end.slot);
+                --running_;
+            }
+        }
+    }
+
+    std::size_t youngest() const {
+        std::size_t best = 0;
+        for (std::size_t slot = 0; slot < slots_.size(); ++slot)
+            if (slots_[slot].order > slots_[best].order) best = slot;
+        return best;
+    }
+
+    std::vector<std::size_t> by_admission() const {
+        std::vector<std::size_t> order;
+        for (std::size_t slot = 0; slot < slots_.size(); ++slot)
+            if (slots_[slot].order >= 0) order.push_back(slot);
+        std::sort(order.begin(), order.end(),
+                  [&](std::size_t a, std::size_t b) { return slots_[a].order < slots_[b].order; });
+        return order;
+    }
+
+    i64 steps_done(const Running& job) const { return iteration_ - job.begun; }
+
+    // Iterations until a segment ends or the holds outgrow the budget.
+    i64 run_length(i64 budget) {
+        while (stale(ends_.front())) pop_end();
+        i64 n = ends_.front().iteration - iteration_;
+        if (hold_.b > 0) n = std::min(n, (budget - hold_.a) / hold_.b + 1);
+        return n;
+    }
+
+    // Ticks of the coming iterations, as a line in their index.
+    void price(const std::vector<Phase>& phases) {
+        cost_ = {0, 0};
+        top_ = 0;
+        for (PhaseSum& p : sums_) {
+            if (p.jobs == 0) continue;
+            const Phase& phase = phases[p.phase];
+            p.cost = {phase.launch + std::max(phase.weights, p.dense) + p.own.a, p.own.b};
+            cost_.a += p.cost.a;
+            cost_.b += p.cost.b;
+            top_ = std::max(top_, p.peak);
+        }
+    }
+    const Line& cost() const { return cost_; }
+
+    // Moves on by n iterations (within run_length).
+    void advance(i64 n) {
+        iteration_ += n;
+        live_.a += n * live_.b;
+        hold_.a += n * hold_.b;
+        for (PhaseSum& p : sums_) p.own.a += n * p.own.b;
+    }
+
+    // Writes down the bytes of `n` coming iterations from tick `start` on, then
+    // of `rest` ticks of the next one. `weights`: bytes below them, for the top.
+    void account(Timeline& timeline, const Accounts& at, i128 start, i64 n, i128 rest, i64 weights) const {
+        const Bins& bins = timeline.bins();
+        const i128 length = cost_.sum(n) + rest;
+        const i128 horizon = ticks_of(bins.horizon);
+        const i128 end = std::min(start + length, horizon);
+        if (start >= end) return;
+        const i128 wide = ticks_of(bins.width);
+        Held before;
+        for (i128 t = start; t < end;) {
+            const std::size_t bin = static_cast<std::size_t>(t / wide);
+            const i128 edge = std::min((t / wide + 1) * wide, end);
+            const bool whole = edge == start + length;
+            const i64 k = whole ? n : cost_.steps_within(edge - start);
+            const i128 part = whole ? rest : edge - start - cost_.sum(k);
+            const Held until = held(k, part);
+            timeline.add(at.live, bin, until.live - before.live);
+            timeline.add(at.transient, bin, until.transient - before.transient);
+            timeline.raise(at.pool, bin, weights + live_.at(part > 0 ? k : k - 1) + top_);
+            before = until;
+            t = edge;
+        }
+    }
+
+    // Mean transient bytes at `rest` ticks into an iteration `n` from now.
+    i64 transient(i64 n, i128 rest) const {
+        for (const PhaseSum& p : sums_) {
+            if (p.jobs == 0) continue;
+            if (rest < p.cost.at(n)) return p.mean;
+            rest -= p.cost.at(n);
+        }
+        return 0;
+    }
+
+  private:
+    struct PhaseSum {
+        std::size_t phase;
+        i64 jobs = 0, dense = 0, peak = 0, mean = 0;
+        Line own{}, cost{};
+    };
+    struct Held { i128 live = 0, transient = 0; };
+    struct End {
+        i64 iteration, order;
+        std::size_t slot;
+        bool operator>(const End& o) const {
+            return iteration != o.iteration ? iteration > o.iteration : order > o.order;
+        }
+    };
+
+    // Byte-ticks of n whole iterations and `rest` ticks of the next.
+    Held held(i64 n, i128 rest) const {
+        Held h;
+        h.live = sum_product(live_, cost_, n) + live_.at(n) * rest;
+        for (const PhaseSum& p : sums_) {
+            if (p.jobs == 0) continue;
+            const i128 take = std::min<i128>(rest, p.cost.at(n));
+            h.transient += p.mean * (p.cost.sum(n) + take);
+            rest -= take;
+        }
+        return h;
+    }
+
+    PhaseSum& sum_of(i64 phase) {
+        const auto row = static_cast<std::size_t>(phase);
+        auto it = sums_.begin();
+        while (it != sums_.end() && it->phase < row) ++it;
+        if (it == sums_.end() || it->phase != row) it = sums_.insert(it, PhaseSum{row});
+        return *it;
+    }
+
+    void enter(std::size_t slot) {
+        const Running& job = slots_[slot];
+        add(job.segment, 0, 1);
+        ends_.push_back({iteration_ + job.segment.steps, job.order, slot});
+        std::push_heap(ends_.begin(), ends_.end(), std::greater<>());
+    }
+    void leave(const Running& job) { add(job.segment, steps_done(job), -1); }
+
+    void add(const Segment& s, i64 k, i64 sign) {
+        tokens_ += sign * s.tokens;
+        live_.a += sign * s.live.at(k);
+        live_.b += sign * s.live.b;
+        hold_.a += sign * s.hold.at(k);
+        hold_.b += sign * s.hold.b;
+        PhaseSum& p = sum_of(s.phase);
+        p.jobs += sign;
+        p.dense += sign * s.dense;
+        p.peak += sign * s.peak;
+        p.mean += sign * s.mean;
+        p.own.a += sign * s.own.at(k);
+        p.own.b += sign * s.own.b;
+    }
+
+    bool stale(const End& end) const { return slots_[end.slot].order != end.order; }
+    void pop_end() {
+        std::pop_heap(ends_.begin(), ends_.end(), std::greater<>());
+        ends_.pop_back();
+    }
+
+    std::vector<Running> slots_;
+    std::vector<std::size_t> free_;
+    std::vector<End> ends_;  // a heap: the next segment to end is at the front
+    std::vector<PhaseSum> sums_;
+    Line live_, hold_, cost_;
+    i64 tokens_ = 0, top_ = 0, iteration_ = 0, admitted_ = 0, running_ = 0, work_ = 0;
+};
+
+}  // namespace dcsim

@@ -1,0 +1,490 @@
+// The loop: edges of replicas, ends of transfers, objects that are due, arrivals.
+#pragma once
+
+#include <deque>
+#include <optional>
+#include <queue>
+
+#include "batch.hpp"
+#include "objects.hpp"
+#include "weights.hpp"
+
+namespace dcsim {
+
+struct Stats { i64 events = 0, boundaries = 0, steps = 0, iterations = 0; };
+
+struct RequestColumns {
+    std::vector<i64> start, first, end;
+    std::vector<std::int8_t> outcome;
+    std::vector<std::int32_t> preemptions, replica;
+};
+
+struct ControlEvent { i64 time, kind, subject, value; };
+
+class Engine {
+  public:
+    Engine(Tables tables, i64 horizon, i64 bin, bool lifted)
+        : tables_(std::move(tables)), lifted_(lifted), timeline_({bin, horizon}, tables_.pools.size(), tables_.channels.size()),
+          pools_(tables_, timeline_, lifted), channels_(tables_, timeline_), works_(work_infos(tables_)),
+          edges_(tables_.replicas.size(), kNever) {
+        const auto n = static_cast<std::size_t>(tables_.requests.size());
+        out_.start.assign(n, -1);
+        out_.first.assign(n, -1);
+        out_.end.assign(n, -1);
+        out_.outcome.assign(n, kQueued);
+        out_.preemptions.assign(n, 0);
+        out_.replica.assign(n, -1);
+        for (std::size_t r = 0; r < tables_.replicas.size(); ++r) add_replica(r);
+        weights_.emplace(tables_, pools_, channels_);
+        objects_.emplace(tables_, timeline_, pools_, channels_);
+        for (const Service& s : tables_.services) queues_.push_back({WinnerTree<i64>(static_cast<std::size_t>(s.replicas), kNever), 0, {}});
+        for (std::size_t r = 0; r < replicas_.size(); ++r) begin(r);
+    }
+    Engine(const Engine&) = delete;
+
+    i64 now() const { return now_; }
+
+    // Handles every event with time <= t.
+    void run_until(i64 t) {
+        if (t < now_) throw std::invalid_argument("time goes forward: now is " + std::to_string(now_) + " ns");
+        if (t > timeline_.bins().horizon) throw std::invalid_argument("the run ends at " + std::to_string(timeline_.bins().horizon) + " ns");
+        while (step(t)) {}
+        now_ = t;
+    }
+
+    void fail(std::size_t r) {
+        Replica& replica = at(r);
+        if (replica.state == State::kDown) throw std::invalid_argument("replica " + std::to_string(r) + " is down already");
+        std::vector<Waiting> jobs = cut(r);
+        weights_->give_up(r);
+        ++replica.epoch;
+        drop_weights(r);
+        set_state(r, State::kDown, kWentDown);
+        for (const Waiting& job : jobs) route(job);
+    }
+
+    void start(std::size_t r) {
+        if (at(r).state != State::kDown) throw std::invalid_argument("replica " + std::to_string(r) + " is not down");
+        begin_loading(r);
+    }
+
+    void set_capacity(i64 pool, i64 bytes) {
+        if (!detail::in(pool, tables_.pools) || tables_.pools[static_cast<std::size_t>(pool)].tier == kHbm || bytes < 0)
+            throw std::invalid_argument("capacity: a DRAM or NAND pool and bytes >= 0");
+        const i64 weights = weights_->held(pool);
+        if (!lifted_) {
+            if (weights > bytes)
+                throw std::invalid_argument("capacity: pool " + std::to_string(pool) + " holds " + std::to_string(weights) +
+                                            " bytes of weights, more than " + std::to_string(bytes));
+            pools_.set_capacity(pool, bytes);
+            objects_->shrink(now_, pool);
+        }
+        events_.push_back({now_, kCapacity, pool, bytes});
+    }
+
+    // Bytes in a pool now; for HBM weights + live + what the running phase holds.
+    i64 used(i64 pool) const {
+        if (!detail::in(pool, tables_.pools)) throw std::invalid_argument("no such pool");
+        i64 bytes = pools_.used(pool);
+        for (std::size_t r = 0; r < replicas_.size(); ++r)
+            if (tables_.replicas[r].hbm == pool) bytes += in_batch(replicas_[r]);
+        return bytes;
+    }
+    i64 capacity(i64 pool) const {
+        if (!detail::in(pool, tables_.pools)) throw std::invalid_argument("no such pool");
+        return pools_.capacity(pool);
+    }
+    // 0 down, 1 loading, 2 up.
+    int state(std::size_t r) { return static_cast<int>(at(r).state); }
+    i64 running(std::size_t r) { return at(r).batch.running(); }
+    i64 waiting(std::size_t r) { return static_cast<i64>(at(r).waiting.size()); }
+    i64 completed() const { return completed_; }
+    i64 arrived() const { return static_cast<i64>(next_); }
+
+    void finish() {
+        if (finished_) return;
+        run_until(timeline_.bins().horizon);
+        for (std::size_t r = 0; r < replicas_.size(); ++r) {
+            Replica& replica = replicas_[r];
+            if (replica.batch.empty()) continue;
+            const i128 x = ticks_of(now_) - replica.began;
+            const i64 n = replica.batch.cost().steps_within(x);
+            settle(r, n, x - replica.batch.cost().sum(n));
+        }
+        pools_.finish(now_);
+        timeline_.finish();
+        finished_ = true;
+    }
+
+    RequestColumns& requests() { return out_; }
+    Timeline& timeline() { return timeline_; }
+    const std::vector<ControlEvent>& events() const { return events_; }
+    const Stats& stats() const { return stats_; }
+
+  private:
+    enum class State : char { kDown, kLoading, kUp };
+    struct Waiting { i64 request, tokens_out; };
+    struct Replica {
+        State state = State::kDown;
+        Batch batch;
+        Batch::Accounts accounts{};
+        std::size_t weights = 0;  // account
+        i64 budget = 0, watermark = 0;
+        i128 began = 0;  // tick at which the coming iterations began
+        i64 planned = 0;  // iterations until the next boundary
+        i64 epoch = 0;
+        std::deque<Waiting> waiting;
+    };
+    struct Queue {
+        WinnerTree<i64> load;  // jobs per replica; kNever: not to be routed to
+        i64 pointer;
+        std::deque<Waiting> limbo;
+    };
+    enum class Bound : char { kObject, kSet, kOnboard, kDirect };
+    struct Transfer {
+        Due due;
+        Bound bound;
+        std::size_t subject;
+        i64 epoch;
+        bool operator>(const Transfer& o) const { return due > o.due; }
+    };
+
+    Replica& at(std::size_t r) {
+        if (r >= replicas_.size()) throw std::invalid_argument("no replica " + std::to_string(r));
+        return replicas_[r];
+    }
+    const Service& service_of(std::size_t r) const {
+        return tables_.services[static_cast<std::size_t>(tables_.replicas[r].service)];
+    }
+
+    void add_replica(std::size_t r) {
+        const ReplicaRow& row = tables_.replicas[r];
+        const Service& s = service_of(r);
+        Replica replica;
+        replica.weights = pools_.add_account({row.hbm, kWeights, row.service, -1});
+        replica.accounts = {static_cast<std::size_t>(row.hbm), timeline_.add_account({row.hbm, kLive, row.service, -1}),
+                            timeline_.add_account({row.hbm, kTransient, row.service, -1})};
+        const i64 capacity = tables_.pools[static_cast<std::size_t>(row.hbm)].capacity;
+        replica.budget = lifted_ ? kNever / 4 : capacity - s.weights - s.reserve;
+        replica.watermark = lifted_ ? 0 : s.watermark;
+        replicas_.push_back(std::move(replica));
+    }
+
+    void begin(std::size_t r) {
+        const i64 start = tables_.replicas[r].start;
+        if (start == kCold) begin_loading(r);
+        if (start != kWarm) return;
+        weights_->warm(0, r);
+        pools_.change(0, replicas_[r].weights, service_of(r).weights);
+        set_state(r, State::kUp, kUp);
+    }
+
+    // ---- the loop
+
+    bool step(i64 limit) {
+        const i64 edge = edges_.top_key();
+        const i64 moved = transfers_.empty() ? kNever : transfers_.top().due.time;
+        const i64 due = objects_->next_due().time;
+        const i64 arrival = next_ < out_.start.size() ? tables_.requests.arrival[next_] : kNever;
+        const i64 t = std::min(std::min(edge, moved), std::min(due, arrival));
+        if (t > limit || t == kNever) return false;
+        now_ = t;
+        ++stats_.events;
+        if (edge == t) {
+            boundary(edges_.top());
+        } else if (moved == t) {
+            const Transfer transfer = transfers_.top();
+            transfers_.pop();
+            arrive(transfer);
+        } else if (due == t) {
+            track(objects_->expire(t));
+        } else {
+            admit_request(static_cast<i64>(next_++));
+        }
+        return true;
+    }
+
+    void boundary(std::size_t r) {
+        Replica& replica = replicas_[r];
+        settle(r, replica.planned, 0);
+        replica.batch.turn([&](i64 request) { note_first(request); },
+                           [&](const Running& job) { complete(r, job); });
+        edge(r);
+    }
+
+    // Writes down n iterations and `rest` ticks of the next, and moves on by n.
+    void settle(std::size_t r, i64 n, i128 rest) {
+        Replica& replica = replicas_[r];
+        Batch& batch = replica.batch;
+        batch.account(timeline_, replica.accounts, replica.began, n, rest, pools_.held(replica.weights));
+        replica.began += batch.cost().sum(n);
+        batch.advance(n);
+        stats_.iterations += n;
+        stats_.steps += n * batch.running();
+    }
+
+    // Admission, preemption, and the plan up to the next boundary.
+    void edge(std::size_t r) {
+        Replica& replica = replicas_[r];
+        Batch& batch = replica.batch;
+        ++stats_.boundaries;
+        while (!replica.waiting.empty() && fits(r, replica.waiting.front(), 0)) join(r);
+        while (batch.hold().a > replica.budget) preempt(r);
+        if (batch.empty()) {
+            edges_.clear(r);
+            return;
+        }
+        batch.price(tables_.phases);
+        plan(r, batch.run_length(replica.budget));
+    }
+
+    void plan(std::size_t r, i64 iterations) {
+        Replica& replica = replicas_[r];
+        replica.planned = iterations;
+        edges_.set(r, ns_of(replica.began + replica.batch.cost().sum(iterations)));
+    }
+
+    // Could the job join when `after` more iterations are done?
+    bool fits(std::size_t r, const Waiting& job, i64 after) const {
+        const Replica& replica = replicas_[r];
+        const Batch& batch = replica.batch;
+        if (batch.empty()) return true;
+        const Service& s = service_of(r);
+        const i64 work = work_of(job.request);
+        const WorkInfo& info = works_[static_cast<std::size_t>(work)];
+        const i64 prompt = prompt_of(job);
+        return batch.running() < s.max_jobs && (!s.same_shape || batch.work() == work) &&
+               batch.tokens() + info.first_tokens(prompt) <= s.max_tokens &&
+               batch.hold().at(after) + info.admission_hold(prompt) <= replica.budget - replica.watermark;
+    }
+
+    void join(std::size_t r) {
+        Replica& replica = replicas_[r];
+        const Waiting job = replica.waiting.front();
+        replica.waiting.pop_front();
+        const auto q = static_cast<std::size_t>(job.request);
+        const WorkInfo& info = works_[static_cast<std::size_t>(work_of(job.request))];
+        Running running;
+        running.request = job.request;
+        running.work = work_of(job.request);
+        running.tokens_out = job.tokens_out;
+        running.course = Course(info.rows, info.count, info.hold, prompt_of(job), tables_.requests.output[q] - job.tokens_out);
+        running.course.next(running.segment);
+        running.begun = replica.batch.iteration();
+        replica.batch.admit(running);
+        out_.outcome[q] = kRunning;
+        out_.replica[q] = static_cast<std::int32_t>(r);
+        if (out_.start[q] < 0) out_.start[q] = now_;
+    }
+
+    // A job that leaves before its end waits with what it has put out so far.
+    Waiting put_back(Batch& batch, std::size_t slot) {
+        const Running& job = batch.job(slot);
+        const i64 out = job.tokens_out + job.course.tokens_out(batch.steps_done(job));
+        const Waiting waiting{job.request, out};
+        batch.release(slot);
+        out_.outcome[static_cast<std::size_t>(waiting.request)] = kQueued;
+        return waiting;
+    }
+
+    void preempt(std::size_t r) {
+        Replica& replica = replicas_[r];
+        const Waiting job = put_back(replica.batch, replica.batch.youngest());
+        ++out_.preemptions[static_cast<std::size_t>(job.request)];
+        replica.waiting.push_front(job);
+    }
+
+    void note_first(i64 request) {
+        i64& first = out_.first[static_cast<std::size_t>(request)];
+        if (first < 0) first = now_;
+    }
+
+    void complete(std::size_t r, const Running& job) {
+        const auto q = static_cast<std::size_t>(job.request);
+        out_.end[q] = now_;
+        out_.outcome[q] = kCompleted;
+        ++completed_;
+        add_load(r, -1);
+        const i64 klass = tables_.requests.klass[q];
+        track(objects_->put(now_, klass, kArtifacts, works_[static_cast<std::size_t>(job.work)].artifact, r));
+        if (job.course.token()) track(objects_->put(now_, klass, kCache, job.course.context(), r));
+    }
+
+    // ---- arrivals and routing
+
+    i64 work_of(i64 request) const { return tables_.requests.work[static_cast<std::size_t>(request)]; }
+    i64 prompt_of(const Waiting& job) const {
+        return tables_.requests.prompt[static_cast<std::size_t>(job.request)] + job.tokens_out;
+    }
+    std::size_t service_of_request(i64 request) const {
+        const i64 klass = tables_.requests.klass[static_cast<std::size_t>(request)];
+        return static_cast<std::size_t>(tables_.classes[static_cast<std::size_t>(klass)].service);
+    }
+
+    void admit_request(i64 request) {
+        const auto q = static_cast<std::size_t>(request);
+        const Service& s = tables_.services[service_of_request(request)];
+        const WorkInfo& info = works_[static_cast<std::size_t>(work_of(request))];
+        const i64 need = info.need(tables_.requests.prompt[q], tables_.requests.output[q]);
+        i64 budget = kNever;
+        for (i64 r = s.replica; r < s.replica + s.replicas; ++r)
+            budget = std::min(budget, replicas_[static_cast<std::size_t>(r)].budget);
+        if (need > budget)
+            out_.outcome[q] = kRejected;
+        else
+            route({request, 0});
+    }
+
+    void route(const Waiting& job) {
+        const std::size_t s = service_of_request(job.request);
+        Queue& queue = queues_[s];
+        if (queue.load.top_key() == kNever) {
+            queue.limbo.push_back(job);
+            out_.replica[static_cast<std::size_t>(job.request)] = -1;
+            return;
+        }
+        const Service& service = tables_.services[s];
+        std::size_t slot = queue.load.top();
+        if (service.router == kRoundRobin) {
+            slot = static_cast<std::size_t>(queue.pointer);
+            while (queue.load.key(slot) == kNever) slot = (slot + 1) % static_cast<std::size_t>(service.replicas);
+            queue.pointer = static_cast<i64>((slot + 1) % static_cast<std::size_t>(service.replicas));
+        }
+        enqueue(static_cast<std::size_t>(service.replica) + slot, job);
+    }
+
+    void enqueue(std::size_t r, const Waiting& job) {
+        Replica& replica = replicas_[r];
+        replica.waiting.push_back(job);
+        out_.replica[static_cast<std::size_t>(job.request)] = static_cast<std::int32_t>(r);
+        add_load(r, 1);
+        if (replica.state != State::kUp) return;
+        if (replica.batch.empty()) {
+            replica.began = ticks_of(now_);
+            edge(r);
+        } else if (replica.waiting.size() == 1) {
+            call_edge(r);
+        }
+    }
+
+    // The head of the queue may join at the next edge: make that a boundary.
+    // If it does not fit then, it will not before the planned boundary either.
+    void call_edge(std::size_t r) {
+        Replica& replica = replicas_[r];
+        if (!fits(r, replica.waiting.front(), 0)) return;
+        const i64 next = replica.batch.cost().steps_within(ticks_of(now_) - replica.began) + 1;
+        if (next < replica.planned && fits(r, replica.waiting.front(), next)) plan(r, next);
+    }
+
+    void add_load(std::size_t r, i64 jobs) {
+        const auto s = static_cast<std::size_t>(tables_.replicas[r].service);
+        const std::size_t slot = r - static_cast<std::size_t>(tables_.services[s].replica);
+        if (queues_[s].load.key(slot) != kNever) queues_[s].load.set(slot, queues_[s].load.key(slot) + jobs);
+    }
+
+    // ---- transfers
+
+    void track(const Objects::Moved& moved) {
+        if (moved.end == kNever) return;
+        objects_->note_transfer(moved.object, transfers_begun_);
+        begin_transfer(Bound::kObject, moved.object, moved.end, 0);
+    }
+    void begin_transfer(Bound bound, std::size_t subject, i64 end, i64 epoch) {
+        transfers_.push({{end, transfers_begun_++}, bound, subject, epoch});
+    }
+
+    void arrive(const Transfer& transfer) {
+        const std::size_t subject = transfer.subject;
+        if (transfer.bound == Bound::kObject) {
+            objects_->arrive(now_, subject);
+        } else if (transfer.bound == Bound::kSet) {
+            for (const std::size_t r : weights_->loaded(now_, subject)) proceed(r, weights_->onboard(now_, r));
+        } else {
+            if (transfer.bound == Bound::kOnboard) weights_->onboarded(now_, subject);
+            if (replicas_[subject].epoch == transfer.epoch) go_up(subject);
+        }
+    }
+
+    void proceed(std::size_t r, const Weights::Begun& begun) {
+        const i64 epoch = replicas_[r].epoch;
+        if (begun.step == Weights::Step::kWait) return;
+        if (begun.step == Weights::Step::kLoad) return begin_transfer(Bound::kSet, r, begun.end, epoch);
+        pools_.change(now_, replicas_[r].weights, service_of(r).weights);
+        begin_transfer(begun.step == Weights::Step::kOnboard ? Bound::kOnboard : Bound::kDirect, r, begun.end, epoch);
+    }
+
+    // ---- replicas that come and go
+
+    void set_state(std::size_t r, State state, EventKind kind) {
+        replicas_[r].state = state;
+        events_.push_back({now_, kind, static_cast<i64>(r), 0});
+        const auto s = static_cast<std::size_t>(tables_.replicas[r].service);
+        const std::size_t slot = r - static_cast<std::size_t>(tables_.services[s].replica);
+        if (state == State::kDown)
+            queues_[s].load.clear(slot);
+        else if (queues_[s].load.key(slot) == kNever)
+            queues_[s].load.set(slot, static_cast<i64>(replicas_[r].waiting.size()));
+    }
+
+    void begin_loading(std::size_t r) {
+        ++replicas_[r].epoch;
+        set_state(r, State::kLoading, kLoading);
+        proceed(r, weights_->start(now_, r));
+        Queue& queue = queues_[static_cast<std::size_t>(tables_.replicas[r].service)];
+        std::deque<Waiting> limbo;
+        limbo.swap(queue.limbo);
+        for (const Waiting& job : limbo) route(job);
+    }
+
+    void go_up(std::size_t r) {
+        set_state(r, State::kUp, kUp);
+        replicas_[r].began = ticks_of(now_);
+        if (!replicas_[r].waiting.empty()) edge(r);
+    }
+
+    void drop_weights(std::size_t r) { pools_.change(now_, replicas_[r].weights, -pools_.held(replicas_[r].weights)); }
+
+    // Cuts the running iteration; all jobs, running by admission, then waiting.
+    std::vector<Waiting> cut(std::size_t r) {
+        Replica& replica = replicas_[r];
+        std::vector<Waiting> jobs;
+        if (!replica.batch.empty()) {
+            const i128 x = ticks_of(now_) - replica.began;
+            const i64 n = replica.batch.cost().steps_within(x);
+            settle(r, n, x - replica.batch.cost().sum(n));
+            for (const std::size_t slot : replica.batch.by_admission()) jobs.push_back(put_back(replica.batch, slot));
+            edges_.clear(r);
+        }
+        jobs.insert(jobs.end(), replica.waiting.begin(), replica.waiting.end());
+        replica.waiting.clear();
+        return jobs;
+    }
+
+    i64 in_batch(const Replica& replica) const {
+        if (replica.batch.empty()) return 0;
+        const i128 x = ticks_of(now_) - replica.began;
+        const i64 n = replica.batch.cost().steps_within(x);
+        return replica.batch.live().at(n) + replica.batch.transient(n, x - replica.batch.cost().sum(n));
+    }
+
+    Tables tables_;
+    bool lifted_;
+    Timeline timeline_;
+    Pools pools_;
+    Channels channels_;
+    std::vector<WorkInfo> works_;
+    WinnerTree<i64> edges_;
+    std::vector<Replica> replicas_;
+    std::vector<Queue> queues_;
+    std::optional<Weights> weights_;
+    std::optional<Objects> objects_;
+    std::priority_queue<Transfer, std::vector<Transfer>, std::greater<>> transfers_;
+    std::vector<ControlEvent> events_;
+    RequestColumns out_;
+    Stats stats_;
+    std::size_t next_ = 0;
+    i64 now_ = 0, completed_ = 0, transfers_begun_ = 0;
+    bool finished_ = false;
+};
+
+}  // namespace dcsim

@@ -1,0 +1,173 @@
+// What comes in: int64 tables, one row an entity. Columns as in border.py.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "ticks.hpp"
+
+namespace dcsim {
+
+enum Tier : i64 { kHbm, kDram, kNand };
+enum Rule : i64 { kFixed, kPrefill, kDecode };
+enum Router : i64 { kLeastLoaded, kRoundRobin };
+enum Start : i64 { kCold, kWarm, kDown };
+enum Outcome : std::int8_t { kQueued, kRunning, kCompleted, kRejected };
+enum Category : i64 { kWeights, kLive, kTransient, kCache, kArtifacts };
+enum Cause { kTaken, kMoved, kExpired, kEvicted, kLost, kDropped, kSpilled, kCauses };
+enum EventKind : i64 { kLoading, kUp, kWentDown, kCapacity };
+
+struct Pool {
+    static constexpr const char* columns = "tier capacity";
+    i64 tier, capacity;
+};
+struct Channel {
+    static constexpr const char* columns = "bandwidth latency";
+    i64 bandwidth, latency;
+};
+struct Phase {
+    static constexpr const char* columns = "launch weights";
+    i64 launch, weights;
+};
+struct SegmentRow {
+    static constexpr const char* columns =
+        "rule phase steps tokens dense own own_slope ctx pair live live_slope peak mean first";
+    i64 rule, phase, steps, tokens, dense, own, own_slope, ctx, pair, live, live_slope, peak, mean, first;
+};
+struct Work {
+    static constexpr const char* columns = "segment segments artifact";
+    i64 segment, segments, artifact;
+};
+struct Service {
+    static constexpr const char* columns =
+        "router replica replicas max_jobs max_tokens same_shape weights reserve watermark checkpoint keep";
+    i64 router, replica, replicas, max_jobs, max_tokens, same_shape, weights, reserve, watermark, checkpoint, keep;
+};
+struct Class {
+    static constexpr const char* columns = "service artifact_dram artifact_nand context_dram context_nand";
+    i64 service, artifact_dram, artifact_nand, context_dram, context_nand;
+};
+struct ReplicaRow {
+    static constexpr const char* columns = "service hbm dram home store load onboard offload spill start";
+    i64 service, hbm, dram, home, store, load, onboard, offload, spill, start;
+};
+
+template <class Row>
+inline constexpr std::size_t kColumns = sizeof(Row) / sizeof(i64);
+
+struct Requests {
+    std::span<const i64> arrival, klass, work, prompt, output;
+    i64 size() const { return static_cast<i64>(arrival.size()); }
+};
+
+struct Tables {
+    std::vector<Pool> pools;
+    std::vector<Channel> channels;
+    std::vector<i64> path_start, path_channels;
+    std::vector<Phase> phases;
+    std::vector<SegmentRow> segments;
+    std::vector<Work> works;
+    std::vector<Service> services;
+    std::vector<Class> classes;
+    std::vector<ReplicaRow> replicas;
+    Requests requests;
+
+    std::span<const i64> path(i64 p) const {
+        const auto first = static_cast<std::size_t>(path_start[static_cast<std::size_t>(p)]);
+        const auto last = static_cast<std::size_t>(path_start[static_cast<std::size_t>(p) + 1]);
+        return std::span<const i64>(path_channels).subspan(first, last - first);
+    }
+    void check() const;
+};
+
+namespace detail {
+
+inline void require(bool ok, const char* table, std::size_t row, const char* what) {
+    if (!ok) throw std::invalid_argument(std::string(table) + " row " + std::to_string(row) + ": " + what);
+}
+
+template <class Rows>
+bool in(i64 index, const Rows& rows) {
+    return index >= 0 && index < static_cast<i64>(rows.size());
+}
+
+inline bool all_at_least(std::initializer_list<i64> values, i64 low) {
+    for (const i64 v : values)
+        if (v < low) return false;
+    return true;
+}
+
+}  // namespace detail
+
+// A wrong row is an error with its place, never a crash: the border is public.
+inline void Tables::check() const {
+    using detail::all_at_least, detail::in, detail::require;
+    for (std::size_t i = 0; i < pools.size(); ++i)
+        require(pools[i].tier >= 0 && pools[i].tier <= 2 && pools[i].capacity >= 0, "pools", i, "tier 0..2, capacity >= 0");
+    for (std::size_t i = 0; i < channels.size(); ++i)
+        require(channels[i].bandwidth >= 1 && channels[i].latency >= 0, "channels", i, "bandwidth >= 1, latency >= 0");
+    require(!path_start.empty() && path_start.front() == 0 &&
+                path_start.back() == static_cast<i64>(path_channels.size()), "path_start", 0, "must span path_channels");
+    for (std::size_t i = 0; i + 1 < path_start.size(); ++i)
+        require(path_start[i] < path_start[i + 1], "path_start", i, "a path needs a channel");
+    for (std::size_t i = 0; i < path_channels.size(); ++i)
+        require(in(path_channels[i], channels), "path_channels", i, "no such channel");
+    for (std::size_t i = 0; i < phases.size(); ++i)
+        require(phases[i].launch >= 1 && phases[i].weights >= 0, "phases", i, "launch >= 1, weights >= 0");
+    for (std::size_t i = 0; i < segments.size(); ++i) {
+        const SegmentRow& s = segments[i];
+        require(in(s.phase, phases) && s.rule >= 0 && s.rule <= 2, "segments", i, "no such phase or rule");
+        require(s.rule != kFixed || s.steps >= 1, "segments", i, "steps >= 1");
+        require(s.rule != kPrefill || s.tokens >= 1, "segments", i, "a chunk has at least one token");
+        require(all_at_least({s.tokens, s.dense, s.own, s.own_slope, s.ctx, s.pair, s.live, s.live_slope,
+                              s.peak, s.mean}, 0), "segments", i, "no value may be negative");
+    }
+    for (std::size_t i = 0; i < works.size(); ++i) {
+        const Work& w = works[i];
+        require(w.segments >= 1 && in(w.segment, segments) && in(w.segment + w.segments - 1, segments) &&
+                    w.artifact >= 0, "works", i, "no such segments");
+        const SegmentRow* rows = &segments[static_cast<std::size_t>(w.segment)];
+        bool fixed = true;
+        for (i64 k = 0; k < w.segments; ++k) fixed = fixed && rows[k].rule == kFixed;
+        require(fixed || (w.segments == 2 && rows[0].rule == kPrefill && rows[1].rule == kDecode), "works", i,
+                "all fixed, or one prefill and one decode");
+    }
+    for (std::size_t i = 0; i < services.size(); ++i) {
+        const Service& s = services[i];
+        require(s.router >= 0 && s.router <= 1 && s.replicas >= 1 && in(s.replica, replicas) &&
+                    in(s.replica + s.replicas - 1, replicas), "services", i, "no such router or replicas");
+        require(s.max_jobs >= 1 && s.max_tokens >= 1 &&
+                    all_at_least({s.weights, s.reserve, s.watermark, s.checkpoint}, 0), "services", i, "limit out of range");
+    }
+    for (std::size_t i = 0; i < classes.size(); ++i)
+        require(in(classes[i].service, services) &&
+                    all_at_least({classes[i].artifact_dram, classes[i].artifact_nand, classes[i].context_dram,
+                                  classes[i].context_nand}, 0), "classes", i, "no such service, or a negative time");
+    const i64 paths = static_cast<i64>(path_start.size()) - 1;
+    for (std::size_t i = 0; i < replicas.size(); ++i) {
+        const ReplicaRow& r = replicas[i];
+        require(in(r.service, services), "replicas", i, "no such service");
+        const Service& s = services[static_cast<std::size_t>(r.service)];
+        require(static_cast<i64>(i) >= s.replica && static_cast<i64>(i) < s.replica + s.replicas, "replicas", i, "not among its service's");
+        for (const i64 p : {r.hbm, r.dram, r.home, r.store}) require(in(p, pools), "replicas", i, "no such pool");
+        for (const i64 p : {r.load, r.onboard, r.offload, r.spill})
+            require(p >= 0 && p < paths, "replicas", i, "no such path");
+        require(r.start >= 0 && r.start <= 2, "replicas", i, "start is 0..2");
+    }
+    const Requests& q = requests;
+    const std::size_t n = q.arrival.size();
+    require(q.klass.size() == n && q.work.size() == n && q.prompt.size() == n && q.output.size() == n, "requests", 0,
+            "arrays differ in length");
+    for (std::size_t i = 0; i < n; ++i) {
+        require(q.arrival[i] >= (i ? q.arrival[i - 1] : 0), "requests", i, "arrivals must be sorted and >= 0");
+        require(in(q.klass[i], classes) && in(q.work[i], works), "requests", i, "no such class or work");
+        const bool token = segments[static_cast<std::size_t>(works[static_cast<std::size_t>(q.work[i])].segment)].rule != kFixed;
+        require(!token || (q.prompt[i] >= 1 && q.output[i] >= 1), "requests", i, "prompt and output are at least 1");
+    }
+}
+
+}  // namespace dcsim

@@ -1,0 +1,137 @@
+// Bytes over time, per account and pool, in bins; flows and channel traffic.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <vector>
+
+#include "tables.hpp"
+
+namespace dcsim {
+
+struct Bins {
+    i64 width = 1;
+    i64 horizon = 1;
+
+    std::size_t count() const { return static_cast<std::size_t>((horizon + width - 1) / width); }
+    std::size_t of(i64 t) const {
+        const i64 last = static_cast<i64>(count()) - 1;
+        return static_cast<std::size_t>(std::min(t / width, last));
+    }
+    i64 begin(std::size_t bin) const { return static_cast<i64>(bin) * width; }
+    i64 end(std::size_t bin) const { return std::min(begin(bin) + width, horizon); }
+};
+
+struct AccountRow { i64 pool, category, service, klass; };
+
+// Integrals arrive in order of time for each account, so only the bin in hand
+// needs 128 bits; finished bins keep their mean.
+class Timeline {
+  public:
+    Timeline(Bins bins, std::size_t pools, std::size_t channels)
+        : bins_(bins), top_(pools * bins.count(), 0), moved_(channels * bins.count(), 0) {}
+
+    const Bins& bins() const { return bins_; }
+
+    std::size_t add_account(AccountRow row) {
+        accounts_.push_back(row);
+        open_.push_back({});
+        mean_.resize(accounts_.size() * bins_.count(), 0);
+        flow_.resize(accounts_.size() * kCauses * bins_.count(), 0);
+        return accounts_.size() - 1;
+    }
+
+    void add(std::size_t account, std::size_t bin, i128 byte_ticks) {
+        Open& open = open_[account];
+        if (open.bin != bin) {
+            settle(account);
+            open.bin = bin;
+        }
+        open.sum += byte_ticks;
+    }
+
+    // `bytes` held from `from` to `to` (ns), cut at the horizon.
+    void hold(std::size_t account, i64 bytes, i64 from, i64 to) {
+        to = std::min(to, bins_.horizon);
+        if (bytes == 0) return;
+        for (i64 t = from; t < to;) {
+            const std::size_t bin = bins_.of(t);
+            const i64 end = std::min(to, bins_.end(bin));
+            add(account, bin, static_cast<i128>(bytes) * ticks_of(end - t));
+            t = end;
+        }
+    }
+
+    void raise(std::size_t pool, std::size_t bin, i64 bytes) {
+        i64& top = top_[pool * bins_.count() + bin];
+        top = std::max(top, bytes);
+    }
+    void raise(std::size_t pool, i64 bytes, i64 from, i64 to) {
+        to = std::min(to, bins_.horizon);
+        if (from >= to) return;
+        for (std::size_t bin = bins_.of(from); bin <= bins_.of(to - 1); ++bin) raise(pool, bin, bytes);
+    }
+
+    void flow(std::size_t account, Cause cause, i64 t, i64 bytes) {
+        flow_[(account * kCauses + static_cast<std::size_t>(cause)) * bins_.count() + bins_.of(t)] += bytes;
+    }
+
+    void move(std::size_t channel, i64 bytes, i64 from, i64 to) {
+        const auto before = [&](i64 x) {
+            return static_cast<i64>(static_cast<i128>(bytes) * (x - from) / (to - from));
+        };
+        for (i64 t = from; t < std::min(to, bins_.horizon);) {
+            const std::size_t bin = bins_.of(t);
+            const i64 end = std::min(to, bins_.end(bin));
+            moved_[channel * bins_.count() + bin] += before(end) - before(t);
+            t = end;
+        }
+    }
+
+    void finish() {
+        for (std::size_t a = 0; a < accounts_.size(); ++a) settle(a);
+    }
+
+    const std::vector<AccountRow>& accounts() const { return accounts_; }
+    std::vector<i64>& mean() { return mean_; }
+    std::vector<i64>& top() { return top_; }
+    std::vector<i64>& flow() { return flow_; }
+    std::vector<i64>& moved() { return moved_; }
+
+  private:
+    struct Open { std::size_t bin = 0; i128 sum = 0; };
+
+    void settle(std::size_t account) {
+        Open& open = open_[account];
+        if (open.sum != 0) {
+            const i128 width = ticks_of(bins_.end(open.bin) - bins_.begin(open.bin));
+            mean_[account * bins_.count() + open.bin] = static_cast<i64>(open.sum / width);
+        }
+        open.sum = 0;
+    }
+
+    Bins bins_;
+    std::vector<AccountRow> accounts_;
+    std::vector<Open> open_;
+    std::vector<i64> mean_, top_, flow_, moved_;
+};
+
+// Bytes that change at whole nanoseconds and stay in between.
+class Level {
+  public:
+    i64 bytes() const { return bytes_; }
+
+    template <class Settle>
+    void change(i64 t, i64 delta, Settle&& settle) {
+        if (t > since_) settle(bytes_, since_, t);
+        since_ = t;
+        bytes_ += delta;
+    }
+
+  private:
+    i64 bytes_ = 0;
+    i64 since_ = 0;
+};
+
+}  // namespace dcsim

@@ -1,0 +1,123 @@
+// Checkpoints: at home in NAND, brought through DRAM to the replicas that start.
+#pragma once
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "store.hpp"
+
+namespace dcsim {
+
+class Weights {
+  public:
+    // What a cold start does next: a transfer to the end of `end`, or a wait.
+    enum class Step { kWait, kLoad, kOnboard, kDirect };
+    struct Begun { Step step; i64 end; };
+
+    Weights(const Tables& tables, Pools& pools, Channels& channels) : tables_(tables), pools_(pools), channels_(channels) {
+        std::map<std::pair<i64, i64>, std::size_t> seen;
+        for (const ReplicaRow& r : tables.replicas) {
+            const auto [it, added] = seen.try_emplace({r.service, r.dram}, sets_.size());
+            if (added) sets_.push_back({pools.add_account({r.dram, kWeights, r.service, -1}), State::kAbsent, 0, {}});
+            set_of_.push_back(it->second);
+        }
+        std::map<std::pair<i64, i64>, bool> homes;
+        for (const ReplicaRow& r : tables.replicas)
+            if (homes.try_emplace({r.service, r.home}, true).second)
+                pools.change(0, pools.add_account({r.home, kWeights, r.service, -1}), service(r.service).checkpoint);
+    }
+
+    Begun start(i64 t, std::size_t replica) {
+        const ReplicaRow& r = tables_.replicas[replica];
+        Set& set = sets_[set_of_[replica]];
+        const i64 bytes = service(r.service).checkpoint;
+        if (set.state == State::kResident) return onboard(t, replica);
+        if (set.state == State::kLoading) {
+            set.waiting.push_back(replica);
+            return {Step::kWait, kNever};
+        }
+        if (!pools_.room(r.dram, bytes)) return {Step::kDirect, channels_.book(t, bytes, r.load, r.onboard)};
+        pools_.change(t, set.account, bytes);
+        set.state = State::kLoading;
+        set.waiting.push_back(replica);
+        return {Step::kLoad, channels_.book(t, bytes, r.load)};
+    }
+
+    // The set of `replica` is in DRAM now; the replicas that waited for it.
+    std::vector<std::size_t> loaded(i64 t, std::size_t replica) {
+        Set& set = sets_[set_of_[replica]];
+        set.state = State::kResident;
+        std::vector<std::size_t> waiting;
+        waiting.swap(set.waiting);
+        if (waiting.empty()) settle(t, replica);
+        return waiting;
+    }
+    Begun onboard(i64 t, std::size_t replica) {
+        const ReplicaRow& r = tables_.replicas[replica];
+        ++sets_[set_of_[replica]].onboarding;
+        return {Step::kOnboard, channels_.book(t, service(r.service).weights, r.onboard)};
+    }
+    void onboarded(i64 t, std::size_t replica) {
+        --sets_[set_of_[replica]].onboarding;
+        settle(t, replica);
+    }
+
+    void warm(i64 t, std::size_t replica) {
+        const ReplicaRow& r = tables_.replicas[replica];
+        Set& set = sets_[set_of_[replica]];
+        const Service& s = service(r.service);
+        if (!s.keep || set.state != State::kAbsent || !pools_.room(r.dram, s.checkpoint)) return;
+        pools_.change(t, set.account, s.checkpoint);
+        set.state = State::kResident;
+    }
+
+    void give_up(std::size_t replica) {
+        auto& waiting = sets_[set_of_[replica]].waiting;
+        waiting.erase(std::remove(waiting.begin(), waiting.end(), replica), waiting.end());
+    }
+
+    // Bytes of weights in a DRAM or NAND pool.
+    i64 held(i64 pool) const {
+        i64 total = 0;
+        std::map<std::pair<i64, i64>, bool> homes;
+        for (const ReplicaRow& r : tables_.replicas)
+            if (r.home == pool && homes.try_emplace({r.service, r.home}, true).second)
+                total += service(r.service).checkpoint;
+        std::vector<bool> seen(sets_.size(), false);
+        for (std::size_t i = 0; i < tables_.replicas.size(); ++i)
+            if (tables_.replicas[i].dram == pool && !seen[set_of_[i]]) {
+                seen[set_of_[i]] = true;
+                total += pools_.held(sets_[set_of_[i]].account);
+            }
+        return total;
+    }
+
+  private:
+    enum class State : char { kAbsent, kLoading, kResident };
+    struct Set {
+        std::size_t account;
+        State state;
+        i64 onboarding;
+        std::vector<std::size_t> waiting;
+    };
+
+    const Service& service(i64 s) const { return tables_.services[static_cast<std::size_t>(s)]; }
+
+    void settle(i64 t, std::size_t replica) {
+        Set& set = sets_[set_of_[replica]];
+        const Service& s = service(tables_.replicas[replica].service);
+        if (s.keep || set.state != State::kResident || set.onboarding > 0) return;
+        pools_.change(t, set.account, -s.checkpoint);
+        set.state = State::kAbsent;
+    }
+
+    const Tables& tables_;
+    Pools& pools_;
+    Channels& channels_;
+    std::vector<Set> sets_;
+    std::vector<std::size_t> set_of_;
+};
+
+}  // namespace dcsim

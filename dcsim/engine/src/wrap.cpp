@@ -1,0 +1,187 @@
+// The one place where the engine meets Python.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+
+#include <cstring>
+#include <initializer_list>
+#include <memory>
+
+#include "engine.hpp"
+#include "floor.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using dcsim::i64;
+
+namespace {
+
+using Array1 = nb::ndarray<const i64, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Array2 = nb::ndarray<const i64, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+template <class Array>
+Array column(const nb::dict& tables, const char* name) {
+    if (!tables.contains(name)) throw std::invalid_argument(std::string("no table ") + name);
+    Array out;
+    if (!nb::try_cast<Array>(tables[name], out))
+        throw std::invalid_argument(std::string(name) + ": a C-contiguous int64 array of " +
+                                    (std::is_same_v<Array, Array1> ? "one dimension" : "two dimensions"));
+    return out;
+}
+
+template <class Row>
+std::vector<Row> rows(const nb::dict& tables, const char* name) {
+    const Array2 array = column<Array2>(tables, name);
+    if (array.shape(1) != dcsim::kColumns<Row>)
+        throw std::invalid_argument(std::string(name) + ": " + std::to_string(dcsim::kColumns<Row>) + " columns: " + Row::columns);
+    std::vector<Row> out(array.shape(0));
+    if (!out.empty()) std::memcpy(static_cast<void*>(out.data()), array.data(), out.size() * sizeof(Row));
+    return out;
+}
+
+std::vector<i64> values(const nb::dict& tables, const char* name) {
+    const Array1 array = column<Array1>(tables, name);
+    return {array.data(), array.data() + array.shape(0)};
+}
+
+template <class T>
+nb::object numpy(std::vector<T>&& data, std::initializer_list<std::size_t> shape) {
+    auto owned = std::make_unique<std::vector<T>>(std::move(data));
+    T* pointer = owned->data();
+    nb::capsule owner(owned.release(), [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+    return nb::cast(nb::ndarray<nb::numpy, T>(pointer, shape.size(), shape.begin(), owner));
+}
+
+// Keeps the request arrays alive: the core reads them in place.
+class PyEngine {
+  public:
+    PyEngine(const nb::dict& tables, i64 horizon, i64 bin, bool lifted) {
+        if (horizon < 1 || bin < 1) throw std::invalid_argument("horizon and bin are at least 1 ns");
+        dcsim::Tables t;
+        t.pools = rows<dcsim::Pool>(tables, "pools");
+        t.channels = rows<dcsim::Channel>(tables, "channels");
+        t.path_start = values(tables, "path_start");
+        t.path_channels = values(tables, "path_channels");
+        t.phases = rows<dcsim::Phase>(tables, "phases");
+        t.segments = rows<dcsim::SegmentRow>(tables, "segments");
+        t.works = rows<dcsim::Work>(tables, "works");
+        t.services = rows<dcsim::Service>(tables, "services");
+        t.classes = rows<dcsim::Class>(tables, "classes");
+        t.replicas = rows<dcsim::ReplicaRow>(tables, "replicas");
+        const char* names[] = {"arrival", "klass", "work", "prompt", "output"};
+        std::span<const i64>* spans[] = {&t.requests.arrival, &t.requests.klass, &t.requests.work, &t.requests.prompt,
+                                         &t.requests.output};
+        for (std::size_t i = 0; i < 5; ++i) {
+            requests_[i] = column<Array1>(tables, names[i]);
+            *spans[i] = {requests_[i].data(), requests_[i].shape(0)};
+        }
+        t.check();
+        engine_ = std::make_unique<dcsim::Engine>(std::move(t), horizon, bin, lifted);
+    }
+
+    dcsim::Engine& engine() {
+        if (!engine_) throw std::runtime_error("the run is finished");
+        return *engine_;
+    }
+
+    nb::dict finish() {
+        {
+            nb::gil_scoped_release release;
+            engine().finish();
+        }
+        dcsim::Timeline& timeline = engine_->timeline();
+        const std::size_t bins = timeline.bins().count();
+        const std::size_t accounts = timeline.accounts().size();
+        nb::dict out;
+        dcsim::RequestColumns& r = engine_->requests();
+        const std::size_t n = r.start.size();
+        out["start"] = numpy(std::move(r.start), {n});
+        out["first"] = numpy(std::move(r.first), {n});
+        out["end"] = numpy(std::move(r.end), {n});
+        out["outcome"] = numpy(std::move(r.outcome), {n});
+        out["preemptions"] = numpy(std::move(r.preemptions), {n});
+        out["replica"] = numpy(std::move(r.replica), {n});
+        std::vector<i64> rows;
+        for (const dcsim::AccountRow& a : timeline.accounts())
+            rows.insert(rows.end(), {a.pool, a.category, a.service, a.klass});
+        out["accounts"] = numpy(std::move(rows), {accounts, 4});
+        const std::size_t pools = timeline.top().size() / bins;
+        const std::size_t channels = timeline.moved().size() / bins;
+        out["mean"] = numpy(std::move(timeline.mean()), {accounts, bins});
+        out["top"] = numpy(std::move(timeline.top()), {pools, bins});
+        out["flow"] = numpy(std::move(timeline.flow()), {accounts, static_cast<std::size_t>(dcsim::kCauses), bins});
+        out["moved"] = numpy(std::move(timeline.moved()), {channels, bins});
+        std::vector<i64> events;
+        for (const dcsim::ControlEvent& e : engine_->events())
+            events.insert(events.end(), {e.time, e.kind, e.subject, e.value});
+        const std::size_t happened = events.size() / 4;
+        out["events"] = numpy(std::move(events), {happened, 4});
+        const dcsim::Stats& s = engine_->stats();
+        nb::dict stats;
+        stats["events"] = s.events;
+        stats["boundaries"] = s.boundaries;
+        stats["steps"] = s.steps;
+        stats["iterations"] = s.iterations;
+        out["stats"] = stats;
+        engine_.reset();
+        return out;
+    }
+
+  private:
+    Array1 requests_[5];
+    std::unique_ptr<dcsim::Engine> engine_;
+};
+
+nb::dict columns() {
+    nb::dict out;
+    const auto put = [&](const char* name, const char* names) {
+        out[name] = nb::tuple(nb::str(names).attr("split")());
+    };
+    put("pools", dcsim::Pool::columns);
+    put("channels", dcsim::Channel::columns);
+    put("phases", dcsim::Phase::columns);
+    put("segments", dcsim::SegmentRow::columns);
+    put("works", dcsim::Work::columns);
+    put("services", dcsim::Service::columns);
+    put("classes", dcsim::Class::columns);
+    put("replicas", dcsim::ReplicaRow::columns);
+    return out;
+}
+
+nb::dict build() {
+    nb::dict out;
+    out["version"] = DCSIM_VERSION;
+    out["compiler"] = DCSIM_COMPILER;
+    out["flags"] = DCSIM_FLAGS;
+    out["standard"] = static_cast<i64>(__cplusplus);
+    out["sanitizers"] = DCSIM_SANITIZERS;
+    return out;
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+    nb::set_leak_warnings(true);
+    m.def("columns", &columns);
+    m.def("build", &build);
+    m.def("floor_seconds", &dcsim::floor_seconds, "events"_a, "live"_a, "rows"_a, nb::call_guard<nb::gil_scoped_release>());
+    nb::class_<PyEngine>(m, "Engine")
+        .def(nb::init<const nb::dict&, i64, i64, bool>(), "tables"_a, "horizon"_a, "bin"_a, "lifted"_a = false)
+        .def_prop_ro("now", [](PyEngine& e) { return e.engine().now(); })
+        .def_prop_ro("arrived", [](PyEngine& e) { return e.engine().arrived(); })
+        .def_prop_ro("completed", [](PyEngine& e) { return e.engine().completed(); })
+        .def("run_until", [](PyEngine& e, i64 t) {
+            dcsim::Engine& engine = e.engine();
+            nb::gil_scoped_release release;
+            engine.run_until(t);
+        }, "t"_a)
+        .def("fail", [](PyEngine& e, std::size_t r) { e.engine().fail(r); }, "replica"_a)
+        .def("start", [](PyEngine& e, std::size_t r) { e.engine().start(r); }, "replica"_a)
+        .def("set_capacity", [](PyEngine& e, i64 pool, i64 bytes) { e.engine().set_capacity(pool, bytes); }, "pool"_a, "bytes"_a)
+        .def("used", [](PyEngine& e, i64 pool) { return e.engine().used(pool); }, "pool"_a)
+        .def("capacity", [](PyEngine& e, i64 pool) { return e.engine().capacity(pool); }, "pool"_a)
+        .def("state", [](PyEngine& e, std::size_t r) { return e.engine().state(r); }, "replica"_a)
+        .def("running", [](PyEngine& e, std::size_t r) { return e.engine().running(r); }, "replica"_a)
+        .def("waiting", [](PyEngine& e, std::size_t r) { return e.engine().waiting(r); }, "replica"_a)
+        .def("finish", &PyEngine::finish);
+}
