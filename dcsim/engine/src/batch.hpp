@@ -144,6 +144,7 @@ class Batch {
         if (start >= end) return;
         const i128 wide = ticks_of(bins.width);
         Held before;
+        i64 first = 0;  // iteration that runs at t
         for (i128 t = start; t < end;) {
             const std::size_t bin = static_cast<std::size_t>(t / wide);
             const i128 edge = std::min((t / wide + 1) * wide, end);
@@ -153,8 +154,10 @@ class Batch {
             const Held until = held(k, part);
             timeline.add(at.live, bin, until.live - before.live);
             timeline.add(at.transient, bin, until.transient - before.transient);
-            timeline.raise(at.pool, bin, weights + live_.at(part > 0 ? k : k - 1) + top_);
+            const i64 last = part > 0 ? k : k - 1;
+            timeline.raise(at.pool, bin, weights + std::max(live_.at(first), live_.at(last)) + top_);
             before = until;
+            first = k;
             t = edge;
         }
     }

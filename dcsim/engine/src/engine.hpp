@@ -53,6 +53,7 @@ class Engine {
     }
 
     void fail(std::size_t r) {
+        run_until(now_);  // control acts after the events of its instant
         Replica& replica = at(r);
         if (replica.state == State::kDown) throw std::invalid_argument("replica " + std::to_string(r) + " is down already");
         std::vector<Waiting> jobs = cut(r);
@@ -64,11 +65,13 @@ class Engine {
     }
 
     void start(std::size_t r) {
+        run_until(now_);
         if (at(r).state != State::kDown) throw std::invalid_argument("replica " + std::to_string(r) + " is not down");
         begin_loading(r);
     }
 
     void set_capacity(i64 pool, i64 bytes) {
+        run_until(now_);
         if (!detail::in(pool, tables_.pools) || tables_.pools[static_cast<std::size_t>(pool)].tier == kHbm || bytes < 0)
             throw std::invalid_argument("capacity: a DRAM or NAND pool and bytes >= 0");
         const i64 weights = weights_->held(pool);
@@ -340,7 +343,6 @@ class Engine {
         Queue& queue = queues_[s];
         if (queue.load.top_key() == kNever) {
             queue.limbo.push_back(job);
-            out_.replica[static_cast<std::size_t>(job.request)] = -1;
             return;
         }
         const Service& service = tables_.services[s];

@@ -82,7 +82,7 @@ class Course {
         const i64 attention = std::max(r.pair, r.ctx);
         const Line live{r.live * (prompt_ + 1), r.live};
         out = {r.phase, output_ - 1, 1, r.dense, {r.own + attention * (prompt_ + 1), attention}, live, live,
-               r.peak, r.mean, false};
+               r.peak, r.mean, r.first != 0};
         decoded_ = true;
         return true;
     }
@@ -112,7 +112,7 @@ inline std::vector<WorkInfo> work_infos(const Tables& tables) {
         const SegmentRow* rows = &tables.segments[static_cast<std::size_t>(w.segment)];
         i64 hold = 0;
         for (i64 i = 0; i < w.segments; ++i)
-            hold = std::max(hold, rows[i].live + rows[i].live_slope * (rows[i].steps - 1) + rows[i].peak);
+            hold = std::max(hold, rows[i].live + std::max<i64>(0, rows[i].live_slope * (rows[i].steps - 1)) + rows[i].peak);
         infos.push_back({rows, w.segments, hold, w.artifact, rows->rule != kFixed});
     }
     return infos;

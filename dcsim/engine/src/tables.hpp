@@ -123,8 +123,9 @@ inline void Tables::check() const {
         require(in(s.phase, phases) && s.rule >= 0 && s.rule <= 2, "segments", i, "no such phase or rule");
         require(s.rule != kFixed || s.steps >= 1, "segments", i, "steps >= 1");
         require(s.rule != kPrefill || s.tokens >= 1, "segments", i, "a chunk has at least one token");
-        require(all_at_least({s.tokens, s.dense, s.own, s.own_slope, s.ctx, s.pair, s.live, s.live_slope,
-                              s.peak, s.mean}, 0), "segments", i, "no value may be negative");
+        require(all_at_least({s.tokens, s.dense, s.own, s.own_slope, s.ctx, s.pair, s.live, s.peak, s.mean}, 0) &&
+                    (s.rule != kFixed || s.live + s.live_slope * (s.steps - 1) >= 0),
+                "segments", i, "no value may be negative");
     }
     for (std::size_t i = 0; i < works.size(); ++i) {
         const Work& w = works[i];

@@ -1,0 +1,5 @@
+"""`python -m dcsim`."""
+
+from dcsim.cli import main
+
+main()

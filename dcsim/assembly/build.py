@@ -1,0 +1,184 @@
+"""From a scenario to a plan: placed, wired, priced; every problem found on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dcsim.assembly.placement import Placed, Placement
+from dcsim.assembly.plan import Plan
+from dcsim.assembly.plant import Plant
+from dcsim.assembly.services import Catalogue, Pricer, Served, gigabytes, service_row
+from dcsim.engine import Tables, table
+from dcsim.engine.border import STARTS
+from dcsim.spec import Job, Problem, Scenario, Shelf, SpecError
+from dcsim.workload import Requests, generate
+from dcsim.workload.shapes import Clip
+
+
+def assemble(scenario: Scenario) -> Plan:
+    """The plan of a scenario.
+
+    Raises:
+        SpecError: with all problems at once: placement, models that do not fit, broken logs.
+    """
+    placement = Placement(scenario)
+    problems = list(placement.problems)
+    try:
+        requests = generate(scenario)
+    except SpecError as error:
+        raise SpecError([*problems, *error.problems]) from error
+    builder = _Builder(scenario, placement, requests)
+    problems += builder.problems
+    if problems:
+        raise SpecError(problems)
+    return builder.plan()
+
+
+class _Builder:
+    def __init__(self, scenario: Scenario, placement: Placement, requests: Requests) -> None:
+        self.scenario = scenario
+        self.placement = placement
+        self.requests = requests
+        self.catalogue = Catalogue()
+        self.plant = Plant(scenario.topology, placement)
+        self.shelves = {shelf.name: shelf for shelf in scenario.topology.shelves}
+        self.problems: list[Problem] = []
+        self.services = self._serve()
+        self.replica_rows = [row for served in self.services for row in self._replicas(served)]
+        if not self.problems:
+            self._check_homes()
+
+    def plan(self) -> Plan:
+        classes = tuple(self.scenario.jobs)
+        return Plan(
+            scenario=self.scenario,
+            requests=self.requests,
+            tables=self._tables(),
+            pools=tuple(self.plant.pools),
+            channels=tuple(self.plant.channels),
+            services=tuple(served.job.name for served in self.services),
+            classes=classes,
+            replicas=tuple(p.name for s in self.services for p in self.placement.of(s.job.name)),
+        )
+
+    def _serve(self) -> list[Served]:
+        pricer = Pricer(self.scenario, self.catalogue)
+        shapes = dict(zip(self.scenario.jobs, self.requests.shapes, strict=True))
+        services = []
+        for job in self.scenario.jobs.values():
+            placed = self.placement.of(job.name)
+            if job.shares is not None or not placed:
+                continue
+            gpus = {p.domain.gpu.name: p.domain.gpu for p in placed}
+            if len(gpus) > 1:
+                self._problem(
+                    f"jobs.{job.name}.replicas",
+                    f"replicas on different GPUs ({', '.join(gpus)}); give each kind a job of its own",
+                )
+                continue
+            clips: dict[str, Sequence[Clip]] = {
+                name: shapes[name]
+                for name, other in self.scenario.jobs.items()
+                if name == job.name or other.shares == job.name
+            }
+            served = pricer.serve(job, next(iter(gpus.values())), clips)
+            if served is not None:
+                services.append(served)
+        self.problems += pricer.problems
+        return services
+
+    def _replicas(self, served: Served) -> list[dict[str, int]]:
+        rows = []
+        service = self.services.index(served)
+        for placed in self.placement.of(served.job.name):
+            home = self._nand(served.job, placed, "local")
+            store = self._nand(served.job, placed, served.job.keep.store)
+            if home is False or store is False:
+                continue
+            wiring = self.plant.wire(placed, store=store, home=home)
+            start = "cold" if self.scenario.start_cold else "warm"
+            rows.append({"service": service, **vars(wiring), "start": STARTS.index(start)})
+        return rows
+
+    def _nand(self, job: Job, placed: Placed, wanted: str) -> Shelf | None | bool:
+        """The shelf to use, None for the local drives, False where there is neither."""
+        domain = placed.domain
+        if wanted == "local" and domain.nand:
+            return None
+        reachable = [s for s in self.shelves.values() if domain.rack in s.racks]
+        for shelf in reachable:
+            if wanted in ("local", shelf.name) and domain.nic:
+                return shelf
+        path = f"jobs.{job.name}.keep.store"
+        if wanted == "local":
+            message = f"{domain.name!r} has no drives and reaches no shelf: its weights have no home"
+        elif wanted not in self.shelves:
+            known = ", ".join(["local", *self.shelves])
+            message = f"there is no shelf {wanted!r}; known: {known}"
+        else:
+            message = f"shelf {wanted!r} does not serve {domain.rack!r}, where {placed.name} runs"
+        self._problem(path, message)
+        return False
+
+    def _check_homes(self) -> None:
+        """Checkpoints lie in NAND for the whole run, so they must fit there."""
+        held: dict[int, int] = {}
+        homes = dict.fromkeys((row["service"], row["home"]) for row in self.replica_rows)
+        for service, home in homes:
+            held[home] = held.get(home, 0) + self.services[service].checkpoint
+            pool = self.plant.pools[home]
+            if held[home] > pool.capacity:
+                self._problem(
+                    f"jobs.{self.services[service].job.name}.model",
+                    f"checkpoints of {gigabytes(held[home])} in {pool.name}, which holds "
+                    f"{gigabytes(pool.capacity)}",
+                )
+
+    def _tables(self) -> Tables:
+        rows, first = [], 0
+        for served in self.services:
+            count = len(self.placement.of(served.job.name))
+            hbm = min(
+                self.plant.pools[row["hbm"]].capacity for row in self.replica_rows[first : first + count]
+            )
+            rows.append(service_row(served, first, count, hbm))
+            first += count
+        return {
+            **self.plant.tables(),
+            **self.catalogue.tables(),
+            "services": table("services", rows),
+            "classes": table("classes", [self._class(job) for job in self.scenario.jobs.values()]),
+            "replicas": table("replicas", self.replica_rows),
+            **self._request_columns(),
+        }
+
+    def _class(self, job: Job) -> dict[str, int]:
+        names = [served.job.name for served in self.services]
+        keep = job.keep
+        return {
+            "service": names.index(job.shares or job.name),
+            "artifact_dram": keep.artifact.dram,
+            "artifact_nand": keep.artifact.nand,
+            "context_dram": keep.context.dram,
+            "context_nand": keep.context.nand,
+        }
+
+    def _request_columns(self) -> Tables:
+        works = [
+            served.works[job]
+            for job in self.scenario.jobs
+            for served in self.services
+            if job in served.works
+        ]
+        first = np.cumsum([0, *(len(rows) for rows in works)], dtype=np.int64)
+        flat = np.array([row for rows in works for row in rows], dtype=np.int64)
+        r = self.requests
+        work = flat[first[r.klass] + r.shape] if len(r) else r.klass
+        columns = {"arrival": r.arrival, "klass": r.klass, "work": work}
+        columns |= {"prompt": r.prompt, "output": r.output}
+        return {k: np.ascontiguousarray(v, dtype=np.int64) for k, v in columns.items()}
+
+    def _problem(self, path: str, message: str) -> None:
+        self.problems.append(self.scenario.problem(path, message))

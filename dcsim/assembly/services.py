@@ -1,0 +1,208 @@
+"""What the replicas of a job class run: its works, priced on the GPUs they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dcsim.engine import Tables, table
+from dcsim.engine.border import ROUTERS
+from dcsim.models import ModelError
+from dcsim.models import get as get_model
+from dcsim.spec import ClipShape, Gpu, Job, Layout, Problem, Scenario, Scheduler, TokenShape
+from dcsim.traces import DitShape, Work, price, token_work, trace
+from dcsim.workload.shapes import Clip
+
+NO_LIMIT = 1 << 62
+WATERMARK = 100
+"""An LLM replica admits up to all but 1/100 of its KV budget, as vLLM's block manager does
+(`watermark` 0.01), so that a job just admitted is not preempted by the next token."""
+
+
+@dataclass
+class Catalogue:
+    """Rows of `phases`, `segments` and `works`, shared by all services."""
+
+    phases: list[dict[str, int]] = field(default_factory=list)
+    segments: list[dict[str, int]] = field(default_factory=list)
+    works: list[dict[str, int]] = field(default_factory=list)
+    _phase_rows: dict[tuple[str, str, int, int], int] = field(default_factory=dict)
+
+    def add(self, service: str, work: Work) -> int:
+        """Row of the work; phases of one service with the same cost are one row."""
+        rows = []
+        for phase in work.phases:
+            key = (service, phase.name, phase.launch, phase.weights)
+            if key not in self._phase_rows:
+                self._phase_rows[key] = len(self.phases)
+                self.phases.append({"launch": phase.launch, "weights": phase.weights})
+            rows.append(self._phase_rows[key])
+        first = len(self.segments)
+        for segment in work.segments:
+            self.segments.append({**segment, "phase": rows[segment["phase"]]})
+        self.works.append(
+            {"segment": first, "segments": len(work.segments), "artifact": work.artifact}
+        )
+        return len(self.works) - 1
+
+    def tables(self) -> Tables:
+        """The engine's tables of these rows."""
+        return {
+            "phases": table("phases", self.phases),
+            "segments": table("segments", self.segments),
+            "works": table("works", self.works),
+        }
+
+
+@dataclass(frozen=True)
+class Served:
+    """A service: the job that brings the replicas, and what all its works have in common."""
+
+    job: Job
+    token: bool
+    weights: int
+    reserve: int
+    checkpoint: int
+    works: dict[str, tuple[int, ...]]
+    """Rows of the works by job class, one a shape."""
+
+
+def layout_of(job: Job) -> Layout:
+    """The layout of a job that has replicas."""
+    return job.layout if job.layout is not None else Layout()
+
+
+class Pricer:
+    """Makes the works of all job classes and collects what is wrong with them."""
+
+    def __init__(self, scenario: Scenario, catalogue: Catalogue) -> None:
+        self.scenario = scenario
+        self.catalogue = catalogue
+        self.problems: list[Problem] = []
+
+    def serve(self, job: Job, gpu: Gpu, clips: dict[str, Sequence[Clip]]) -> Served | None:
+        """Prices the works of `job` and of the classes that share its replicas.
+
+        `clips`: by class the distinct shapes that are asked for. None where there are problems.
+        """
+        assert job.model is not None
+        try:
+            model = get_model(job.model)
+            if not self._shapes_match(job.model, model.kind, clips):
+                return None
+            if model.kind == "llm":
+                return self._llm(job, gpu, tuple(clips))
+            return self._dit(job, gpu, clips)
+        except ModelError as error:
+            for path, message in error.problems:
+                self._problem(f"jobs.{job.name}.{path}", message)
+            return None
+
+    def _shapes_match(self, name: str, kind: str, clips: dict[str, Sequence[Clip]]) -> bool:
+        fine = True
+        wanted, keys = (TokenShape, "prompt, output") if kind == "llm" else (
+            ClipShape, "resolution, frames, steps"
+        )
+        for klass in clips:
+            if not isinstance(self.scenario.jobs[klass].shape, wanted):
+                self._problem(f"jobs.{klass}.shape", f"{name} takes {keys}")
+                fine = False
+        return fine
+
+    def _llm(self, job: Job, gpu: Gpu, classes: Sequence[str]) -> Served | None:
+        assert job.model is not None
+        limits = job.scheduler or Scheduler()
+        budget = limits.max_batched_tokens
+        if budget is not None and limits.prefill_chunk > budget:
+            self._problem(
+                f"jobs.{job.name}.scheduler.prefill_chunk",
+                f"{limits.prefill_chunk} tokens, more than max_batched_tokens ({budget})",
+            )
+            return None
+        work = token_work(
+            job.model,
+            job.options,
+            layout_of(job),
+            gpu,
+            limits.prefill_chunk,
+            budget if budget is not None else limits.max_jobs * limits.prefill_chunk,
+            limits.max_jobs,
+        )
+        if not self._fits(job, gpu, work, []):
+            return None
+        row = self.catalogue.add(job.name, work)
+        works = {klass: (row,) for klass in classes}
+        return Served(job, True, work.weights, work.reserve, work.checkpoint, works)
+
+    def _dit(self, job: Job, gpu: Gpu, clips: dict[str, Sequence[Clip]]) -> Served | None:
+        assert job.model is not None
+        priced: dict[Clip, Work] = {}
+        for shapes in clips.values():
+            for clip in shapes:
+                if clip not in priced:
+                    traced = trace(job.model, job.options, DitShape(*clip), layout_of(job))
+                    priced[clip] = price(traced, gpu)
+        if not priced:  # a class without a single request still needs its weights
+            shape = DitShape(256, 256, 1, 1)
+            priced[Clip(256, 256, 1, 1)] = price(
+                trace(job.model, job.options, shape, layout_of(job)), gpu
+            )
+        works = list(priced.values())
+        if not self._fits(job, gpu, works[0], works):
+            return None
+        rows = {clip: self.catalogue.add(job.name, work) for clip, work in priced.items()}
+        by_class = {klass: tuple(rows[clip] for clip in shapes) for klass, shapes in clips.items()}
+        one = works[0]
+        return Served(job, False, one.weights, one.reserve, one.checkpoint, by_class)
+
+    def _fits(self, job: Job, gpu: Gpu, work: Work, shaped: Sequence[Work]) -> bool:
+        layout = layout_of(job)
+        capacity = layout.gpus * gpu.hbm
+        resident = work.weights + work.reserve
+        least = min((max(_held(s) for s in w.segments) for w in shaped), default=0)
+        if resident + least <= capacity:
+            return True
+        parts = f"{gigabytes(work.weights)} of weights"
+        if work.reserve:
+            parts += f" + {gigabytes(work.reserve)} reserved for activations"
+        if least:
+            parts += f" + {gigabytes(least)} for its smallest request"
+        self._problem(
+            f"jobs.{job.name}.layout",
+            f"{job.model} does not fit its replica: {parts}; {layout.gpus} x {gpu.name} hold "
+            f"{gigabytes(capacity)}. Use more GPUs a replica (tp), a larger GPU, or a smaller model",
+        )
+        return False
+
+    def _problem(self, path: str, message: str) -> None:
+        self.problems.append(self.scenario.problem(path, message))
+
+
+def _held(segment: dict[str, int]) -> int:
+    return segment["live"] + segment["live_slope"] * (segment["steps"] - 1) + segment["peak"]
+
+
+def gigabytes(count: float) -> str:
+    """Bytes as text, decimal: `81.2 GB`."""
+    return f"{count / 1e9:,.1f} GB"
+
+
+def service_row(served: Served, first: int, replicas: int, hbm: int) -> dict[str, int]:
+    """One row of the engine's `services`; `hbm`: bytes of a replica's pool."""
+    limits = served.job.scheduler or Scheduler()
+    tokens = limits.max_batched_tokens if served.token else None
+    same_shape = limits.same_shape if limits.same_shape is not None else not served.token
+    budget = hbm - served.weights - served.reserve
+    return {
+        "router": ROUTERS.index(limits.router),
+        "replica": first,
+        "replicas": replicas,
+        "max_jobs": limits.max_jobs,
+        "max_tokens": tokens if tokens is not None else NO_LIMIT,
+        "same_shape": int(same_shape),
+        "weights": served.weights,
+        "reserve": served.reserve,
+        "watermark": budget // WATERMARK if served.token else 0,
+        "checkpoint": served.checkpoint,
+        "keep": int(served.job.keep.weights_in_dram),
+    }

@@ -1,0 +1,26 @@
+"""Operations: SimPy processes that act on the data center while it runs."""
+
+from dcsim.operations.datacenter import DataCenter, Sample
+from dcsim.operations.environment import Environment, Process, operate
+from dcsim.operations.shipped import (
+    capacity_change,
+    check,
+    exponential_failures,
+    processes,
+    sampler,
+    scripted_outage,
+)
+
+__all__ = [
+    "DataCenter",
+    "Environment",
+    "Process",
+    "Sample",
+    "capacity_change",
+    "check",
+    "exponential_failures",
+    "operate",
+    "processes",
+    "sampler",
+    "scripted_outage",
+]

@@ -1,0 +1,151 @@
+"""The data center as an operator sees it: by name, at one instant, through a small API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dcsim.assembly import Plan
+from dcsim.engine.border import STATES, Outputs
+from dcsim.spec import did_you_mean
+
+State = Literal["down", "loading", "up"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One reading: what was measured of whom, and when."""
+
+    time: int
+    """ns."""
+    subject: str
+    """A pool (`used`) or a service (`running`, `waiting`, `up`)."""
+    quantity: Literal["used", "running", "waiting", "up"]
+    value: int
+    """Bytes, jobs or replicas."""
+
+
+@dataclass
+class DataCenter:
+    """A running engine with names. Times are ns, sizes bytes.
+
+    What it does happens at `now`, after every event of that instant. Raises `LookupError` for a
+    name that does not exist and `ValueError` for what cannot be done.
+    """
+
+    plan: Plan
+    lifted: bool = False
+    samples: list[Sample] = field(default_factory=list)
+    progress: Callable[[int], None] | None = None
+
+    def __post_init__(self) -> None:
+        self._engine = self.plan.engine(lifted=self.lifted)
+        self._replicas = {name: row for row, name in enumerate(self.plan.replicas)}
+        self._pools = {pool.name: row for row, pool in enumerate(self.plan.pools)}
+
+    @property
+    def now(self) -> int:
+        """The present, ns."""
+        return self._engine.now
+
+    @property
+    def horizon(self) -> int:
+        """The end of the run, ns."""
+        return self.plan.scenario.duration
+
+    @property
+    def arrived(self) -> int:
+        """Requests that have arrived."""
+        return self._engine.arrived
+
+    @property
+    def completed(self) -> int:
+        """Requests that are completed."""
+        return self._engine.completed
+
+    def services(self) -> tuple[str, ...]:
+        """Names of the services: the job classes that have replicas."""
+        return self.plan.services
+
+    def replicas(self, service: str) -> tuple[str, ...]:
+        """Names of the replicas of a service (`chat/0`, `chat/1`, ...)."""
+        if service not in self.plan.services:
+            raise LookupError(f"no service {service!r}: {did_you_mean(service, self.plan.services)}")
+        return tuple(self.plan.replicas[row] for row in self.plan.replicas_of(service))
+
+    def pools(self) -> tuple[str, ...]:
+        """Names of the pools (`chat/0.hbm`, `rack0/node0.dram`, ...)."""
+        return tuple(self._pools)
+
+    def state(self, replica: str) -> State:
+        """Is it down, loading its weights, or up?"""
+        state: State = STATES[self._engine.state(self._replica(replica))]  # type: ignore[assignment]
+        return state
+
+    def running(self, replica: str) -> int:
+        """Jobs in its batch."""
+        return self._engine.running(self._replica(replica))
+
+    def waiting(self, replica: str) -> int:
+        """Jobs in its queue."""
+        return self._engine.waiting(self._replica(replica))
+
+    def used(self, pool: str) -> int:
+        """Bytes held in a pool now."""
+        return self._engine.used(self._pool(pool))
+
+    def capacity(self, pool: str) -> int:
+        """Bytes that a pool can hold now."""
+        return self._engine.capacity(self._pool(pool))
+
+    def fail(self, replica: str) -> None:
+        """The replica dies: its jobs start over elsewhere, its HBM is empty."""
+        self._engine.fail(self._replica(replica))
+
+    def repair(self, replica: str) -> None:
+        """A replica that is down starts cold: weights come from NAND through DRAM."""
+        self._engine.start(self._replica(replica))
+
+    def set_capacity(self, pool: str, capacity: int) -> None:
+        """A DRAM or NAND pool comes to hold `capacity` bytes; what no longer fits is lost."""
+        self._engine.set_capacity(self._pool(pool), capacity)
+
+    def sample(self) -> None:
+        """Takes one reading of every pool and service."""
+        now = self.now
+        for name in self._pools:
+            self.samples.append(Sample(now, name, "used", self.used(name)))
+        for service in self.plan.services:
+            names = self.replicas(service)
+            up = sum(self.state(name) == "up" for name in names)
+            self.samples.append(Sample(now, service, "running", sum(map(self.running, names))))
+            self.samples.append(Sample(now, service, "waiting", sum(map(self.waiting, names))))
+            self.samples.append(Sample(now, service, "up", up))
+
+    def run_until(self, time: int) -> None:
+        """Lets the engine handle everything up to and at `time` (at most the horizon)."""
+        time = min(time, self.horizon)
+        if self.progress is None:
+            self._engine.run_until(time)
+            return
+        slices = max(1, -(-100 * (time - self.now) // self.horizon))
+        start = self.now
+        for i in range(1, slices + 1):
+            self._engine.run_until(start + (time - start) * i // slices)
+            self.progress(self.now)
+
+    def finish(self) -> Outputs:
+        """Runs to the horizon; what the engine wrote down. The engine is gone afterwards."""
+        self.run_until(self.horizon)
+        return self._engine.finish()
+
+    def _replica(self, name: str) -> int:
+        if name not in self._replicas:
+            raise LookupError(f"no replica {name!r}: {did_you_mean(name, self._replicas)}")
+        return self._replicas[name]
+
+    def _pool(self, name: str) -> int:
+        if name not in self._pools:
+            raise LookupError(f"no pool {name!r}: {did_you_mean(name, self._pools)}")
+        return self._pools[name]
