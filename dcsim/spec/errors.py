@@ -1,0 +1,60 @@
+"""Problems with what a user wrote: where, what, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing that is wrong, with its place.
+
+    `line` and `column` count from 1; they are None where the value came from no file
+    (an override on the command line, an object built in Python).
+    """
+
+    file: Path | None
+    line: int | None
+    column: int | None
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        place = str(self.file or "<input>") if self.file or self.line is not None else ""
+        if self.line is not None:
+            place += f":{self.line}:{self.column}"
+        return ": ".join(part for part in (place, self.path, self.message) if part)
+
+
+class SpecError(Exception):
+    """The input cannot be used. `problems` holds all that is wrong with it, in file order."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(dict.fromkeys(problems))
+        if not self.problems:
+            raise ValueError("a SpecError needs at least one problem")
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown `word`: the nearest known one, and what is allowed."""
+    choices = list(known)
+    if not choices:
+        return "none is defined"
+    near = difflib.get_close_matches(word.lower(), [c.lower() for c in choices], n=1, cutoff=0.6)
+    listed = ", ".join(choices) if len(choices) <= 16 else ", ".join(choices[:16]) + ", ..."
+    if near:
+        best = next(c for c in choices if c.lower() == near[0])
+        return f"did you mean {best!r}? (known: {listed})"
+    return f"known: {listed}"
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """A path of keys and indices as one dotted string."""
+    return ".".join(str(part) for part in path)
