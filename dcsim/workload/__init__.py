@@ -1,0 +1,10 @@
+"""Requests: arrival processes, shapes, and the replay of request logs."""
+
+from __future__ import annotations
+
+from dcsim.workload.logs import LogError, RequestLog, read_log
+from dcsim.workload.requests import Requests, generate
+from dcsim.workload.shapes import Clip
+from dcsim.workload.streams import stream
+
+__all__ = ["Clip", "LogError", "RequestLog", "Requests", "generate", "read_log", "stream"]

@@ -1,0 +1,177 @@
+"""The requests of a scenario: every arrival and shape, drawn before the engine runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.spec import Problem, Scenario, SpecError
+from dcsim.spec.jobs import (
+    ClipShape,
+    Constant,
+    FromLog,
+    GammaArrivals,
+    Job,
+    Numbers,
+    Poisson,
+    Replay,
+)
+from dcsim.workload.arrivals import renewal_times
+from dcsim.workload.curve import Curve
+from dcsim.workload.logs import LogError, RequestLog, read_log
+from dcsim.workload.shapes import Clip, draw_clips, draw_numbers
+from dcsim.workload.streams import stream
+
+__all__ = ["Requests", "generate"]
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Requests:
+    """N requests, sorted by arrival; ties by class, then by the order within the class.
+
+    `arrival` int64[N], ns; `klass` int64[N], row of the job class in the scenario; `shape`
+    int64[N], row in `shapes[klass]` (0 for an LLM); `prompt` and `output` int64[N], tokens (0 for
+    a diffusion model). `shapes`: by class the distinct clips asked for, sorted; empty for an LLM.
+    """
+
+    arrival: Ints
+    klass: Ints
+    shape: Ints
+    prompt: Ints
+    output: Ints
+    shapes: tuple[tuple[Clip, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.arrival)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The requests of one class, in order of arrival."""
+
+    arrival: Ints
+    shape: Ints
+    prompt: Ints
+    output: Ints
+    clips: tuple[Clip, ...] = ()
+
+
+def generate(scenario: Scenario) -> Requests:
+    """All requests that arrive in `[0, duration)`.
+
+    Each class draws from streams of its own, named by the job and the purpose, so another class
+    or another policy changes nothing here. Raises `LogError` with the broken rows of all logs.
+    """
+    drawn: list[_Drawn] = []
+    problems: list[Problem] = []
+    for job in scenario.jobs.values():
+        try:
+            drawn.append(_draw(scenario, job))
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise LogError(problems)
+    return _merge(drawn)
+
+
+def _merge(drawn: list[_Drawn]) -> Requests:
+    arrival = _join([each.arrival for each in drawn])
+    order = np.argsort(arrival, kind="stable")
+    klass = np.repeat(np.arange(len(drawn)), [len(each.arrival) for each in drawn])
+    return Requests(
+        arrival[order],
+        klass[order],
+        _join([each.shape for each in drawn])[order],
+        _join([each.prompt for each in drawn])[order],
+        _join([each.output for each in drawn])[order],
+        tuple(each.clips for each in drawn),
+    )
+
+
+def _join(parts: list[Ints]) -> Ints:
+    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
+
+def _draw(scenario: Scenario, job: Job) -> _Drawn:
+    log = None
+    if isinstance(job.arrivals, Replay):
+        log, arrival = _replayed(scenario, job, job.arrivals)
+    else:
+        arrival = _arrivals(scenario, job)
+    count = len(arrival)
+    none = np.zeros(count, dtype=np.int64)
+
+    def random(purpose: str) -> np.random.Generator:
+        return stream(scenario.seed, job.name, purpose)
+
+    if isinstance(job.shape, ClipShape):
+        clips, row = draw_clips(job.shape, count, random)
+        return _Drawn(arrival, row, none, none, clips)
+    tokens = []
+    for name, numbers in (("prompt", job.shape.prompt), ("output", job.shape.output)):
+        if isinstance(numbers, FromLog):
+            tokens.append(_logged(scenario, job, log, name))
+        else:
+            tokens.append(_numbers(scenario, job, numbers, name, count))
+    return _Drawn(arrival, none, tokens[0], tokens[1])
+
+
+def _arrivals(scenario: Scenario, job: Job) -> Ints:
+    match job.arrivals:
+        case Constant(rate):
+            cv = 0.0
+        case Poisson(rate):
+            cv = 1.0
+        case GammaArrivals(rate, cv):
+            pass
+        case Replay():
+            raise TypeError("a replay has no rate")
+    curve = Curve.of(rate, scenario.duration)
+    random = stream(scenario.seed, job.name, "arrivals")
+    return renewal_times(curve, random, cv, scenario.duration)
+
+
+def _replayed(scenario: Scenario, job: Job, replay: Replay) -> tuple[RequestLog, Ints]:
+    """The part of the log that is replayed, and its arrivals on the clock of the run."""
+    try:
+        log = read_log(replay.log, replay.format)
+    except LogError as error:
+        raise _at(error, f"jobs.{job.name}.arrivals.log") from None
+    start = 0 if replay.start is None else replay.start
+    arrival = log.arrival - start
+    if replay.speed != 1.0:
+        arrival = np.floor(arrival / replay.speed).astype(np.int64)
+    kept = (log.arrival >= start) & (arrival < scenario.duration)
+    if replay.until is not None:
+        kept &= log.arrival < replay.until
+    part = RequestLog(
+        log.arrival[kept],
+        None if log.prompt is None else log.prompt[kept],
+        None if log.output is None else log.output[kept],
+    )
+    return part, arrival[kept]
+
+
+def _logged(scenario: Scenario, job: Job, log: RequestLog | None, name: str) -> Ints:
+    path = f"jobs.{job.name}.shape.{name}"
+    if log is None:
+        raise SpecError([scenario.problem(path, "only a replayed request log has tokens")])
+    tokens = log.prompt if name == "prompt" else log.output
+    if tokens is None:
+        raise SpecError([scenario.problem(path, f"the request log has no column {name!r}")])
+    return tokens
+
+
+def _numbers(scenario: Scenario, job: Job, numbers: Numbers, name: str, count: int) -> Ints:
+    try:
+        return draw_numbers(numbers, count, stream(scenario.seed, job.name, name))
+    except LogError as error:
+        raise _at(error, f"jobs.{job.name}.shape.{name}") from None
+
+
+def _at(error: LogError, path: str) -> LogError:
+    return LogError([replace(problem, path=path) for problem in error.problems])
