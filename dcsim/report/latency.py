@@ -1,0 +1,79 @@
+"""Latency percentiles by job class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
+
+from dcsim.report.style import legend_below, new_figure, save, tidy
+from dcsim.results import Results
+
+__all__ = ["MEASURES", "TIME_LABEL", "draw_ranges", "plot_latency", "range_handles"]
+
+MEASURES = {
+    "wait_ns": "wait until admitted",
+    "first_ns": "until the first token or denoise step",
+    "latency_ns": "until completed",
+}
+"""Latencies of a job class in the summary, and what they measure; all from the arrival."""
+
+_MARKS = {"p50": ("o", "#0072B2", 9.0), "p90": ("s", "#E69F00", 6.5), "p99": ("D", "#D55E00", 4.0)}
+"""Mark, colour and size; the later lie on the earlier and let them be seen."""
+_FLOOR = 1e-3
+"""Seconds; less is drawn here, since an axis of logarithms has no 0."""
+
+TIME_LABEL = "time (logarithmic; 1 ms stands for all below)"
+
+
+def plot_latency(results: Results, path: Path) -> None:
+    """Draw 50th, 90th and 99th percentiles of three latencies, a row a job class, as a PNG."""
+    jobs = results.summary["jobs"]
+    figure = new_figure(9.0, 1.6 + 3 * (0.55 + 0.28 * max(len(jobs), 1)))
+    panels = figure.subplots(len(MEASURES), 1, sharex=True)
+    for axes, (measure, title) in zip(panels, MEASURES.items(), strict=True):
+        draw_ranges(axes, {name: figures[measure] for name, figures in jobs.items()})
+        tidy(axes, title=title)
+    panels[-1].set_xlabel(TIME_LABEL, fontsize=9)
+    name = results.summary["scenario"]
+    figure.suptitle(f"Latency by job class: {name}", x=0.01, ha="left", fontsize=12)
+    legend_below(figure, range_handles())
+    save(figure, path)
+
+
+def draw_ranges(axes: Any, spreads: Mapping[str, Mapping[str, int] | None]) -> None:
+    """A row a name from the top: its percentiles as marks on a line, in seconds."""
+    for row, spread in enumerate(spreads.values()):
+        if spread is None:
+            axes.text(
+                0.5, row, "none", transform=axes.get_yaxis_transform(), va="center", color="#666666"
+            )
+            continue
+        seconds = {p: max(spread[p] / 1e9, _FLOOR) for p in _MARKS}
+        axes.plot(_ends(list(seconds.values())), [row, row], color="#999999", lw=1.4, zorder=1)
+        for p, (mark, color, size) in _MARKS.items():
+            axes.plot(seconds[p], row, mark, color=color, ms=size, mec="white", mew=0.5, zorder=2)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: time_label(value)))
+    axes.set_yticks(range(len(spreads)), list(spreads))
+    axes.set_ylim(len(spreads) - 0.5, -0.5)
+
+
+def range_handles() -> list[Any]:
+    """The legend of `draw_ranges`."""
+    return [
+        Line2D([], [], ls="", marker=mark, color=color, ms=size, label=f"{p[1:]}th percentile")
+        for p, (mark, color, size) in _MARKS.items()
+    ]
+
+
+def time_label(seconds: float) -> str:
+    """A tick of an axis of seconds: `1 ms`, `10 s`, `1000 s`."""
+    return f"{seconds * 1e3:g} ms" if seconds < 0.1 else f"{seconds:g} s"
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)

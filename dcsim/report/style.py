@@ -1,0 +1,93 @@
+"""How plots look: one palette, told apart by the colour-blind; figures without a display."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+__all__ = [
+    "CAPACITY",
+    "CATEGORY_COLORS",
+    "CYCLE",
+    "DEMAND",
+    "LINES",
+    "SHORTFALL",
+    "draw_area",
+    "draw_line",
+    "legend_below",
+    "new_figure",
+    "save",
+    "tidy",
+]
+
+Floats = NDArray[np.float64]
+
+# Okabe & Ito, Color Universal Design (2008), in an order of clear steps in lightness.
+CATEGORY_COLORS = {
+    "weights": "#0072B2",
+    "live": "#E69F00",
+    "transient": "#F0E442",
+    "cache": "#009E73",
+    "artifacts": "#CC79A7",
+}
+DEMAND = "#000000"
+CAPACITY = "#D55E00"
+SHORTFALL = "#F6D5C3"
+CYCLE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+
+_SIZE = 9.0
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of this size in inches, drawn without a display and without global state."""
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def tidy(axes: Any, *, x: str = "", y: str = "", title: str = "") -> None:
+    """Labels, a light grid, no box."""
+    axes.set_xlabel(x, fontsize=_SIZE)
+    axes.set_ylabel(y, fontsize=_SIZE)
+    if title:
+        axes.set_title(title, fontsize=_SIZE + 1, loc="left")
+    axes.tick_params(labelsize=_SIZE)
+    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def draw_line(axes: Any, edges: Floats, values: Floats, **look: Any) -> None:
+    """A line of steps: `values` float64[B] between `edges` float64[B+1]."""
+    axes.plot(np.repeat(edges, 2)[1:-1], np.repeat(values, 2), **look)
+
+
+def draw_area(axes: Any, edges: Floats, low: Floats, high: Floats, **look: Any) -> None:
+    """A filled area between steps: from `low` to `high`, float64[B], between `edges`."""
+    corners = np.repeat(edges, 2)[1:-1]
+    axes.fill_between(corners, np.repeat(low, 2), np.repeat(high, 2), **look)
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 5) -> None:
+    """One legend for the whole figure, under the axes, where no data is."""
+    figure.legend(
+        handles=list(handles),
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=_SIZE,
+        frameon=False,
+        handlelength=2.6,
+    )
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG that is the same byte for byte whenever it is drawn from the same data."""
+    figure.savefig(path, metadata={"Software": None})

@@ -1,0 +1,161 @@
+"""The short tables that commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from dcsim.report.quantities import bytes_text, rate_text, time_text
+from dcsim.report.words import TIER_NAMES
+from dcsim.results import Comparison, Figure, Results
+
+__all__ = ["comparison_table", "summary_table"]
+
+_NONE = "-"
+
+
+def summary_table(results: Results) -> Group:
+    """What a run came to: tiers, jobs and wear, as something that rich prints.
+
+    Nothing in it depends on the clock.
+    """
+    parts: list[Any] = [_tier_table(results.summary), _job_table(results.summary)]
+    wear = results.summary["tiers"]["nand"]["wear"]
+    if wear["bytes_written"]:
+        parts.append(_wear_text(wear))
+    return Group(*parts)
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.padding = (0, 1, 0, 0)
+    for row, column in enumerate(columns):
+        table.add_column(column, justify="left" if row == 0 else "right", no_wrap=True)
+    return table
+
+
+def _tier_table(summary: dict[str, Any]) -> Table:
+    table = _table(
+        "Tiers",
+        ["", "capacity", "held mean", "peak", "demand mean", "peak", "first short"],
+    )
+    for tier, figures in summary["tiers"].items():
+        short = figures["first_shortfall_ns"]
+        spans = [figures[what][how] for what in ("occupancy", "demand") for how in _SPANS]
+        table.add_row(
+            TIER_NAMES[tier],
+            bytes_text(figures["capacity"]),
+            *(bytes_text(value) for value in spans),
+            "never" if short is None else f"at {time_text(short)}",
+        )
+    return table
+
+
+_SPANS = ("mean", "peak")
+
+
+def _job_table(summary: dict[str, Any]) -> Table:
+    table = _table(
+        "Jobs",
+        ["", "arrived", "completed", "wait p99", "first p99", "end p50", "end p99", "output"],
+    )
+    for job, figures in summary["jobs"].items():
+        table.add_row(
+            job,
+            f"{figures['arrived']:,}",
+            f"{figures['outcomes']['completed']:,}",
+            _latency(figures["wait_ns"], "p99"),
+            _latency(figures["first_ns"], "p99"),
+            _latency(figures["latency_ns"], "p50"),
+            _latency(figures["latency_ns"], "p99"),
+            _output(figures["throughput"]),
+        )
+    return table
+
+
+def _latency(spread: dict[str, int] | None, p: str) -> str:
+    return _NONE if spread is None else time_text(spread[p])
+
+
+def _output(throughput: dict[str, float]) -> str:
+    if "output_tokens_per_s" in throughput:
+        return rate_text(throughput["output_tokens_per_s"], "tok")
+    return rate_text(throughput["requests_per_s"], "clips")
+
+
+def _wear_text(wear: dict[str, Any]) -> str:
+    text = (
+        f"NAND written: {bytes_text(wear['bytes_written'])}, "
+        f"{wear['drive_writes_per_day']:.3g} drive writes per day"
+    )
+    if wear["lifetime_years"] is not None:
+        text += f"; {wear['first_worn_out']} lasts {wear['lifetime_years']:.3g} years at this rate"
+    return text
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Variants side by side, with differences to the base below, as something rich prints."""
+    title = f"Variants, and their differences to {comparison.names[0]}"
+    table = _table(title, ["", *comparison.names])
+    section = ""
+    for figure in comparison.figures:
+        label = _label(figure)
+        if label is None or all(value is None for value in figure.values):
+            continue
+        subject = TIER_NAMES.get(figure.subject, figure.subject) or "requests"
+        if subject != section:
+            table.add_row(f"[bold]{subject}[/bold]")
+            section = subject
+        table.add_row(f"  {label}", *_cells(figure))
+    return table
+
+
+_SHOWN = {
+    "requests": {"arrived": "arrived", "preemptions": "preemptions"},
+    "tier": {
+        "capacity": "capacity",
+        "occupancy.mean": "held, mean",
+        "occupancy.peak": "held, peak",
+        "demand.mean": "demand, mean",
+        "demand.peak": "demand, peak",
+        "first_shortfall_ns": "first short at",
+        "drive_writes_per_day": "drive writes per day",
+    },
+    "job": {
+        "wait_ns.p99": "wait, p99",
+        "first_ns.p99": "first result, p99",
+        "latency_ns.p50": "completed, p50",
+        "latency_ns.p99": "completed, p99",
+    },
+}
+
+
+def _label(figure: Figure) -> str | None:
+    name = figure.name.removeprefix("wear.")
+    if figure.name.startswith("outcomes.") and any(figure.values):
+        return figure.name.removeprefix("outcomes.")
+    return _SHOWN[figure.section].get(name)
+
+
+def _cells(figure: Figure) -> list[str]:
+    base = [_text(figure.values[0], figure.unit)]
+    for value, difference in zip(figure.values[1:], figure.differences()[1:], strict=True):
+        text = _text(value, figure.unit)
+        if difference:
+            sign = "+" if difference > 0 else ""
+            text += f"\n[dim]{sign}{_text(difference, figure.unit)}[/dim]"
+        base.append(text)
+    return base
+
+
+def _text(value: float | None, unit: str) -> str:
+    if value is None:
+        return _NONE
+    if unit == "bytes":
+        return bytes_text(value)
+    if unit == "ns":
+        return time_text(value)
+    return f"{value:,.0f}" if unit == "requests" else f"{value:.3g}"

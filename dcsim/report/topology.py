@@ -1,0 +1,64 @@
+"""A resolved topology as a tree, with totals per tier."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.tree import Tree
+
+from dcsim.report.quantities import bytes_text
+from dcsim.spec import Domain, Shelf, Topology
+
+__all__ = ["print_topology", "topology_tree"]
+
+
+def print_topology(topology: Topology) -> None:
+    """Prints the tree on stdout."""
+    Console(soft_wrap=True, highlight=False).print(topology_tree(topology))
+
+
+def topology_tree(topology: Topology) -> Tree:
+    """Totals, racks with their scale-up domains, shelves."""
+    tree = Tree(f"[bold]{topology.name}[/bold]")
+    totals = tree.add(f"totals: {topology.gpus} GPUs in {len(topology.racks)} rack(s)")
+    totals.add(f"HBM   {bytes_text(topology.hbm)}")
+    totals.add(f"DRAM  {bytes_text(topology.dram)}")
+    totals.add(f"NAND  {bytes_text(topology.nand)}")
+    known = [d.power for d in topology.domains] + [s.power for s in topology.shelves]
+    if known and None not in known:
+        totals.add(f"power {sum(p for p in known if p is not None) / 1e3:,.1f} kW")
+    for rack in topology.racks:
+        branch = tree.add(f"rack {rack}")
+        for domain in topology.domains:
+            if domain.rack == rack:
+                _domain(branch, domain)
+    for shelf in topology.shelves:
+        _shelf(tree, shelf)
+    return tree
+
+
+def _domain(branch: Tree, d: Domain) -> None:
+    node = branch.add(f"domain {d.name}: {d.gpus} x {d.gpu.name}")
+    node.add(
+        f"HBM   {bytes_text(d.hbm)} ({bytes_text(d.gpu.hbm)} a GPU, {_rate(d.gpu.hbm_bandwidth)}; "
+        f"to DRAM {_rate(d.gpu.host_link)} a GPU each way)"
+    )
+    node.add(f"DRAM  {bytes_text(d.dram)}")
+    if d.nand:
+        wear = "endurance unknown" if d.dwpd is None else f"{d.dwpd:g} drive writes a day"
+        speed = f"read {_rate(d.nand_read)}, write {_rate(d.nand_write)}"
+        node.add(f"NAND  {bytes_text(d.nand)} ({speed}, {wear})")
+    if d.nic:
+        node.add(f"NIC   {_rate(d.nic)} each way")
+
+
+def _shelf(tree: Tree, s: Shelf) -> None:
+    node = tree.add(f"shelf {s.name}, for {', '.join(s.racks)}")
+    wear = "endurance unknown" if s.dwpd is None else f"{s.dwpd:g} drive writes a day"
+    node.add(
+        f"NAND  {bytes_text(s.capacity)} (read {_rate(s.read)}, write {_rate(s.write)}, {wear})"
+    )
+    node.add(f"ports {_rate(s.network)} each way, {s.latency / 1e3:g} us")
+
+
+def _rate(per_second: int) -> str:
+    return f"{bytes_text(per_second)}/s"

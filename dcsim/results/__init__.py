@@ -1,0 +1,17 @@
+"""Results of a run: tables, timelines, summary and manifest."""
+
+from __future__ import annotations
+
+from dcsim.results.compare import Comparison, Figure, compare
+from dcsim.results.files import check_target, replacing
+from dcsim.results.results import Results, collect
+
+__all__ = [
+    "Comparison",
+    "Figure",
+    "Results",
+    "check_target",
+    "collect",
+    "compare",
+    "replacing",
+]

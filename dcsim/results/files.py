@@ -1,0 +1,81 @@
+"""A directory of results: written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+__all__ = ["MANIFEST", "check_target", "replacing", "write_json", "write_table"]
+
+MANIFEST = "manifest.json"
+
+
+def check_target(directory: Path) -> None:
+    """Refuse a directory whose contents are not results, before anything is run or removed.
+
+    Raises `FileExistsError`.
+    """
+    if not directory.exists() and not directory.is_symlink():
+        return
+    if not directory.is_dir():
+        raise FileExistsError(f"{directory} is a file; results need a directory")
+    if any(directory.iterdir()) and not (directory / MANIFEST).is_file():
+        raise FileExistsError(
+            f"{directory} has files in it but no {MANIFEST}, so it does not hold results; "
+            "name a directory that is new, empty or of an earlier run"
+        )
+
+
+@contextmanager
+def replacing(directory: Path) -> Iterator[Path]:
+    """A fresh directory that becomes `directory` when the block ends without an error.
+
+    Until then `directory` is as it was, and after an error it still is. Earlier results in it are
+    replaced; anything else in it raises `FileExistsError`, as `check_target`.
+    """
+    target = Path(os.path.abspath(directory))
+    check_target(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as workshop:
+        fresh, stale = Path(workshop, "new"), Path(workshop, "old")
+        fresh.mkdir()
+        yield fresh
+        if target.exists():
+            target.rename(stale)
+        try:
+            fresh.rename(target)
+        except OSError:
+            stale.rename(target)
+            raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write plain data as indented JSON. Raises `ValueError` for NaN and infinity."""
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, table: Any) -> None:
+    """Write an Arrow table as Parquet: dictionaries for words, deltas for numbers, zstd."""
+    words = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+    deltas = {
+        field.name: "DELTA_BINARY_PACKED"
+        for field in table.schema
+        if pa.types.is_integer(field.type)
+    }
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=words,
+        column_encoding=deltas or None,
+    )

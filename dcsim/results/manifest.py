@@ -1,0 +1,69 @@
+"""What a run was made from, so that it can be made again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dcsim.assembly.plan import Plan
+from dcsim.engine import build
+from dcsim.workload import Requests
+
+__all__ = ["manifest_of"]
+
+_PACKAGES = ("dcsim", "numpy", "pyarrow", "simpy")
+
+
+def manifest_of(plan: Plan) -> dict[str, Any]:
+    """Resolved inputs, seed, versions, and hashes of the inputs and of the requests.
+
+    `hash` is the SHA-256 of the inputs as sorted JSON: equal hashes and equal versions give equal
+    results. `requests_hash` covers every arrival and shape; runs that see the same requests
+    (common random numbers) have the same.
+    """
+    scenario = plan.scenario
+    inputs = _plain(scenario.resolved)
+    canonical = {"seed": scenario.seed, "inputs": inputs}
+    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
+    return {
+        "scenario": scenario.name,
+        "seed": scenario.seed,
+        "duration_ns": scenario.duration,
+        "bin_ns": scenario.bin,
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in _PACKAGES},
+        "engine": dict(build()),
+        "hash": hashlib.sha256(text.encode()).hexdigest(),
+        "requests_hash": _hash_requests(plan.requests),
+        "inputs": inputs,
+    }
+
+
+def _hash_requests(requests: Requests) -> str:
+    digest = hashlib.sha256(repr(requests.shapes).encode())
+    for column in ("arrival", "klass", "shape", "prompt", "output"):
+        values = np.ascontiguousarray(getattr(requests, column), dtype="<i8")
+        digest.update(values.data)
+    return digest.hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """The same as JSON can hold it."""
+    match value:
+        case Mapping():
+            return {str(key): _plain(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+        case Path():
+            return value.as_posix()
+        case None | bool() | int() | float() | str():
+            return value
+        case _:
+            return str(value)

@@ -1,0 +1,121 @@
+"""The results of a run: tables, summary and manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dcsim.assembly.plan import Plan
+from dcsim.engine import Outputs
+from dcsim.results.events import events_table
+from dcsim.results.files import MANIFEST, replacing, write_json, write_table
+from dcsim.results.manifest import manifest_of
+from dcsim.results.requests import requests_table
+from dcsim.results.series import pool_series
+from dcsim.results.summary import summarise
+from dcsim.results.timeline import channels_table, contents_table, timeline_table
+
+__all__ = ["Results", "collect"]
+
+SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one run yields. `tables` are Arrow tables by name; the named ones always exist."""
+
+    summary: dict[str, Any]
+    manifest: dict[str, Any]
+    tables: Mapping[str, Any] = field(repr=False)
+
+    def requests(self) -> Any:
+        """One row a request: arrival, start, first result, end, outcome, shape."""
+        return self.tables["requests"]
+
+    def timeline(self) -> Any:
+        """One row a pool and bin: capacity, contents by category, peak, demand, flows."""
+        return self.tables["timeline"]
+
+    def contents(self) -> Any:
+        """One row a tier, category, job and bin: bytes held and demanded."""
+        return self.tables["contents"]
+
+    def channels(self) -> Any:
+        """One row a channel and bin: bytes moved."""
+        return self.tables["channels"]
+
+    def events(self) -> Any:
+        """One row an event: control, evictions and losses by bin, stretches of shortfall."""
+        return self.tables["events"]
+
+    def arrays(self, table: str) -> dict[str, NDArray[Any]]:
+        """A table as numpy arrays by column; words as str, nulls as None or NaN.
+
+        Raises `KeyError` for a table that is not there.
+        """
+        columns = self.tables[table]
+        return {
+            name: np.asarray(columns[name].to_numpy(zero_copy_only=False))
+            for name in columns.column_names
+        }
+
+    def write(self, directory: Path, *, extras: Callable[[Path], None] | None = None) -> None:
+        """Write everything to a directory, whole or not at all.
+
+        `extras` is called with the directory to add files of its own (plots). Earlier results
+        are replaced; raises `FileExistsError` where other files are in the way.
+        """
+        with replacing(directory) as fresh:
+            self.save(fresh)
+            if extras is not None:
+                extras(fresh)
+
+    def save(self, directory: Path) -> None:
+        """Write the files into a directory that exists."""
+        for name, table in self.tables.items():
+            write_table(directory / f"{name}.parquet", table)
+        write_json(directory / SUMMARY, self.summary)
+        write_json(directory / MANIFEST, self.manifest)
+
+    @classmethod
+    def read(cls, directory: Path) -> Results:
+        """Results that `write` wrote. Raises `FileNotFoundError` where there are none."""
+        tables = {path.stem: pq.read_table(path) for path in sorted(directory.glob("*.parquet"))}
+        return cls(
+            json.loads((directory / SUMMARY).read_text(encoding="utf-8")),
+            json.loads((directory / MANIFEST).read_text(encoding="utf-8")),
+            tables,
+        )
+
+
+def collect(
+    plan: Plan,
+    built: Outputs,
+    lifted: Outputs,
+    *,
+    seconds: float,
+    lifted_seconds: float,
+    extra: Mapping[str, Any] | None = None,
+) -> Results:
+    """The results of a plan from the engine's outputs, as built and with capacities lifted.
+
+    `seconds` and `lifted_seconds`: wall time of the two runs of the engine. `extra`: Arrow tables
+    of the caller's (a sampler's), by name, kept and written with the others.
+    """
+    series = pool_series(plan, built, lifted)
+    tables = {
+        "requests": requests_table(plan, built),
+        "timeline": timeline_table(plan, series),
+        "contents": contents_table(plan, built, lifted),
+        "channels": channels_table(plan, built),
+        "events": events_table(plan, built, series),
+    }
+    summary = summarise(plan, built, lifted, series, (seconds, lifted_seconds))
+    return Results(summary, manifest_of(plan), {**tables, **(extra or {})})

@@ -1,0 +1,123 @@
+"""What the pools held over time: the engine's accounts, added up by pool and category."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.assembly.plan import Plan
+from dcsim.engine import CATEGORIES, CAUSES, EVENTS, Outputs
+
+__all__ = ["Bins", "Series", "pool_series"]
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Bins:
+    """The B bins of a timeline: `start` and `end`, int64[B], ns; the last ends at the horizon."""
+
+    start: Ints
+    end: Ints
+
+    @classmethod
+    def of(cls, horizon: int, width: int) -> Bins:
+        """Bins of `width` ns up to `horizon` ns, both > 0."""
+        start = np.arange(0, horizon, width, dtype=np.int64)
+        return cls(start, np.minimum(start + width, horizon))
+
+    @property
+    def length(self) -> Ints:
+        """ns, int64[B]."""
+        return self.end - self.start
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Bytes in P pools over B bins, with C categories and F causes of flow, all int64.
+
+    `held` [C, P, B]: time-weighted means as built; `peak` [P, B]: the most at any time of a bin;
+    `demand` and `demand_peak`: the same with capacities lifted; `flow` [F, P, B]: bytes taken and
+    given up, as built. `capacity` [P, B]: its time-weighted mean, `capacity_low` and
+    `capacity_high` its extremes within a bin.
+    """
+
+    bins: Bins
+    held: Ints
+    peak: Ints
+    demand: Ints
+    demand_peak: Ints
+    flow: Ints
+    capacity: Ints
+    capacity_low: Ints
+    capacity_high: Ints
+
+    @property
+    def shortfall(self) -> Ints:
+        """int64[P, B]: by how much the peak of demand exceeds the least capacity of a bin."""
+        return np.asarray(np.maximum(self.demand_peak - self.capacity_low, 0))
+
+    @property
+    def headroom(self) -> Ints:
+        """int64[P, B]: by how much the least capacity of a bin exceeds the peak of demand."""
+        return np.asarray(np.maximum(self.capacity_low - self.demand_peak, 0))
+
+
+def pool_series(plan: Plan, built: Outputs, lifted: Outputs) -> Series:
+    """The series of a run, from the two outputs of the engine on the same requests."""
+    bins = Bins.of(plan.scenario.duration, plan.scenario.bin)
+    pools = len(plan.pools)
+    mean, low, high = _capacities(plan, built["events"], bins)
+    flow = np.zeros((pools, len(CAUSES), len(bins)), dtype=np.int64)
+    np.add.at(flow, built["accounts"][:, 0], built["flow"])
+    return Series(
+        bins=bins,
+        held=_by_pool(built, pools, len(bins)),
+        peak=built["top"],
+        demand=_by_pool(lifted, pools, len(bins)),
+        demand_peak=lifted["top"],
+        flow=np.moveaxis(flow, 1, 0),
+        capacity=mean,
+        capacity_low=low,
+        capacity_high=high,
+    )
+
+
+def _by_pool(outputs: Outputs, pools: int, bins: int) -> Ints:
+    held = np.zeros((len(CATEGORIES), pools, bins), dtype=np.int64)
+    pool, category = outputs["accounts"][:, 0], outputs["accounts"][:, 1]
+    np.add.at(held, (category, pool), outputs["mean"])
+    return held
+
+
+def _capacities(plan: Plan, events: Ints, bins: Bins) -> tuple[Ints, Ints, Ints]:
+    """Mean, least and greatest capacity, int64[P, B] each."""
+    first = np.array([pool.capacity for pool in plan.pools], dtype=np.int64)
+    mean = np.repeat(first[:, None], len(bins), axis=1)
+    low, high = mean.copy(), mean.copy()
+    changes = events[events[:, 1] == EVENTS.index("capacity")]
+    for pool in np.unique(changes[:, 2]).tolist():
+        mine = changes[changes[:, 2] == pool]
+        steps = _steps(int(first[pool]), mine[:, 0], mine[:, 3], int(bins.end[-1]))
+        for row, (start, end) in enumerate(zip(bins.start, bins.end, strict=True)):
+            inside = [
+                (min(e, end) - max(s, start), c) for s, e, c in steps if s < end and e > start
+            ]
+            mean[pool, row] = sum(int(width) * c for width, c in inside) // int(end - start)
+            low[pool, row] = min(c for _, c in inside)
+            high[pool, row] = max(c for _, c in inside)
+    return mean, low, high
+
+
+def _steps(first: int, times: Ints, values: Ints, horizon: int) -> list[tuple[int, int, int]]:
+    """Stretches (start, end, capacity) of positive length, in order."""
+    starts = [0, *times.tolist()]
+    ends = [*times.tolist(), horizon]
+    capacities = [first, *values.tolist()]
+    stretches = zip(starts, ends, capacities, strict=True)
+    return [(start, end, capacity) for start, end, capacity in stretches if end > start]

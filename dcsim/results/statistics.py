@@ -1,0 +1,35 @@
+"""Means and percentiles."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PERCENTILES", "spread", "weighted_percentile"]
+
+PERCENTILES = (50, 90, 95, 99)
+
+
+def spread(values: NDArray[np.int64]) -> dict[str, int] | None:
+    """Count, mean, percentiles and greatest of some numbers; None if there are none.
+
+    A percentile is by nearest rank: the least value that at least p % of them do not exceed.
+    """
+    if len(values) == 0:
+        return None
+    ordered = np.sort(values)
+    figures = {"count": len(values), "mean": round(float(values.mean()))}
+    for p in PERCENTILES:
+        figures[f"p{p}"] = int(ordered[math.ceil(len(ordered) * p / 100) - 1])
+    return figures | {"max": int(ordered[-1])}
+
+
+def weighted_percentile(values: NDArray[Any], weights: NDArray[Any], p: float) -> int:
+    """The least value that is not exceeded for at least p % of the weight (nearest rank)."""
+    order = np.argsort(values, kind="stable")
+    total = np.cumsum(weights[order])
+    row = int(np.searchsorted(total * 100, total[-1] * p, side="left"))
+    return int(values[order][min(row, len(values) - 1)])

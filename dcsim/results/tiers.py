@@ -1,0 +1,132 @@
+"""Occupancy, demand, shortfall and wear by tier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.assembly.plan import Plan
+from dcsim.engine import CATEGORIES, CAUSES, TIERS, Outputs
+from dcsim.results.series import Bins, Series
+from dcsim.results.statistics import weighted_percentile
+
+__all__ = ["DAY", "WARRANTY_YEARS", "tier_figures"]
+
+Ints = NDArray[np.int64]
+
+DAY = 86_400 * 10**9
+"""ns."""
+
+WARRANTY_YEARS = 5
+"""Years over which rated drive writes per day hold. A 25.6 TB Micron 9550 MAX is rated at 3 drive
+writes per day and at 140,160 TB written: 5 years (storagesserver.com review of the drive)."""
+
+
+def tier_figures(plan: Plan, built: Outputs, series: Series) -> dict[str, Any]:
+    """By tier: capacity, occupancy, demand, shortfall, flows; for NAND also wear. Bytes and ns.
+
+    Means and the 95th percentile are over time, of the bins' means. Pools of a tier are added up;
+    so are their peaks within a bin, which makes the tier's peak an upper bound where it has
+    several pools. A shortfall is that of a pool, since none can use the room of another.
+    """
+    return {tier: _figures(plan, built, series, tier) for tier in TIERS}
+
+
+def _figures(plan: Plan, built: Outputs, series: Series, tier: str) -> dict[str, Any]:
+    rows = [row for row, pool in enumerate(plan.pools) if pool.tier == tier]
+    capacity = series.capacity[rows].sum(axis=0)
+    held, demand = series.held[:, rows].sum(axis=1), series.demand[:, rows].sum(axis=1)
+    figures: dict[str, Any] = {
+        "pools": len(rows),
+        "capacity": sum(plan.pools[row].capacity for row in rows),
+        "capacity_least": int(series.capacity_low[rows].sum(axis=0).min()),
+        "occupancy": _over_time(held.sum(axis=0), series.peak[rows].sum(axis=0), series.bins),
+        "demand": _over_time(demand.sum(axis=0), series.demand_peak[rows].sum(axis=0), series.bins),
+        "utilisation": _ratio(_mean(held.sum(axis=0), series.bins), _mean(capacity, series.bins)),
+        "occupancy_by_category": _by_category(held, series.bins),
+        "demand_by_category": _by_category(demand, series.bins),
+        **_shortfall(plan, series, rows),
+        "flows": dict(zip(CAUSES, series.flow[:, rows].sum(axis=(1, 2)).tolist(), strict=True)),
+    }
+    if tier == "nand":
+        figures["wear"] = _wear(plan, built, series, rows)
+    return figures
+
+
+def _mean(values: Ints, bins: Bins) -> float:
+    return float(np.average(values.astype(np.float64), weights=bins.length.astype(np.float64)))
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def _over_time(mean: Ints, peak: Ints, bins: Bins) -> dict[str, int]:
+    return {
+        "mean": round(_mean(mean, bins)),
+        "p95": weighted_percentile(mean, bins.length, 95),
+        "peak": int(peak.max()),
+    }
+
+
+def _by_category(held: Ints, bins: Bins) -> dict[str, int]:
+    return {
+        category: round(_mean(each, bins)) for category, each in zip(CATEGORIES, held, strict=True)
+    }
+
+
+def _shortfall(plan: Plan, series: Series, rows: list[int]) -> dict[str, Any]:
+    short = series.shortfall[rows]
+    figures: dict[str, Any] = {
+        "shortfall_peak": int(short.sum(axis=0).max()),
+        "first_shortfall_ns": None,
+        "first_shortfall_pool": None,
+    }
+    if short.any():
+        row = int(np.argmax(short.any(axis=0)))
+        figures["first_shortfall_ns"] = int(series.bins.start[row])
+        figures["first_shortfall_pool"] = plan.pools[rows[int(np.argmax(short[:, row]))]].name
+    return figures
+
+
+def _wear(plan: Plan, built: Outputs, series: Series, rows: list[int]) -> dict[str, Any]:
+    """NAND bytes written, as drive writes per day of the capacity, and years until worn out.
+
+    Lifetime is `WARRANTY_YEARS * rated / actual` drive writes per day, as if the run went on for
+    ever; None where the rating is unknown or nothing is written.
+    """
+    written = dict.fromkeys(rows, 0)
+    for channel, moved in zip(plan.channels, built["moved"].sum(axis=1).tolist(), strict=True):
+        if channel.nand_pool is not None:
+            written[channel.nand_pool] += moved
+    days = plan.scenario.duration / DAY
+    pools = {
+        plan.pools[row].name: _pool_wear(
+            written[row], int(series.capacity_high[row].max()), days, plan.pools[row].dwpd
+        )
+        for row in rows
+        if series.capacity_high[row].any()
+    }
+    lives = {name: wear["lifetime_years"] for name, wear in pools.items()}
+    known = {name: years for name, years in lives.items() if years is not None}
+    capacity = int(series.capacity_high[rows].max(axis=1, initial=0).sum())
+    return {
+        "bytes_written": sum(written.values()),
+        "drive_writes_per_day": _ratio(sum(written.values()) / days, capacity),
+        "lifetime_years": min(known.values(), default=None),
+        "first_worn_out": min(known, key=lambda name: known[name], default=None),
+        "pools": pools,
+    }
+
+
+def _pool_wear(written: int, capacity: int, days: float, rated: float | None) -> dict[str, Any]:
+    actual = written / days / capacity
+    known = rated is not None and actual > 0
+    return {
+        "bytes_written": written,
+        "drive_writes_per_day": actual,
+        "rated_drive_writes_per_day": rated,
+        "lifetime_years": WARRANTY_YEARS * rated / actual if known and rated else None,
+    }

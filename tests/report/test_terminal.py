@@ -1,0 +1,48 @@
+"""Tables in the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from results_scene import GB, made_up, make_plan, make_results
+from rich.console import Console
+
+from dcsim.report import comparison_table, summary_table
+from dcsim.results import compare
+
+
+def printed(what: Any) -> str:
+    console = Console(width=80, no_color=True)
+    with console.capture() as capture:
+        console.print(what)
+    return capture.get()
+
+
+def test_the_summary_fits_eighty_columns() -> None:
+    text = printed(summary_table(made_up()))
+    assert "…" not in text
+    tiers = {line.split()[0]: line for line in text.splitlines() if line[:4] in ("HBM ", "DRAM")}
+    assert "1.28 TB" in tiers["HBM"]
+    assert tiers["HBM"].rstrip().endswith("never")
+    assert "700 GB" in tiers["DRAM"]
+    assert "at 60.0 min" in tiers["DRAM"]
+    assert "tok/s" in text
+    assert "clips/h" in text
+    assert "drive writes per day" in text
+
+
+def test_the_summary_knows_no_clock() -> None:
+    slower = make_results(make_plan(dram=700 * GB), troubled=True)
+    slower.summary["engine"]["wall_seconds"] = 1e6
+    assert printed(summary_table(slower)) == printed(summary_table(made_up()))
+
+
+def test_a_comparison_shows_values_and_differences() -> None:
+    more = make_results(make_plan(dram=1400 * GB))
+    text = printed(comparison_table(compare({"base": made_up(), "more": more})))
+    assert "…" not in text
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "capacity 700 GB 1.40 TB" in lines
+    assert "+700 GB" in lines
+    assert "first short at 60.0 min -" in lines
+    assert any(line.startswith("completed, p99") for line in lines)

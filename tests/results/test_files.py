@@ -1,0 +1,121 @@
+"""Results on disk: whole or not at all, the same whenever made again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from results_scene import SECOND, jobs, made_up, make_plan, make_results, run_engine
+from workload_scenes import scene
+
+from dcsim.results import Results, check_target, collect, replacing
+from dcsim.results.files import write_json
+
+FILES = {
+    "requests.parquet",
+    "timeline.parquet",
+    "contents.parquet",
+    "channels.parquet",
+    "events.parquet",
+    "summary.json",
+    "manifest.json",
+}
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    made_up().write(tmp_path / "deep" / "out")
+    assert {path.name for path in (tmp_path / "deep" / "out").iterdir()} == FILES
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+    back = Results.read(tmp_path / "deep" / "out")
+    assert back.summary == made_up().summary
+    assert back.manifest == made_up().manifest
+    assert back.tables.keys() == made_up().tables.keys()
+    assert all(back.tables[name].equals(table) for name, table in made_up().tables.items())
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        results = make_results(troubled=True)
+        results.summary.pop("engine")
+        results.write(tmp_path / name)
+    for file in FILES:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_earlier_results_are_replaced_whole(tmp_path: Path) -> None:
+    made_up().write(tmp_path / "out", extras=lambda fresh: (fresh / "extra.png").touch())
+    assert (tmp_path / "out" / "extra.png").exists()
+    made_up().write(tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_failure_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    made_up().write(tmp_path / "out")
+    before = (tmp_path / "out" / "summary.json").read_bytes()
+
+    def fail(fresh: Path) -> None:
+        (fresh / "summary.json").write_text("half")
+        raise RuntimeError("no space left")
+
+    for target in ("out", "new"):
+        with pytest.raises(RuntimeError, match="no space left"):
+            made_up().write(tmp_path / target, extras=fail)
+    assert (tmp_path / "out" / "summary.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_files_that_are_no_results_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(FileExistsError, match="does not hold results"):
+        check_target(tmp_path)
+    with pytest.raises(FileExistsError, match="does not hold results"):
+        made_up().write(tmp_path)
+    with pytest.raises(FileExistsError, match="is a file"):
+        made_up().write(tmp_path / "thesis.tex")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_empty_or_a_missing_directory_will_do(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "missing"):
+        check_target(tmp_path / name)
+        with replacing(tmp_path / name) as fresh:
+            (fresh / "file").touch()
+        assert (tmp_path / name / "file").exists()
+
+
+def test_json_takes_no_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "nan.json", {"a": float("nan")})
+
+
+def test_tables_of_others_are_kept(tmp_path: Path) -> None:
+    plan = make_plan()
+    outputs = run_engine(plan, lifted=False), run_engine(plan, lifted=True)
+    samples = pa.table({"time_ns": [1, 2], "value": [3.5, 4.5]})
+    results = collect(plan, *outputs, seconds=1.0, lifted_seconds=1.0, extra={"samples": samples})
+    results.write(tmp_path / "out")
+    assert Results.read(tmp_path / "out").tables["samples"].equals(samples)
+    with pytest.raises(KeyError, match="nothing"):
+        results.arrays("nothing")
+
+
+def test_the_manifest_tells_runs_apart() -> None:
+    def manifest(dram: int = 2000, **changes: object) -> dict[str, object]:
+        base = replace(
+            scene(*jobs(), seconds=7200.0),
+            bin=60 * SECOND,
+            resolved={"dram": dram, "log": Path("a")},
+        )
+        return make_results(make_plan(replace(base, **changes))).manifest  # type: ignore[arg-type]
+
+    base = manifest()
+    assert base == manifest()
+    assert base["inputs"] == {"dram": 2000, "log": "a"}
+    assert set(base["versions"]) == {"python", "dcsim", "numpy", "pyarrow", "simpy"}  # type: ignore[call-overload]
+    half, other = manifest(dram=1000), manifest(seed=8)
+    assert half["hash"] != base["hash"] != other["hash"]
+    assert half["requests_hash"] == base["requests_hash"] != other["requests_hash"]
