@@ -1,25 +1,89 @@
 """dcsim: a discrete-event data-center simulator of memory demand.
 
-Racks of GPUs with HBM, host DRAM and NAND serve DiT and LLM jobs; the simulator
-says how much of each tier they demand over time. Names are imported on first
-use, so that ``import dcsim`` stays cheap.
+Racks of GPUs with HBM, host DRAM and NAND serve DiT and LLM jobs; the simulator says how much of
+each tier they demand over time. Names are imported on first use, so `import dcsim` stays cheap.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_EXPORTS: dict[str, str] = {}
+if TYPE_CHECKING:
+    from dcsim.assembly import Plan
+    from dcsim.models import ModelError
+    from dcsim.operations import DataCenter, Environment, Process
+    from dcsim.planning import check, compare, load, make_plan, run, simulate, variants
+    from dcsim.results import Results
+    from dcsim.spec import (
+        Problem,
+        Scenario,
+        SpecError,
+        load_scenario,
+        load_topology,
+        scenario_from_data,
+    )
+    from dcsim.traces import trace
+    from dcsim.workload import stream
 
-__all__ = sorted(_EXPORTS)  # noqa: PLE0605
+_HOMES = {
+    "DataCenter": "operations",
+    "Environment": "operations",
+    "ModelError": "models",
+    "Plan": "assembly",
+    "Problem": "spec",
+    "Process": "operations",
+    "Results": "results",
+    "Scenario": "spec",
+    "SpecError": "spec",
+    "check": "planning",
+    "compare": "planning",
+    "load": "planning",
+    "load_scenario": "spec",
+    "load_topology": "spec",
+    "make_plan": "planning",
+    "run": "planning",
+    "scenario_from_data": "spec",
+    "simulate": "planning",
+    "stream": "workload",
+    "trace": "traces",
+    "variants": "planning",
+}
+
+__all__ = [
+    "DataCenter",
+    "Environment",
+    "ModelError",
+    "Plan",
+    "Problem",
+    "Process",
+    "Results",
+    "Scenario",
+    "SpecError",
+    "check",
+    "compare",
+    "load",
+    "load_scenario",
+    "load_topology",
+    "make_plan",
+    "run",
+    "scenario_from_data",
+    "simulate",
+    "stream",
+    "trace",
+    "variants",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(import_module(_EXPORTS[name]), name)
+    if name in _HOMES:
+        return getattr(import_module(f"dcsim.{_HOMES[name]}"), name)
     if name == "__version__":
         from importlib.metadata import version
 
         return version("dcsim")
     raise AttributeError(f"module 'dcsim' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__, "__version__"]

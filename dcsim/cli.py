@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -26,7 +26,7 @@ app = typer.Typer(
 
 ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario in YAML.")]
 Sets = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override one value; may be repeated."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
@@ -36,12 +36,12 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors."
 def run_command(
     scenario: ScenarioFile,
     out: Annotated[
-        Optional[Path], typer.Option("--out", help="Directory of the results [out/SCENARIO].")
+        Path | None, typer.Option("--out", help="Directory of the results [out/SCENARIO].")
     ] = None,
     sets: Sets = None,
-    seed: Annotated[Optional[int], typer.Option("--seed", min=0, help="Another seed.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Another seed.")] = None,
     what_if: Annotated[
-        Optional[str], typer.Option("--what-if", help="A variant of the scenario's what_if block.")
+        str | None, typer.Option("--what-if", help="A variant of the scenario's what_if block.")
     ] = None,
     quiet: Quiet = False,
 ) -> None:
@@ -61,18 +61,19 @@ def run_command(
             results = run(plan, progress=progress)
             if progress is not None:
                 progress("writing results and plots", 1.0)
-            results.write(target, extras=lambda directory: report.draw(results, directory))
+            report.write_run(results, target)
         if not quiet:
-            report.print_summary(results)
-            print(f"results: {target}")
+            show_table(report.summary_table(results), target)
 
 
 @app.command()
 def compare(
     scenario: ScenarioFile,
-    out: Annotated[Optional[Path], typer.Option("--out", help="Directory [out/SCENARIO-compare].")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory [out/SCENARIO-compare].")
+    ] = None,
     what_if: Annotated[
-        Optional[list[str]], typer.Option("--what-if", help="A variant; may be repeated [all].")
+        list[str] | None, typer.Option("--what-if", help="A variant; may be repeated [all].")
     ] = None,
     sets: Sets = None,
     quiet: Quiet = False,
@@ -91,10 +92,9 @@ def compare(
             results = planning.compare(plans, progress=progress)
             if progress is not None:
                 progress("writing results and plots", 1.0)
-            report.write_comparison(results, target)
+            comparison = report.write_comparison(results, target)
         if not quiet:
-            report.print_comparison(results)
-            print(f"results: {target}")
+            show_table(report.comparison_table(comparison), target)
 
 
 @app.command()
@@ -166,20 +166,24 @@ def info(
     for key, value in facts.items():
         lines = value.items() if isinstance(value, dict) else [("", value)]
         for name, entry in lines:
-            print(f"{key} {name}".strip().ljust(20), entry if entry is not None else "not installed")
+            print(
+                f"{key} {name}".strip().ljust(20), entry if entry is not None else "not installed"
+            )
 
 
 @app.command()
 def trace(
     model: Annotated[str, typer.Argument(help="A reference model, such as dit-xl-2.")],
     sets: Annotated[
-        Optional[list[str]],
-        typer.Option("--set", metavar="KEY=VALUE", help="Shape, option or layout; may be repeated."),
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Shape, option or layout; may be repeated."
+        ),
     ] = None,
     gpu: Annotated[str, typer.Option("--gpu", help="A part of the catalogue.")] = "h100",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    out: Annotated[Optional[Path], typer.Option("--out", help="Save the trace to a file.")] = None,
-    plot: Annotated[Optional[Path], typer.Option("--plot", help="Draw it to a PNG or SVG.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Save the trace to a file.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Draw it to a PNG or SVG.")] = None,
 ) -> None:
     """Print the memory trace of one request: phases, FLOPs, bytes, seconds, peak."""
     with explained():
@@ -192,13 +196,24 @@ def trace(
 @app.command()
 def bench(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    requests: Annotated[int, typer.Option("--requests", min=1000, help="Size of the load.")] = 1_000_000,
+    requests: Annotated[
+        int, typer.Option("--requests", min=1000, help="Size of the load.")
+    ] = 1_000_000,
 ) -> None:
     """Measure the engine against a floor and against stepping, and a whole run."""
     with explained():
         from dcsim import bench as benchmarks
 
         print(benchmarks.report(requests, as_json=as_json))
+
+
+def show_table(table: Any, target: Path) -> None:
+    """Prints a table on stdout, and where the results are."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"results: {target}", soft_wrap=True)
 
 
 @contextmanager
@@ -228,7 +243,7 @@ def complain(problems: Any) -> NoReturn:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator["Progress | None"]:
+def progress_bar(quiet: bool) -> Iterator[Progress | None]:
     """A bar on stderr where that is a terminal; nothing elsewhere."""
     if quiet or not sys.stderr.isatty():
         yield None

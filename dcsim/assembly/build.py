@@ -8,11 +8,11 @@ import numpy as np
 
 from dcsim.assembly.placement import Placed, Placement
 from dcsim.assembly.plan import Plan
-from dcsim.assembly.plant import Plant
+from dcsim.assembly.plant import LOCAL, Nand, Plant
 from dcsim.assembly.services import Catalogue, Pricer, Served, gigabytes, service_row
 from dcsim.engine import Tables, table
 from dcsim.engine.border import STARTS
-from dcsim.spec import Job, Problem, Scenario, Shelf, SpecError
+from dcsim.spec import Job, Problem, Scenario, SpecError
 from dcsim.workload import Requests, generate
 from dcsim.workload.shapes import Clip
 
@@ -75,7 +75,7 @@ class _Builder:
             if len(gpus) > 1:
                 self._problem(
                     f"jobs.{job.name}.replicas",
-                    f"replicas on different GPUs ({', '.join(gpus)}); give each kind a job of its own",
+                    f"on different GPUs ({', '.join(gpus)}); give each kind a job of its own",
                 )
                 continue
             clips: dict[str, Sequence[Clip]] = {
@@ -93,34 +93,33 @@ class _Builder:
         rows = []
         service = self.services.index(served)
         for placed in self.placement.of(served.job.name):
-            home = self._nand(served.job, placed, "local")
+            home = self._nand(served.job, placed, LOCAL)
             store = self._nand(served.job, placed, served.job.keep.store)
-            if home is False or store is False:
+            if home is None or store is None:
                 continue
             wiring = self.plant.wire(placed, store=store, home=home)
             start = "cold" if self.scenario.start_cold else "warm"
             rows.append({"service": service, **vars(wiring), "start": STARTS.index(start)})
         return rows
 
-    def _nand(self, job: Job, placed: Placed, wanted: str) -> Shelf | None | bool:
-        """The shelf to use, None for the local drives, False where there is neither."""
+    def _nand(self, job: Job, placed: Placed, wanted: str) -> Nand | None:
+        """The NAND to use; without drives of its own a domain uses a shelf. None: a problem."""
         domain = placed.domain
-        if wanted == "local" and domain.nand:
-            return None
+        if wanted == LOCAL and domain.nand:
+            return LOCAL
         reachable = [s for s in self.shelves.values() if domain.rack in s.racks]
         for shelf in reachable:
-            if wanted in ("local", shelf.name) and domain.nic:
+            if wanted in (LOCAL, shelf.name) and domain.nic:
                 return shelf
         path = f"jobs.{job.name}.keep.store"
-        if wanted == "local":
-            message = f"{domain.name!r} has no drives and reaches no shelf: its weights have no home"
-        elif wanted not in self.shelves:
-            known = ", ".join(["local", *self.shelves])
-            message = f"there is no shelf {wanted!r}; known: {known}"
+        if wanted == LOCAL:
+            message = f"{domain.name!r} has no drives and reaches no shelf: no NAND for weights"
+        elif not domain.nic:
+            message = f"{placed.name} runs in {domain.name!r}, which has no network to {wanted!r}"
         else:
             message = f"shelf {wanted!r} does not serve {domain.rack!r}, where {placed.name} runs"
         self._problem(path, message)
-        return False
+        return None
 
     def _check_homes(self) -> None:
         """Checkpoints lie in NAND for the whole run, so they must fit there."""
@@ -141,7 +140,8 @@ class _Builder:
         for served in self.services:
             count = len(self.placement.of(served.job.name))
             hbm = min(
-                self.plant.pools[row["hbm"]].capacity for row in self.replica_rows[first : first + count]
+                self.plant.pools[row["hbm"]].capacity
+                for row in self.replica_rows[first : first + count]
             )
             rows.append(service_row(served, first, count, hbm))
             first += count

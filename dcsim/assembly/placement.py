@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dcsim.spec import Domain, Job, Place, Problem, Scenario, did_you_mean
+from dcsim.spec import Domain, Job, Layout, Place, Problem, Scenario
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,31 @@ class Placed:
         return f"{self.job}/{self.index}"
 
 
+def layout_of(job: Job) -> Layout:
+    """The layout of a job that has replicas."""
+    return job.layout if job.layout is not None else Layout()
+
+
 class Placement:
-    """Explicit places first, then the rest in file order on the first free GPUs."""
+    """Explicit places first, then the rest in file order on the first free GPUs.
+
+    That places exist and do not overlap the spec has checked; what shows only here is that free
+    GPUs are too few or too scattered.
+    """
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
         self.problems: list[Problem] = []
         self.domains = {domain.name: domain for domain in scenario.topology.domains}
-        self._owner: dict[tuple[str, int], str] = {}
+        self._taken: set[tuple[str, int]] = set()
         self._placed: dict[str, list[Placed]] = {}
-        served = [job for job in scenario.jobs.values() if job.shares is None]
-        for job in served:
-            if job.replicas is not None and job.replicas.place is not None:
-                self._explicit(job, job.replicas.place)
-        for job in served:
-            if job.replicas is not None and job.replicas.place is None:
-                self._automatic(job)
+        served = [(job, job.replicas) for job in scenario.jobs.values() if job.replicas]
+        for job, replicas in served:
+            if replicas.place is not None:
+                self._explicit(job, replicas.place)
+        for job, replicas in served:
+            if replicas.place is None:
+                self._automatic(job, replicas.count, replicas.on)
 
     def of(self, job: str) -> list[Placed]:
         """The replicas of a job; fewer than asked for where there are problems."""
@@ -44,67 +53,27 @@ class Placement:
 
     def free(self, domain: Domain) -> int:
         """GPUs of a domain that no replica has."""
-        return sum((domain.name, gpu) not in self._owner for gpu in range(domain.gpus))
-
-    def _problem(self, path: str, message: str) -> None:
-        self.problems.append(self.scenario.problem(path, message))
+        return sum((domain.name, gpu) not in self._taken for gpu in range(domain.gpus))
 
     def _explicit(self, job: Job, places: tuple[Place, ...]) -> None:
-        need = job.layout.gpus if job.layout is not None else 1
         for index, place in enumerate(places):
-            path = f"jobs.{job.name}.replicas.place.{index}"
-            domain = self.domains.get(place.domain)
-            if domain is None:
-                known = did_you_mean(place.domain, self.domains)
-                self._problem(f"{path}.domain", f"there is no domain {place.domain!r}; {known}")
-                continue
-            if len(place.gpus) != need:
-                self._problem(
-                    f"{path}.gpus", f"{len(place.gpus)} GPUs; the layout of {job.name!r} takes {need}"
-                )
-            self._take(job, index, domain, place.gpus, f"{path}.gpus")
+            self._take(job, index, self.domains[place.domain], place.gpus)
 
-    def _take(
-        self, job: Job, index: int, domain: Domain, gpus: tuple[int, ...], path: str
-    ) -> None:
-        for gpu in gpus:
-            if gpu >= domain.gpus:
-                self._problem(path, f"GPU {gpu} of {domain.name!r}, which has 0..{domain.gpus - 1}")
-                continue
-            owner = self._owner.get((domain.name, gpu))
-            if owner is not None:
-                self._problem(path, f"GPU {gpu} of {domain.name!r} is taken by {owner} already")
-                continue
-            self._owner[domain.name, gpu] = f"{job.name}/{index}"
-        self._placed.setdefault(job.name, []).append(Placed(job.name, index, domain, gpus))
-
-    def _automatic(self, job: Job) -> None:
-        assert job.replicas is not None
-        need = job.layout.gpus if job.layout is not None else 1
-        allowed = [d for d in self.domains.values() if self._allows(job, d)]
-        if not allowed:
-            return
-        widest = max(d.gpus for d in allowed)
-        if need > widest:
-            self._problem(
-                f"jobs.{job.name}.layout",
-                f"a replica takes {need} GPUs, more than a scale-up domain has ({widest})",
-            )
-            return
+    def _automatic(self, job: Job, count: int, on: tuple[str, ...]) -> None:
+        need = layout_of(job).gpus
+        allowed = [d for d in self.domains.values() if not on or d.name in on]
         placed = 0
         for domain in allowed:
-            free = [g for g in range(domain.gpus) if (domain.name, g) not in self._owner]
-            while placed < job.replicas.count and len(free) >= need:
+            free = [g for g in range(domain.gpus) if (domain.name, g) not in self._taken]
+            while placed < count and len(free) >= need:
                 gpus, free = tuple(free[:need]), free[need:]
-                self._take(job, placed, domain, gpus, f"jobs.{job.name}.replicas")
+                self._take(job, placed, domain, gpus)
                 placed += 1
-        if placed < job.replicas.count:
-            self._problem(
-                f"jobs.{job.name}.replicas.count",
-                f"{job.replicas.count} replicas of {need} GPUs; only {placed} fit on the free GPUs of "
-                + ", ".join(d.name for d in allowed),
-            )
+        if placed < count:
+            where = ", ".join(d.name for d in allowed)
+            message = f"{count} replicas of {need} GPUs; {placed} fit on the free GPUs of {where}"
+            self.problems.append(self.scenario.problem(f"jobs.{job.name}.replicas.count", message))
 
-    def _allows(self, job: Job, domain: Domain) -> bool:
-        assert job.replicas is not None
-        return not job.replicas.on or domain.name in job.replicas.on or domain.rack in job.replicas.on
+    def _take(self, job: Job, index: int, domain: Domain, gpus: tuple[int, ...]) -> None:
+        self._taken.update((domain.name, gpu) for gpu in gpus)
+        self._placed.setdefault(job.name, []).append(Placed(job.name, index, domain, gpus))

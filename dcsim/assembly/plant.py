@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -10,6 +11,10 @@ from dcsim.assembly.placement import Placed, Placement
 from dcsim.assembly.plan import ChannelInfo, PoolInfo
 from dcsim.engine import TIERS, Int64, Tables, table
 from dcsim.spec import Domain, Shelf, Topology
+
+LOCAL: Literal["local"] = "local"
+Nand = Shelf | Literal["local"]
+"""A shelf, or the domain's own drives."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +49,16 @@ class Plant:
         for shelf in topology.shelves:
             self._add_shelf(shelf)
 
-    def wire(self, placed: Placed, store: Shelf | None, home: Shelf | None) -> Wiring:
-        """Gives a replica its HBM pool and its paths; a shelf of None is the local NAND."""
+    def wire(self, placed: Placed, store: Nand, home: Nand) -> Wiring:
+        """Gives a replica its HBM pool and its paths to the NAND it uses."""
         domain, size = placed.domain, len(placed.gpus)
-        hbm = self._pool(
-            PoolInfo(f"{placed.name}.hbm", "hbm", size * domain.gpu.hbm, placed.name)
-        )
+        hbm = self._pool(PoolInfo(f"{placed.name}/hbm", "hbm", size * domain.gpu.hbm, placed.name))
         link = size * domain.gpu.host_link
-        onboard = self._channel(ChannelInfo(f"{placed.name}.onboard", link, 0))
-        offload = self._channel(ChannelInfo(f"{placed.name}.offload", link, 0))
+        onboard = self._channel(ChannelInfo(f"{placed.name}/onboard", link, 0))
+        offload = self._channel(ChannelInfo(f"{placed.name}/offload", link, 0))
         return Wiring(
             hbm=hbm,
-            dram=self._rows[f"{domain.name}.dram"],
+            dram=self._rows[f"{domain.name}/dram"],
             home=self.nand(domain, home),
             store=self.nand(domain, store),
             load=self._path(self._reading(domain, home)),
@@ -64,9 +67,9 @@ class Plant:
             spill=self._path(self._writing(domain, store)),
         )
 
-    def nand(self, domain: Domain, shelf: Shelf | None) -> int:
+    def nand(self, domain: Domain, nand: Nand) -> int:
         """Row of the NAND pool of a shelf, or of the domain's own drives."""
-        return self._rows[f"{domain.name if shelf is None else shelf.name}.nand"]
+        return self._rows[f"{domain.name if nand == LOCAL else nand.name}/nand"]
 
     def tables(self) -> Tables:
         """The engine's tables of pools, channels and paths."""
@@ -87,37 +90,37 @@ class Plant:
     def _add_domain(self, domain: Domain, free: int) -> None:
         name = domain.name
         if free:
-            self._pool(PoolInfo(f"{name}.hbm", "hbm", free * domain.gpu.hbm, name))
-        self._pool(PoolInfo(f"{name}.dram", "dram", domain.dram, name))
-        nand = self._pool(PoolInfo(f"{name}.nand", "nand", domain.nand, name, domain.dwpd))
+            self._pool(PoolInfo(f"{name}/hbm", "hbm", free * domain.gpu.hbm, name))
+        self._pool(PoolInfo(f"{name}/dram", "dram", domain.dram, name))
+        nand = self._pool(PoolInfo(f"{name}/nand", "nand", domain.nand, name, domain.dwpd))
         if domain.nand:
             read, write = domain.nand_latency_read, domain.nand_latency_write
-            self._channel(ChannelInfo(f"{name}.nand.read", domain.nand_read, read))
-            self._channel(ChannelInfo(f"{name}.nand.write", domain.nand_write, write, nand))
+            self._channel(ChannelInfo(f"{name}/nand/read", domain.nand_read, read))
+            self._channel(ChannelInfo(f"{name}/nand/write", domain.nand_write, write, nand))
         if domain.nic:
-            self._channel(ChannelInfo(f"{name}.nic.in", domain.nic, domain.nic_latency))
-            self._channel(ChannelInfo(f"{name}.nic.out", domain.nic, domain.nic_latency))
+            self._channel(ChannelInfo(f"{name}/nic/in", domain.nic, domain.nic_latency))
+            self._channel(ChannelInfo(f"{name}/nic/out", domain.nic, domain.nic_latency))
 
     def _add_shelf(self, shelf: Shelf) -> None:
         name = shelf.name
-        nand = self._pool(PoolInfo(f"{name}.nand", "nand", shelf.capacity, name, shelf.dwpd))
-        self._channel(ChannelInfo(f"{name}.network.in", shelf.network, shelf.latency))
-        self._channel(ChannelInfo(f"{name}.network.out", shelf.network, shelf.latency))
-        self._channel(ChannelInfo(f"{name}.nand.read", shelf.read, 0))
-        self._channel(ChannelInfo(f"{name}.nand.write", shelf.write, 0, nand))
+        nand = self._pool(PoolInfo(f"{name}/nand", "nand", shelf.capacity, name, shelf.dwpd))
+        self._channel(ChannelInfo(f"{name}/network/in", shelf.network, shelf.latency))
+        self._channel(ChannelInfo(f"{name}/network/out", shelf.network, shelf.latency))
+        self._channel(ChannelInfo(f"{name}/nand/read", shelf.read, 0))
+        self._channel(ChannelInfo(f"{name}/nand/write", shelf.write, 0, nand))
 
-    def _reading(self, domain: Domain, shelf: Shelf | None) -> tuple[int, ...]:
-        if shelf is None:
-            return self._named(f"{domain.name}.nand.read")
+    def _reading(self, domain: Domain, nand: Nand) -> tuple[int, ...]:
+        if nand == LOCAL:
+            return self._named(f"{domain.name}/nand/read")
         return self._named(
-            f"{shelf.name}.nand.read", f"{shelf.name}.network.out", f"{domain.name}.nic.in"
+            f"{nand.name}/nand/read", f"{nand.name}/network/out", f"{domain.name}/nic/in"
         )
 
-    def _writing(self, domain: Domain, shelf: Shelf | None) -> tuple[int, ...]:
-        if shelf is None:
-            return self._named(f"{domain.name}.nand.write")
+    def _writing(self, domain: Domain, nand: Nand) -> tuple[int, ...]:
+        if nand == LOCAL:
+            return self._named(f"{domain.name}/nand/write")
         return self._named(
-            f"{domain.name}.nic.out", f"{shelf.name}.network.in", f"{shelf.name}.nand.write"
+            f"{domain.name}/nic/out", f"{nand.name}/network/in", f"{nand.name}/nand/write"
         )
 
     def _named(self, *names: str) -> tuple[int, ...]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dcsim.assembly.placement import layout_of
 from dcsim.engine import Tables, table
 from dcsim.engine.border import ROUTERS
 from dcsim.models import ModelError
 from dcsim.models import get as get_model
-from dcsim.spec import ClipShape, Gpu, Job, Layout, Problem, Scenario, Scheduler, TokenShape
+from dcsim.spec import ClipShape, Gpu, Job, Problem, Scenario, Scheduler, TokenShape
 from dcsim.traces import DitShape, Work, price, token_work, trace
 from dcsim.workload.shapes import Clip
 
@@ -63,13 +64,8 @@ class Served:
     weights: int
     reserve: int
     checkpoint: int
-    works: dict[str, tuple[int, ...]]
+    works: Mapping[str, tuple[int, ...]]
     """Rows of the works by job class, one a shape."""
-
-
-def layout_of(job: Job) -> Layout:
-    """The layout of a job that has replicas."""
-    return job.layout if job.layout is not None else Layout()
 
 
 class Pricer:
@@ -100,8 +96,10 @@ class Pricer:
 
     def _shapes_match(self, name: str, kind: str, clips: dict[str, Sequence[Clip]]) -> bool:
         fine = True
-        wanted, keys = (TokenShape, "prompt, output") if kind == "llm" else (
-            ClipShape, "resolution, frames, steps"
+        wanted, keys = (
+            (TokenShape, "prompt, output")
+            if kind == "llm"
+            else (ClipShape, "resolution, frames, steps")
         )
         for klass in clips:
             if not isinstance(self.scenario.jobs[klass].shape, wanted):
@@ -113,12 +111,6 @@ class Pricer:
         assert job.model is not None
         limits = job.scheduler or Scheduler()
         budget = limits.max_batched_tokens
-        if budget is not None and limits.prefill_chunk > budget:
-            self._problem(
-                f"jobs.{job.name}.scheduler.prefill_chunk",
-                f"{limits.prefill_chunk} tokens, more than max_batched_tokens ({budget})",
-            )
-            return None
         work = token_work(
             job.model,
             job.options,
@@ -131,7 +123,7 @@ class Pricer:
         if not self._fits(job, gpu, work, []):
             return None
         row = self.catalogue.add(job.name, work)
-        works = {klass: (row,) for klass in classes}
+        works = dict.fromkeys(classes, (row,))
         return Served(job, True, work.weights, work.reserve, work.checkpoint, works)
 
     def _dit(self, job: Job, gpu: Gpu, clips: dict[str, Sequence[Clip]]) -> Served | None:
@@ -170,7 +162,7 @@ class Pricer:
         self._problem(
             f"jobs.{job.name}.layout",
             f"{job.model} does not fit its replica: {parts}; {layout.gpus} x {gpu.name} hold "
-            f"{gigabytes(capacity)}. Use more GPUs a replica (tp), a larger GPU, or a smaller model",
+            f"{gigabytes(capacity)}. Use more GPUs a replica, a larger GPU or a smaller model",
         )
         return False
 
@@ -178,7 +170,7 @@ class Pricer:
         self.problems.append(self.scenario.problem(path, message))
 
 
-def _held(segment: dict[str, int]) -> int:
+def _held(segment: Mapping[str, int]) -> int:
     return segment["live"] + segment["live_slope"] * (segment["steps"] - 1) + segment["peak"]
 
 

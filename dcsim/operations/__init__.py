@@ -4,7 +4,6 @@ from dcsim.operations.datacenter import DataCenter, Sample
 from dcsim.operations.environment import Environment, Process, operate
 from dcsim.operations.shipped import (
     capacity_change,
-    check,
     exponential_failures,
     processes,
     sampler,
@@ -17,7 +16,6 @@ __all__ = [
     "Process",
     "Sample",
     "capacity_change",
-    "check",
     "exponential_failures",
     "operate",
     "processes",

@@ -71,11 +71,13 @@ class DataCenter:
     def replicas(self, service: str) -> tuple[str, ...]:
         """Names of the replicas of a service (`chat/0`, `chat/1`, ...)."""
         if service not in self.plan.services:
-            raise LookupError(f"no service {service!r}: {did_you_mean(service, self.plan.services)}")
+            raise LookupError(
+                f"no service {service!r}: {did_you_mean(service, self.plan.services)}"
+            )
         return tuple(self.plan.replicas[row] for row in self.plan.replicas_of(service))
 
     def pools(self) -> tuple[str, ...]:
-        """Names of the pools (`chat/0.hbm`, `rack0/node0.dram`, ...)."""
+        """Names of the pools (`chat/0/hbm`, `rack0/node0/dram`, ...)."""
         return tuple(self._pools)
 
     def state(self, replica: str) -> State:

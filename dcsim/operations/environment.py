@@ -6,8 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeAlias
 
 import simpy
-from simpy.core import NORMAL, EmptySchedule
-from simpy.events import Event
+from simpy.events import NORMAL, Event
 
 from dcsim.operations.datacenter import DataCenter
 
@@ -47,9 +46,6 @@ def operate(datacenter: DataCenter, processes: Iterable[Process]) -> None:
     environment = Environment(datacenter)
     for process in processes:
         environment.process(process(environment, datacenter))
-    try:
-        while environment.peek() <= datacenter.horizon:
-            environment.step()
-    except EmptySchedule:  # pragma: no cover - peek is infinite then
-        pass
+    while environment.peek() <= datacenter.horizon:
+        environment.step()
     datacenter.run_until(datacenter.horizon)

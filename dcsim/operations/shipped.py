@@ -10,7 +10,7 @@ from simpy.events import Event
 
 from dcsim.operations.datacenter import DataCenter
 from dcsim.operations.environment import Environment, Process
-from dcsim.spec import Capacity, Failures, Outage, Problem, Sampler, Scenario, SpecError
+from dcsim.spec import Capacity, Failures, Outage, Sampler, Scenario, SpecError
 from dcsim.workload import stream
 
 Steps = Generator[Event, Any, None]
@@ -30,7 +30,9 @@ def processes(scenario: Scenario) -> list[Process]:
     return out
 
 
-def exponential_failures(replica: str, mtbf: int, mttr: int, random: np.random.Generator) -> Process:
+def exponential_failures(
+    replica: str, mtbf: int, mttr: int, random: np.random.Generator
+) -> Process:
     """The replica fails after exponential times of mean `mtbf` ns and is repaired after `mttr` ns
     in the mean (exponential too); the clock of the next failure starts at the repair."""
 
@@ -82,27 +84,6 @@ def sampler(every: int) -> Process:
     return run
 
 
-def check(scenario: Scenario, replicas: tuple[str, ...]) -> list[Problem]:
-    """What is wrong with the operations once the replicas have names."""
-    problems = []
-    for i, operation in enumerate(scenario.operations):
-        if not isinstance(operation, Failures):
-            continue
-        count = len(_names(operation.job, replicas))
-        asked = [(f"operations.{i}.replica", operation.replica)]
-        for k, outage in enumerate(operation.script or ()):
-            asked.append((f"operations.{i}.script.{k}.replica", outage.replica))
-        for path, replica in asked:
-            if replica is not None and replica >= count:
-                message = f"{operation.job!r} has replicas 0..{count - 1}, not {replica}"
-                problems.append(scenario.problem(path, message))
-    return problems
-
-
-def _names(job: str, replicas: tuple[str, ...]) -> list[str]:
-    return [name for name in replicas if name.rpartition("/")[0] == job]
-
-
 def _failures(scenario: Scenario, operation: Failures) -> list[Process]:
     service = scenario.jobs[operation.job].shares or operation.job
     if operation.script is not None:
@@ -120,7 +101,7 @@ def _capacity(scenario: Scenario, operation: Capacity, path: str) -> Process:
         for i, change in sorted(enumerate(operation.script), key=lambda row: row[1].at):
             yield env.timeout(change.at - env.now)
             try:
-                datacenter.set_capacity(f"{change.owner}.{change.tier}", change.to)
+                datacenter.set_capacity(f"{change.owner}/{change.tier}", change.to)
             except ValueError as error:
                 problem = scenario.problem(f"{path}.script.{i}.to", str(error))
                 raise SpecError([problem]) from error

@@ -1,7 +1,18 @@
 """Questions over runs: run one, compare variants."""
 
+from dcsim.assembly import assemble as make_plan
 from dcsim.planning.check import check
 from dcsim.planning.compare import compare, variants
-from dcsim.planning.run import Progress, Run, load, make_plan, run, simulate
+from dcsim.planning.run import Progress, Run, load, run, simulate
 
-__all__ = ["Progress", "Run", "check", "compare", "load", "make_plan", "run", "simulate", "variants"]
+__all__ = [
+    "Progress",
+    "Run",
+    "check",
+    "compare",
+    "load",
+    "make_plan",
+    "run",
+    "simulate",
+    "variants",
+]

@@ -31,7 +31,9 @@ def variants(
     if what_if is None and overrides:
         names = []
     problems = [
-        Problem(Path(path), None, None, "what_if", f"no variant {name!r}; {did_you_mean(name, known)}")
+        Problem(
+            Path(path), None, None, "what_if", f"no variant {name!r}; {did_you_mean(name, known)}"
+        )
         for name in names
         if name not in known
     ]

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from dcsim.assembly import Plan, assemble
 from dcsim.engine import Outputs
-from dcsim.operations import DataCenter, Process, Sample, check, operate, processes
+from dcsim.operations import DataCenter, Process, Sample, operate, processes
 from dcsim.results import Results, collect
-from dcsim.spec import Scenario, SpecError, load_scenario
+from dcsim.spec import load_scenario
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done, 0 to 1."""
@@ -33,18 +33,9 @@ def load(path: str | Path, *, overrides: Sequence[str] = (), what_if: str | None
     """The plan of a scenario file, checked throughout.
 
     Raises:
-        SpecError: with every problem of the files, the models, the placement and the operations.
+        SpecError: with every problem of the files, the models, the placement and the logs.
     """
-    return make_plan(load_scenario(path, overrides=overrides, what_if=what_if))
-
-
-def make_plan(scenario: Scenario) -> Plan:
-    """The plan of a scenario, its operations checked too. Raises SpecError."""
-    plan = assemble(scenario)
-    problems = check(scenario, plan.replicas)
-    if problems:
-        raise SpecError(problems)
-    return plan
+    return assemble(load_scenario(path, overrides=overrides, what_if=what_if))
 
 
 def simulate(

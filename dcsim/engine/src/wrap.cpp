@@ -23,7 +23,7 @@ template <class Array>
 Array column(const nb::dict& tables, const char* name) {
     if (!tables.contains(name)) throw std::invalid_argument(std::string("no table ") + name);
     Array out;
-    if (!nb::try_cast<Array>(tables[name], out))
+    if (!nb::try_cast<Array>(tables[name], out, false))
         throw std::invalid_argument(std::string(name) + ": a C-contiguous int64 array of " +
                                     (std::is_same_v<Array, Array1> ? "one dimension" : "two dimensions"));
     return out;

@@ -1,0 +1,388 @@
+"""Hypothesis strategies for the engine's border tables, drawn to reach its corners.
+
+Two scales are drawn first, of time (ticks an iteration costs) and of bytes, and all
+else is small whole numbers of them, so that ties, full pools and budgets that just
+hold one job are common at every magnitude. Budgets and pools are drawn last, from
+what the drawn requests need. A focus bends the choices towards one kind of trouble:
+`storm` (preemption), `tiers` (full DRAM and NAND), `loading` (cold starts, failures).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from oracle_work import COLUMNS
+
+TICKS = 65536
+FOCI = ("any", "storm", "tiers", "loading")
+Draw = Any
+Row = dict[str, int]
+Control = tuple[Any, ...]
+
+
+@dataclass
+class Case:
+    """A run: tables, horizon and bin (ns), and a script of (time, control, arguments)."""
+
+    tables: dict[str, np.ndarray]
+    horizon: int
+    bin: int
+    script: list[Control] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        shown = ",\n".join(f"  {k!r}: np.array({v.tolist()})" for k, v in self.tables.items())
+        return f"Case({{\n{shown}\n}}, {self.horizon}, {self.bin}, {self.script})"
+
+
+def table(name: str, rows: list[Row]) -> np.ndarray:
+    """An int64 table from rows of named columns."""
+    names = COLUMNS[name].split()
+    flat = [[row[column] for column in names] for row in rows]
+    return np.array(flat, dtype=np.int64).reshape(-1, len(names))
+
+
+@dataclass
+class Scale:
+    """`tick`: ticks a unit of work costs; `ns`: about the time it takes; `byte`: a unit."""
+
+    tick: int
+    byte: int
+
+    @property
+    def ns(self) -> int:
+        return max(1, self.tick // TICKS)
+
+
+def scales() -> st.SearchStrategy[Scale]:
+    """Below a nanosecond, whole nanoseconds, odd, and very long; bytes likewise."""
+    ticks = st.sampled_from([1, 999, TICKS, 7 * TICKS, 1_000_003, 10**9 + 7, 10**12 + 39])
+    return st.builds(Scale, ticks, st.sampled_from([1, 10, 1_000_003, 10**9, 2**40 + 1]))
+
+
+def small(most: int) -> st.SearchStrategy[int]:
+    """0 to `most`, the ends often."""
+    return st.one_of(st.sampled_from([0, 1, most]), st.integers(0, most))
+
+
+def fixed_rows(draw: Draw, scale: Scale, phases: int) -> list[Row]:
+    """The segments of a fixed work."""
+    rows = []
+    for _ in range(draw(st.integers(1, 3))):
+        steps = draw(st.sampled_from([1, 1, 2, 5, 20]))
+        slope = draw(st.sampled_from([0, 0, 1, 2]))
+        rows.append({
+            "rule": 0, "phase": draw(st.integers(0, phases - 1)), "steps": steps,
+            "tokens": draw(small(6)),
+            "dense": draw(small(4)) * scale.tick,
+            "own": draw(small(3)) * scale.tick,
+            "own_slope": draw(st.sampled_from([0, 0, 1, scale.tick])),
+            "ctx": 0, "pair": 0,
+            "live": draw(small(4)) * scale.byte,
+            "live_slope": slope * scale.byte,
+            "peak": draw(small(3)) * scale.byte,
+            "mean": draw(small(3)) * scale.byte // 2,
+            "first": draw(st.sampled_from([0, 1])),
+        })  # fmt: skip
+    return rows
+
+
+def token_rows(draw: Draw, scale: Scale, phases: int) -> list[Row]:
+    """A prefill and a decode row. `ctx` often lies where its max with `pair` crosses."""
+    chunk = draw(st.sampled_from([1, 2, 3, 4, 8, 16, 64]))
+    unit = -(-scale.tick // 8)
+    pair = draw(small(3)) * unit
+    crossing = [pair * (chunk + 1) // 2 + unit, 3 * pair * chunk // 4]
+    ctx = draw(st.sampled_from([0, 1, unit, pair, *crossing]))
+    live = draw(st.sampled_from([0, 1, 1, 2])) * scale.byte
+    phase = draw(st.integers(0, phases - 1))
+    common = {"steps": 0, "own_slope": 0, "live": live, "live_slope": 0}
+    return [
+        common | {
+            "rule": 1, "phase": phase, "tokens": chunk, "dense": draw(small(2)) * unit,
+            "own": draw(small(2)) * unit, "ctx": ctx, "pair": pair,
+            "peak": draw(small(2)) * scale.byte, "mean": draw(small(1)) * scale.byte,
+            "first": draw(st.sampled_from([1, 1, 0])),
+        },
+        common | {
+            "rule": 2, "phase": draw(st.sampled_from([phase, phases - 1])), "tokens": 1,
+            "live": draw(st.sampled_from([live, live, live, live // 2])),
+            "dense": draw(small(2)) * unit, "own": draw(small(2)) * unit,
+            "ctx": draw(st.sampled_from([0, 1, unit])), "pair": draw(st.sampled_from([0, 1, unit])),
+            "peak": draw(small(2)) * scale.byte, "mean": draw(small(1)) * scale.byte,
+            "first": draw(st.sampled_from([0, 0, 1])),
+        },
+    ]  # fmt: skip
+
+
+@dataclass
+class Mix:
+    """Rows drawn so far. `work_of` lists the works of each service."""
+
+    scale: Scale
+    focus: str = "any"
+    phases: list[Row] = field(default_factory=list)
+    segments: list[Row] = field(default_factory=list)
+    works: list[Row] = field(default_factory=list)
+    services: list[Row] = field(default_factory=list)
+    classes: list[Row] = field(default_factory=list)
+    replicas: list[Row] = field(default_factory=list)
+    requests: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    work_of: list[list[int]] = field(default_factory=list)
+
+    def bend(self, usual: list[Any], **focused: list[Any]) -> st.SearchStrategy[Any]:
+        """One of `usual`, or of the choices given for the focus."""
+        return st.sampled_from(focused.get(self.focus, usual))
+
+    def is_token(self, work: int) -> bool:
+        return self.segments[self.works[work]["segment"]]["rule"] == 1
+
+    def need(self, request: tuple[int, int, int, int, int]) -> int:
+        """The most bytes the request will hold."""
+        _, _, work, prompt, output = request
+        row = self.works[work]
+        rows = self.segments[row["segment"] : row["segment"] + row["segments"]]
+        if self.is_token(work):
+            return rows[0]["live"] * (prompt + output - 1)
+        ends = [(r, k) for r in rows for k in (0, r["steps"] - 1)]
+        return max(r["live"] + r["live_slope"] * k + r["peak"] for r, k in ends)
+
+    def objects(self) -> list[int]:
+        """Sizes of what the requests may leave behind."""
+        contexts = [self.need(r) for r in self.requests if self.is_token(r[2])]
+        return [row["artifact"] for row in self.works if row["artifact"]] + contexts
+
+
+def draw_work(draw: Draw, mix: Mix) -> None:
+    """Phases, services with their works, and classes."""
+    scale = mix.scale
+    for _ in range(draw(st.integers(1, 3))):
+        launch = draw(st.sampled_from([1, scale.tick, 3 * scale.tick]))
+        mix.phases.append({"launch": launch, "weights": draw(small(3)) * scale.tick})
+    for service in range(draw(st.integers(1, 2))):
+        works = []
+        for _ in range(draw(st.integers(1, 3))):
+            rule = draw(
+                mix.bend(
+                    [fixed_rows, token_rows],
+                    storm=[token_rows],
+                    tiers=[token_rows, token_rows, fixed_rows],
+                )
+            )
+            rows = rule(draw, scale, len(mix.phases))
+            works.append(len(mix.works))
+            mix.works.append({
+                "segment": len(mix.segments), "segments": len(rows),
+                "artifact": draw(mix.bend([0, 1, 3], tiers=[1, 2, 5])) * scale.byte,
+            })  # fmt: skip
+            mix.segments += rows
+        mix.work_of.append(works)
+        replicas = draw(mix.bend([1, 1, 2, 3], storm=[1, 1, 2], loading=[2, 3]))
+        weights = draw(mix.bend([0, 1, 5], loading=[1, 5, 40])) * scale.byte
+        mix.services.append({
+            "router": draw(st.integers(0, 1)), "replica": len(mix.replicas), "replicas": replicas,
+            "max_jobs": draw(mix.bend([1, 2, 3, 8, 256], storm=[3, 8, 256])),
+            "max_tokens": draw(mix.bend([1, 4, 16, 64, 10**6], storm=[16, 64, 10**6])),
+            "same_shape": draw(st.sampled_from([0, 0, 1])), "weights": weights,
+            "reserve": draw(st.sampled_from([0, 1])) * scale.byte, "watermark": 0,
+            "checkpoint": draw(st.sampled_from([weights, weights, weights // 2 + 1])),
+            "keep": draw(st.integers(0, 1)),
+        })  # fmt: skip
+        mix.replicas += [{"service": service} for _ in range(replicas)]
+        for _ in range(draw(st.integers(1, 2))):
+            brief = mix.bend([0, 0, 1, 1, 2, 6, 30, 1000], tiers=[0, 0, 1, 30, 1000])
+            long = mix.bend([0, 0, 1, 6, 30, 1000], tiers=[30, 300, 1000, 5000])
+            times = {
+                f"{what}_{tier}": scale.ns * draw(time)
+                for what in ("artifact", "context")
+                for tier, time in (("dram", brief), ("nand", long))
+            }
+            mix.classes.append({"service": service} | times)
+
+
+def draw_requests(draw: Draw, mix: Mix, most: int) -> int:
+    """Arrivals with ties, bursts and idle gaps. Returns the time of the last."""
+    ns = mix.scale.ns
+    gaps = st.sampled_from([0, 0, 0, 1, max(1, ns // 2), ns, 3 * ns, 10 * ns, 60 * ns])
+    t = draw(st.sampled_from([0, 0, ns]))
+    crowd = mix.focus == "storm" and draw(st.booleans())
+    least = 0 if mix.focus == "any" else most // 2
+    for _ in range(draw(st.integers(least, most))):
+        klass = draw(st.integers(0, len(mix.classes) - 1))
+        work = draw(st.sampled_from(mix.work_of[mix.classes[klass]["service"]]))
+        prompt = output = 0
+        if mix.is_token(work):
+            chunk = mix.segments[mix.works[work]["segment"]]["tokens"]
+            short = st.sampled_from([1, chunk, 2 * chunk, chunk + 1, max(1, chunk - 1)])
+            prompt = draw(short if mix.focus == "storm" else st.one_of(short, st.integers(1, 40)))
+            output = draw(mix.bend([1, 1, 2, 3, 9, 30], storm=[1, 5, 9, 20, 30]))
+        mix.requests.append((t, klass, work, prompt, output))
+        t += draw(st.just(0) if crowd else gaps)
+    return t
+
+
+def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
+    """Pools: budgets from what requests need, DRAM and NAND from weights and objects."""
+    pools: list[Row] = []
+    byte = mix.scale.byte
+    drams = draw(st.integers(1, 2))
+    nands = draw(st.integers(1, 2))
+    for number, service in enumerate(mix.services):
+        needs = [mix.need(r) for r in mix.requests if mix.classes[r[1]]["service"] == number]
+        most = max(needs, default=byte)
+        tight = [most, most + 1, most + byte, most + most // 2, 2 * most]
+        average = sum(needs) // max(1, len(needs))
+        budget = draw(mix.bend([*tight, 4 * most, 100 * most, most - 1, average], storm=tight))
+        watermark = draw(mix.bend([0, 0, 1, budget // 20, budget // 3], storm=[0, 0, 1]))
+        service["watermark"] = max(0, watermark)
+        capacity = budget + service["weights"] + service["reserve"]
+        for row in mix.replicas[service["replica"] :][: service["replicas"]]:
+            more = draw(st.sampled_from([0, 0, 0, byte, -1]))
+            row["hbm"] = len(pools)
+            pools.append({"tier": 0, "capacity": max(0, capacity + more)})
+    for row in mix.replicas:
+        row["dram"] = len(pools) + draw(st.integers(0, drams - 1))
+        row["home"] = len(pools) + drams + draw(st.integers(0, nands - 1))
+        row["store"] = len(pools) + drams + draw(st.integers(0, nands - 1))
+        row["start"] = draw(mix.bend([0, 1, 1, 2], storm=[1], tiers=[1], loading=[0, 0, 1, 2]))
+    sizes = mix.objects() or [byte]
+    top = max(sizes)
+    few = [0, min(sizes), top, top + min(sizes), 2 * top, 3 * top]
+    room = mix.bend([*few, 3 * sum(sizes) + 1], tiers=few[2:])
+    for row_number in range(len(pools), len(pools) + drams):
+        mine = {r["service"] for r in mix.replicas if r["dram"] == row_number}
+        sets = sum(mix.services[s]["checkpoint"] for s in mine)
+        fits = draw(st.sampled_from([sets, sets, sets, sets // 2, 0]))
+        pools.append({"tier": 1, "capacity": fits + draw(room)})
+    for row_number in range(len(pools), len(pools) + nands):
+        mine = {r["service"] for r in mix.replicas if r["home"] == row_number}
+        sets = sum(mix.services[s]["checkpoint"] for s in mine)
+        pools.append({"tier": 2, "capacity": sets + draw(room)})
+    return pools
+
+
+def draw_links(draw: Draw, mix: Mix) -> tuple[list[Row], list[list[int]]]:
+    """Channels from instant to slow against the work, and short paths over them."""
+    ns, byte = mix.scale.ns, mix.scale.byte
+    per_unit = st.sampled_from([1, ns, 4 * ns, 30 * ns])
+    channels = []
+    for _ in range(draw(st.integers(1, 4))):
+        bandwidth = min(10**15, byte * 10**9 // draw(per_unit)) + draw(st.integers(1, 2))
+        channels.append({"bandwidth": bandwidth, "latency": draw(st.sampled_from([0, 0, 1, ns]))})
+    one = st.integers(0, len(channels) - 1)
+    paths = draw(st.lists(st.lists(one, min_size=1, max_size=2), min_size=1, max_size=4))
+    for row in mix.replicas:
+        for name in ("load", "onboard", "offload", "spill"):
+            row[name] = draw(st.integers(0, len(paths) - 1))
+    return channels, paths
+
+
+def weights_in(tables: dict[str, np.ndarray]) -> list[int]:
+    """The most that weights take in each pool below HBM."""
+    most = [0] * len(tables["pools"])
+    names = COLUMNS["replicas"].split()
+    checkpoint = COLUMNS["services"].split().index("checkpoint")
+    for tier in ("dram", "home"):
+        columns = tables["replicas"][:, [names.index("service"), names.index(tier)]]
+        for service, pool in {tuple(pair) for pair in columns.tolist()}:
+            most[pool] += int(tables["services"][service, checkpoint])
+    return most
+
+
+def draw_script(draw: Draw, case: Case, focus: str) -> list[Control]:
+    """Failures, starts and capacities, often at the time of an arrival, and plain stops."""
+    marks = [t for t in case.tables["arrival"].tolist() if t <= case.horizon] + [0, case.horizon]
+    early = case.horizon // draw(st.sampled_from([1, 3, 20]))
+    times = st.one_of(st.sampled_from(marks), st.integers(0, early))
+    pools = case.tables["pools"].tolist()
+    slow = [i for i, (tier, _) in enumerate(pools) if tier > 0]
+    weights = weights_in(case.tables)
+    replicas = st.integers(0, len(case.tables["replicas"]) - 1)
+    usual = ["set_capacity"] * 6 if focus == "tiers" else ["fail", "stop"]
+    script: list[Control] = []
+    for t in sorted(draw(st.lists(times, max_size=8))):
+        kind = draw(st.sampled_from(["fail", "start", "start", "set_capacity", *usual]))
+        if kind == "set_capacity":
+            pool = draw(st.sampled_from(slow))
+            capacity = pools[pool][1]
+            sizes = [0, weights[pool], (weights[pool] + capacity) // 2, capacity - 1, 2 * capacity]
+            script.append((t, kind, pool, max(0, draw(st.sampled_from(sizes)))))
+        elif kind == "stop":
+            script.append((t, kind))
+        else:
+            script.append((t, kind, draw(replicas)))
+    return script
+
+
+@st.composite
+def cases(draw: Draw, most: int = 14, control: bool = True, focus: tuple[str, ...] = FOCI) -> Case:
+    """A whole run, with up to `most` requests and, with `control`, a script."""
+    mix = Mix(draw(scales()), draw(st.sampled_from(focus)))
+    draw_work(draw, mix)
+    last = draw_requests(draw, mix, most)
+    pools = draw_sizes(draw, mix)
+    channels, paths = draw_links(draw, mix)
+    columns = list(zip(*mix.requests, strict=True)) or [()] * 5
+    tables = {
+        "pools": table("pools", pools),
+        "channels": table("channels", channels),
+        "path_start": np.cumsum([0, *map(len, paths)]).astype(np.int64),
+        "path_channels": np.array([c for path in paths for c in path], dtype=np.int64),
+        "phases": table("phases", mix.phases),
+        "segments": table("segments", mix.segments),
+        "works": table("works", mix.works),
+        "services": table("services", mix.services),
+        "classes": table("classes", mix.classes),
+        "replicas": table("replicas", mix.replicas),
+    }
+    for name, column in zip(("arrival", "klass", "work", "prompt", "output"), columns, strict=True):
+        tables[name] = np.array(column, dtype=np.int64)
+    ns = mix.scale.ns
+    long = 2 * last + 3000 * ns
+    horizon = draw(mix.bend(
+        [last, last + 3 * ns, last + 100 * ns, long, long],
+        storm=[long, long // 10], tiers=[long], loading=[last + 100 * ns, long],
+    ))  # fmt: skip
+    horizon = max(1, horizon + draw(st.sampled_from([0, 0, 1, -1])))
+    bins = draw(st.sampled_from([0.5, 1, 2, 7, 40]))
+    case = Case(tables, horizon, max(1, int(horizon / bins) + draw(st.integers(0, 1))))
+    if control:
+        case.script = draw_script(draw, case, mix.focus)
+    return case
+
+
+def look(machine: Any, case: Case) -> list[int]:
+    """What an engine shows at a stop."""
+    replicas = range(len(case.tables["replicas"]))
+    below = [i for i, (tier, _) in enumerate(case.tables["pools"].tolist()) if tier > 0]
+    return [
+        machine.now,
+        machine.completed,
+        *(show(r) for r in replicas for show in (machine.state, machine.running, machine.waiting)),
+        *(machine.used(pool) for pool in below),
+    ]
+
+
+def run(engine: Any, case: Case, lifted: bool) -> dict[str, Any]:
+    """Play the case on an engine class: what `finish` gives, and two tables more.
+
+    `refused` are the numbers of the controls that raised ValueError, `looks` what was
+    seen at each stop, before its control.
+    """
+    machine = engine(case.tables, case.horizon, case.bin, lifted)
+    refused = []
+    looks = []
+    for number, (t, kind, *arguments) in enumerate(case.script):
+        machine.run_until(t)
+        looks.append(look(machine, case))
+        try:
+            if kind != "stop":
+                getattr(machine, kind)(*arguments)
+        except ValueError:
+            refused.append(number)
+    out: dict[str, Any] = dict(machine.finish())
+    out["refused"] = np.array(refused, dtype=np.int64)
+    out["looks"] = np.array(looks, dtype=np.int64)
+    return out

@@ -1,0 +1,59 @@
+"""The compiled engine against the oracle: every array equal, to the last integer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from oracle import Oracle
+
+from dcsim.engine import Engine
+from engine.tables import Case, cases, run
+
+# How often an engine looks is its own affair.
+OWN = ("events", "boundaries")
+
+
+def check(case: Case, lifted: bool) -> None:
+    """Both engines play the case; all that comes out must be equal."""
+    expected = run(Oracle, case, lifted)
+    got = run(Engine, case, lifted)
+    assert set(got) == set(expected)
+    stats = {k: v for k, v in expected.pop("stats").items() if k not in OWN}
+    assert {k: v for k, v in got.pop("stats").items() if k not in OWN} == stats
+    for name, array in expected.items():
+        same(name, np.asarray(got[name]), array)
+
+
+def same(name: str, got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> None:
+    assert got.shape == expected.shape, (name, got.shape, expected.shape)
+    where = np.argwhere(got != expected)
+    assert len(where) == 0, (
+        f"{name}{where[0].tolist()}: engine {got[tuple(where[0])]}, "
+        f"oracle {expected[tuple(where[0])]} ({len(where)} differ)"
+    )
+
+
+@pytest.mark.parametrize("lifted", [False, True], ids=["built", "lifted"])
+@pytest.mark.parametrize("focus", ["any", "storm", "tiers", "loading"])
+def test_engine_is_the_oracle(focus: str, lifted: bool) -> None:
+    @settings(deadline=None)
+    @given(cases(focus=(focus,)))
+    def agree(case: Case) -> None:
+        check(case, lifted)
+
+    agree()
+
+
+@settings(deadline=None)
+@given(cases(control=False))
+def test_stops_change_nothing(case: Case) -> None:
+    """The engine may be stopped anywhere: between stops it jumps, with none it jumps further."""
+    whole = run(Engine, case, lifted=False)
+    third = max(1, case.horizon // 3)
+    case.script = [(t, "stop") for t in (0, 1, third, 2 * third) if t <= case.horizon]
+    parts = run(Engine, case, lifted=False)
+    for name in set(whole) - {"stats", "looks"}:
+        same(name, np.asarray(parts[name]), np.asarray(whole[name]))

@@ -1,0 +1,135 @@
+"""What the engine refuses at its border: an error with its place, never a crash."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dcsim.engine import COLUMNS, Engine, Tables, table
+
+GB = 10**9
+
+
+def tables(**changes: object) -> Tables:
+    """One replica, one fixed work, two requests."""
+    out: Tables = {
+        "pools": table(
+            "pools",
+            [
+                {"tier": 0, "capacity": 80 * GB},
+                {"tier": 1, "capacity": GB},
+                {"tier": 2, "capacity": GB},
+            ],
+        ),
+        "channels": table("channels", [{"bandwidth": GB, "latency": 10}]),
+        "path_start": np.array([0, 1], dtype=np.int64),
+        "path_channels": np.array([0], dtype=np.int64),
+        "phases": table("phases", [{"launch": 65536, "weights": 65536}]),
+        "segments": table(
+            "segments", [{"steps": 3, "own": 65536, "live": 5, "peak": 7, "first": 1}]
+        ),
+        "works": table("works", [{"segments": 1}]),
+        "services": table("services", [{"replicas": 1, "max_jobs": 2, "max_tokens": 9}]),
+        "classes": table("classes", [{}]),
+        "replicas": table("replicas", [{"dram": 1, "home": 2, "store": 2, "start": 1}]),
+        "arrival": np.array([0, 5], dtype=np.int64),
+        "klass": np.zeros(2, dtype=np.int64),
+        "work": np.zeros(2, dtype=np.int64),
+        "prompt": np.zeros(2, dtype=np.int64),
+        "output": np.zeros(2, dtype=np.int64),
+    }
+    out.update(changes)  # type: ignore[arg-type]
+    return out
+
+
+def changed(name: str, column: str, value: int) -> Tables:
+    out = tables()
+    out[name] = out[name].copy()
+    out[name][0, COLUMNS[name].index(column)] = value
+    return out
+
+
+def test_it_runs_as_written() -> None:
+    out = Engine(tables(), 1000, 100).finish()
+    # An iteration of one job: launch 1 ns + weights 1 ns + own 1 ns; the second job joins at 6 ns,
+    # from then on an iteration takes 4 ns.
+    assert out["end"].tolist() == [10, 16]
+    assert out["first"].tolist() == [10, 16]
+    assert out["start"].tolist() == [0, 6]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value", "message"),
+    [
+        ("pools", "tier", 3, "pools row 0: tier 0..2"),
+        ("channels", "bandwidth", 0, "channels row 0: bandwidth >= 1"),
+        ("phases", "launch", 0, "phases row 0: launch >= 1"),
+        ("segments", "phase", 9, "segments row 0: no such phase"),
+        ("segments", "steps", 0, "segments row 0: steps >= 1"),
+        ("segments", "own", -1, "segments row 0: no value may be negative"),
+        ("segments", "live_slope", -3, "segments row 0: no value may be negative"),
+        ("works", "segments", 2, "works row 0: no such segments"),
+        ("services", "replicas", 2, "services row 0: no such router or replicas"),
+        ("services", "max_jobs", 0, "services row 0: limit out of range"),
+        ("classes", "context_nand", -1, "classes row 0: no such service, or a negative time"),
+        ("replicas", "store", 7, "replicas row 0: no such pool"),
+        ("replicas", "spill", 1, "replicas row 0: no such path"),
+        ("replicas", "start", 3, "replicas row 0: start is 0..2"),
+    ],
+)
+def test_a_wrong_row_is_named(name: str, column: str, value: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace(".", r"\.")):
+        Engine(changed(name, column, value), 1000, 100)
+
+
+def test_wrong_arrays_are_named() -> None:
+    with pytest.raises(ValueError, match="no table arrival"):
+        Engine({k: v for k, v in tables().items() if k != "arrival"}, 1000, 100)
+    with pytest.raises(ValueError, match="pools: 2 columns: tier capacity"):
+        Engine(tables(pools=np.zeros((1, 3), dtype=np.int64)), 1000, 100)
+    with pytest.raises(ValueError, match="arrival: a C-contiguous int64 array of one dimension"):
+        Engine(tables(arrival=np.zeros(2)), 1000, 100)
+    with pytest.raises(ValueError, match="requests row 1: arrivals must be sorted"):
+        Engine(tables(arrival=np.array([5, 0], dtype=np.int64)), 1000, 100)
+    with pytest.raises(ValueError, match="arrays differ in length"):
+        Engine(tables(work=np.zeros(3, dtype=np.int64)), 1000, 100)
+    with pytest.raises(ValueError, match="horizon and bin are at least 1 ns"):
+        Engine(tables(), 0, 100)
+
+
+def test_time_goes_forward_and_ends() -> None:
+    engine = Engine(tables(), 1000, 100)
+    engine.run_until(500)
+    with pytest.raises(ValueError, match="time goes forward"):
+        engine.run_until(499)
+    with pytest.raises(ValueError, match="the run ends at 1000 ns"):
+        engine.run_until(1001)
+    engine.finish()
+    with pytest.raises(RuntimeError, match="finished"):
+        engine.finish()
+
+
+def test_control_of_what_does_not_exist() -> None:
+    engine = Engine(tables(), 1000, 100)
+    with pytest.raises(ValueError, match="no replica 4"):
+        engine.fail(4)
+    with pytest.raises(ValueError, match="replica 0 is not down"):
+        engine.start(0)
+    with pytest.raises(ValueError, match="a DRAM or NAND pool"):
+        engine.set_capacity(0, 5)
+    with pytest.raises(ValueError, match="no such pool"):
+        engine.used(99)
+
+
+def test_equal_times_go_edge_then_arrival() -> None:
+    """A job that ends at the very ns of an arrival has left when that arrival is routed."""
+    one = tables(arrival=np.array([0, 9], dtype=np.int64))
+    # Alone: 3 iterations of 3 ns end at 9; the arrival at 9 starts at once on the idle replica.
+    assert Engine(one, 1000, 100).finish()["start"].tolist() == [0, 9]
+
+
+def test_order_of_columns_is_that_of_the_table() -> None:
+    rows = table("channels", [{"latency": 3, "bandwidth": 2}])
+    assert rows.tolist() == [[2, 3]]
+    with pytest.raises(KeyError):
+        table("channels", [{"speed": 3}])

@@ -1,0 +1,138 @@
+"""Laws that hold for any run of the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from oracle import Oracle
+
+from engine.tables import Case, cases, run
+
+QUEUED, RUNNING, COMPLETED, REJECTED = range(4)
+TAKEN, MOVED, EXPIRED, EVICTED, LOST, DROPPED, SPILLED = range(7)
+
+
+def laws(test: Any) -> Any:
+    return settings(deadline=None, max_examples=60)(given(cases())(test))
+
+
+def held(machine: Oracle) -> dict[tuple[int, int, int, int], int]:
+    """Bytes of objects by account, as they lie now."""
+    out: dict[tuple[int, int, int, int], int] = {}
+    for number, pool in enumerate(machine.pools):
+        for kept in pool.objects:
+            account = machine.store.account(kept, number)
+            out[account] = out.get(account, 0) + kept.bytes
+    return out
+
+
+class Kept(Oracle):
+    """An oracle that leaves itself behind for a look."""
+
+    last: Oracle
+
+    def finish(self) -> dict[str, Any]:
+        Kept.last = self
+        return super().finish()
+
+
+@laws
+def test_bytes_are_conserved(case: Case) -> None:
+    for lifted in (False, True):
+        out = run(Kept, case, lifted)
+        left = held(Kept.last)
+        total = out["flow"].sum(axis=2)
+        for row, account in enumerate(map(tuple, out["accounts"].tolist())):
+            gone = total[row, [MOVED, EXPIRED, EVICTED, LOST]].sum()
+            assert total[row, TAKEN] == gone + left.get(account, 0)
+        if lifted:
+            assert not total[:, [EVICTED, LOST, DROPPED, SPILLED]].any()
+
+
+@laws
+def test_nothing_runs_before_it_arrives(case: Case) -> None:
+    out = run(Oracle, case, lifted=False)
+    arrival = case.tables["arrival"]
+    started, ended = out["start"] >= 0, out["end"] >= 0
+    assert (out["start"][started] >= arrival[started]).all()
+    assert (out["end"][ended] >= out["start"][ended]).all()
+    shown = out["first"] >= 0
+    assert (out["first"][shown] >= out["start"][shown]).all()
+    assert (out["first"][shown & ended] <= out["end"][shown & ended]).all()
+    assert (ended == (out["outcome"] == COMPLETED)).all()
+    assert started[out["outcome"] == RUNNING].all()
+    assert not started[out["outcome"] == REJECTED].any()
+    assert (out["end"] <= case.horizon).all()
+
+
+@laws
+def test_no_pool_holds_more_than_it_has(case: Case) -> None:
+    out = run(Oracle, case, lifted=False)
+    capacity = case.tables["pools"][:, 1].copy()
+    for _, kind, *arguments in case.script:
+        if kind == "set_capacity":
+            pool, amount = arguments
+            capacity[pool] = max(capacity[pool], amount)
+    below = case.tables["pools"][:, 0] > 0
+    assert (out["top"].max(axis=1)[below] <= capacity[below]).all()
+    assert (out["mean"] >= 0).all()
+    for row, (pool, _, _, _) in enumerate(out["accounts"].tolist()):
+        assert (out["mean"][row] <= out["top"][pool]).all()
+
+
+@laws
+def test_a_replica_keeps_to_its_budget(case: Case) -> None:
+    out = run(Oracle, case, lifted=False)
+    for row, (pool, category, service, _) in enumerate(out["accounts"].tolist()):
+        if category == 1:
+            weights, reserve = case.tables["services"][service, 6:8]
+            budget = case.tables["pools"][pool, 1] - weights - reserve
+            assert (out["mean"][row] <= max(0, budget)).all()
+
+
+@laws
+def test_the_same_run_twice_is_the_same(case: Case) -> None:
+    first, second = run(Oracle, case, lifted=False), run(Oracle, case, lifted=False)
+    assert first.pop("stats") == second.pop("stats")
+    for name, array in first.items():
+        np.testing.assert_array_equal(second[name], array)
+
+
+@laws
+def test_stops_change_nothing(case: Case) -> None:
+    case.script = []
+    whole = run(Oracle, case, lifted=False)
+    case.script = [(t, "stop") for t in range(0, case.horizon, max(1, case.horizon // 7))]
+    parts = run(Oracle, case, lifted=False)
+    for name in set(whole) - {"stats", "looks"}:
+        np.testing.assert_array_equal(parts[name], whole[name])
+
+
+@laws
+def test_bytes_have_no_scale(case: Case) -> None:
+    """All bytes and bandwidths three times larger: the same times, three times the bytes."""
+    if case.tables["pools"].max() > 10**15:
+        return
+    once = run(Oracle, case, lifted=False)
+    columns = {
+        "pools": [1],
+        "channels": [0],
+        "segments": [9, 10, 11, 12],
+        "works": [2],
+        "services": [6, 7, 8, 9],
+    }
+    for name, scaled in columns.items():
+        case.tables[name] = case.tables[name].copy()
+        case.tables[name][:, scaled] *= 3
+    case.script = [
+        (t, kind, *((a[0], 3 * a[1]) if kind == "set_capacity" else a))
+        for t, kind, *a in case.script
+    ]
+    thrice = run(Oracle, case, lifted=False)
+    for name in ("start", "first", "end", "outcome", "preemptions", "replica", "refused"):
+        np.testing.assert_array_equal(thrice[name], once[name])
+    for name in ("top", "flow"):
+        np.testing.assert_array_equal(thrice[name], 3 * once[name])
+    assert (thrice["mean"] // 3 == once["mean"]).all()

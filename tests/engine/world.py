@@ -1,0 +1,77 @@
+"""A small world for hand-worked cases: one of everything, changed where a test says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from oracle import Oracle
+from oracle_work import COLUMNS
+
+from engine.tables import Case, Row, run, table
+
+NS = 65536  # ticks
+
+DEFAULTS: dict[str, list[Row]] = {
+    "pools": [
+        {"tier": 0, "capacity": 1000},
+        {"tier": 1, "capacity": 1000},
+        {"tier": 2, "capacity": 1000},
+    ],
+    "channels": [{"bandwidth": 10**9, "latency": 0}],
+    "phases": [{"launch": 10 * NS}],
+    "segments": [{"steps": 3}],
+    "works": [{"segments": 1}],
+    "services": [{"replicas": 1, "max_jobs": 8, "max_tokens": 1000}],
+    "classes": [{}],
+    "replicas": [{"dram": 1, "home": 2, "store": 2, "start": 1}],
+}
+
+
+def whole(name: str, row: Row) -> Row:
+    """A row with 0 in the columns it leaves out."""
+    return dict.fromkeys(COLUMNS[name].split(), 0) | row
+
+
+def world(requests: list[Row], paths: list[list[int]] | None = None, **rows: Any) -> dict[str, Any]:
+    """Tables from the defaults, `rows` by table, and requests by column.
+
+    A table given as a dict of columns changes the only row that the default has.
+    """
+    tables: dict[str, Any] = {}
+    for name, default in DEFAULTS.items():
+        given = rows.get(name, default)
+        if isinstance(given, dict):
+            given = [default[0] | given]
+        tables[name] = table(name, [whole(name, row) for row in given])
+    paths = paths or [[0]]
+    tables["path_start"] = np.cumsum([0, *map(len, paths)]).astype(np.int64)
+    tables["path_channels"] = np.array([c for path in paths for c in path], dtype=np.int64)
+    for name in ("arrival", "klass", "work", "prompt", "output"):
+        tables[name] = np.array([r.get(name, 0) for r in requests], dtype=np.int64)
+    return tables
+
+
+def play(
+    tables: dict[str, Any],
+    horizon: int = 1000,
+    bin: int = 100,
+    script: list[tuple[Any, ...]] | None = None,
+    lifted: bool = False,
+) -> dict[str, Any]:
+    """What the oracle says of it."""
+    return run(Oracle, Case(tables, horizon, bin, script or []), lifted)
+
+
+def series(out: dict[str, Any], name: str, account: tuple[int, int]) -> list[int]:
+    """One account's row of `mean`, by (pool, category), the first that matches."""
+    rows = [tuple(row[:2]) for row in out["accounts"].tolist()]
+    return list(out[name][rows.index(account)].tolist())
+
+
+def flows(out: dict[str, Any], account: tuple[int, int]) -> dict[str, int]:
+    """Bytes by cause of one account over the whole run, without those that are 0."""
+    rows = [tuple(row[:2]) for row in out["accounts"].tolist()]
+    total = out["flow"][rows.index(account)].sum(axis=1).tolist()
+    causes = ("taken", "moved", "expired", "evicted", "lost", "dropped", "spilled")
+    return {cause: amount for cause, amount in zip(causes, total, strict=True) if amount}

@@ -1,0 +1,378 @@
+"""A slow, obvious second opinion on `docs/engine.md`: one iteration at a time.
+
+Written from that page alone, in plain integers. `Oracle` takes the tables that
+the compiled engine takes and must give the same arrays (but for `events` and
+`boundaries` in `stats`, which say how often an engine looked).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import oracle_ledger as books
+from oracle_ledger import TICKS, Account, Ledger, account_rows
+from oracle_replica import DOWN, LOADING, UP, Replica, WeightSet
+from oracle_store import HBM, Store
+from oracle_work import Job, rows
+
+EDGE, _, _, ARRIVAL = range(4)
+QUEUED, RUNNING, COMPLETED, REJECTED = range(4)
+WENT_LOADING, WENT_UP, WENT_DOWN, CAPACITY = range(4)
+COLD, WARM = 0, 1
+
+
+class Oracle:
+    """The engine's interface, stepped. Times in ns, sizes in bytes."""
+
+    def __init__(
+        self, tables: dict[str, np.ndarray], horizon_ns: int, bin_ns: int, lifted: bool
+    ) -> None:
+        self.now = 0
+        self.horizon = horizon_ns
+        self.lifted = lifted
+        self.heap: list[tuple[int, int, int, int, Callable[[], None]]] = []
+        self.filed = 0
+        self.phases = rows(tables, "phases")
+        self.works = rows(tables, "works")
+        self.segments = rows(tables, "segments")
+        self.services = rows(tables, "services")
+        self.classes = rows(tables, "classes")
+        plans = rows(tables, "replicas")
+        accounts = account_rows(plans, self.classes, self.services)
+        self.ledger = Ledger(
+            accounts, len(tables["pools"]), len(tables["channels"]), horizon_ns, bin_ns
+        )
+        self.store = Store(tables, self.ledger, lifted, self.at)
+        self.pools = self.store.pools
+        self.limbo: list[list[Job]] = [[] for _ in self.services]
+        self.pointer = [0 for _ in self.services]
+        self.events: list[tuple[int, int, int, int]] = []
+        self.stats = {"events": 0, "boundaries": 0, "steps": 0, "iterations": 0}
+        self.replicas = [self.replica(i, plan) for i, plan in enumerate(plans)]
+        self.sets = {(p.service, p.dram): WeightSet() for p in plans}
+        self.lay_down_checkpoints(plans)
+        for replica in self.replicas:
+            if replica.plan.start == WARM:
+                self.warm_start(replica)
+            elif replica.plan.start == COLD:
+                self.cold_start(replica)
+        self.requests(tables)
+
+    def replica(self, row: int, plan: SimpleNamespace) -> Replica:
+        service = self.services[plan.service]
+        budget = self.pools[plan.hbm].capacity - service.weights - service.reserve
+        return Replica(row, plan, service, None if self.lifted else budget)
+
+    def requests(self, tables: dict[str, np.ndarray]) -> None:
+        arrival = tables["arrival"].tolist()
+        n = len(arrival)
+        self.out = {name: [-1] * n for name in ("start", "first", "end", "replica")}
+        self.out |= {"outcome": [QUEUED] * n, "preemptions": [0] * n}
+        columns = [tables[name].tolist() for name in ("klass", "work", "prompt", "output")]
+        for row, (t, klass, work, prompt, output) in enumerate(zip(arrival, *columns, strict=True)):
+            work_row = self.works[work]
+            segments = self.segments[work_row.segment : work_row.segment + work_row.segments]
+            service = self.classes[klass].service
+            job = Job(row, klass, service, work, segments, prompt, output)
+            self.at(t, ARRIVAL, row, partial(self.arrive, job))
+
+    # Time.
+
+    def at(self, time: int, kind: int, sequence: int, act: Callable[[], None]) -> None:
+        """File an event."""
+        self.filed += 1
+        heapq.heappush(self.heap, (time, kind, sequence, self.filed, act))
+
+    def run_until(self, t: int) -> None:
+        """Handle every event with time <= t; then it is t."""
+        if not self.now <= t <= self.horizon:
+            raise ValueError(f"{t} is not between now ({self.now}) and {self.horizon}")
+        while self.heap and self.heap[0][0] <= t:
+            self.now, _, _, _, act = heapq.heappop(self.heap)
+            self.stats["events"] += 1
+            act()
+        self.now = t
+
+    # Routing.
+
+    def arrive(self, job: Job) -> None:
+        budgets = [r.budget for r in self.replicas if r.plan.service == job.service]
+        if any(budget is not None and job.need > budget for budget in budgets):
+            self.out["outcome"][job.row] = REJECTED
+        else:
+            self.route(job)
+
+    def route(self, job: Job) -> None:
+        replica = self.choose(job.service)
+        if replica is None:
+            self.limbo[job.service].append(job)
+            return
+        self.out["replica"][job.row] = replica.row
+        replica.waiting.append(job)
+        if replica.state == UP and not replica.batch:
+            self.edge(replica, self.now * TICKS)
+
+    def choose(self, service: int) -> Replica | None:
+        row = self.services[service]
+        mine = self.replicas[row.replica : row.replica + row.replicas]
+        able = [replica for replica in mine if replica.state in (UP, LOADING)]
+        if not able:
+            return None
+        if row.router == 0:
+            return min(able, key=lambda replica: (replica.jobs, replica.row))
+        pointer = self.pointer[service]
+        order = mine[pointer:] + mine[:pointer]
+        taken = next(replica for replica in order if replica in able)
+        self.pointer[service] = (mine.index(taken) + 1) % len(mine)
+        return taken
+
+    # Iterations.
+
+    def edge(self, replica: Replica, instant: int) -> None:
+        """Admit, preempt and begin the next iteration at `instant` (ticks)."""
+        self.stats["boundaries"] += 1
+        ns = -(-instant // TICKS)
+        while replica.waiting and replica.fits(replica.waiting[0]):
+            job = replica.waiting.pop(0)
+            replica.batch.append(job)
+            self.out["outcome"][job.row] = RUNNING
+            if self.out["start"][job.row] == -1:
+                self.out["start"][job.row] = ns
+        while replica.over_budget:
+            job = replica.batch.pop()
+            self.out["preemptions"][job.row] += 1
+            self.out["outcome"][job.row] = QUEUED
+            job.start_over()
+            replica.waiting.insert(0, job)
+        if replica.batch:
+            self.begin(replica, instant)
+
+    def begin(self, replica: Replica, instant: int) -> None:
+        replica.begun = instant
+        replica.ends = instant + sum(ticks for ticks, _ in replica.phase_times(self.phases))
+        generation = replica.generation
+
+        def act() -> None:
+            if replica.generation == generation:
+                self.iteration_ended(replica)
+
+        self.at(-(-replica.ends // TICKS), EDGE, replica.row, act)
+
+    def iteration_ended(self, replica: Replica) -> None:
+        self.book_iteration(replica, replica.ends)
+        ns = -(-replica.ends // TICKS)
+        self.stats["iterations"] += 1
+        self.stats["steps"] += len(replica.batch)
+        for job in list(replica.batch):
+            if job.advance() and self.out["first"][job.row] == -1:
+                self.out["first"][job.row] = ns
+            if job.done:
+                replica.batch.remove(job)
+                self.out["outcome"][job.row] = COMPLETED
+                self.out["end"][job.row] = ns
+                artifact = self.works[job.work].artifact
+                klass = self.classes[job.klass]
+                self.store.finished(job, klass, replica.plan, artifact, ns)
+        self.edge(replica, replica.ends)
+
+    def book_iteration(self, replica: Replica, until: int) -> None:
+        """Account for the running iteration over `[begun, until)` ticks."""
+        hbm, service = replica.plan.hbm, replica.plan.service
+        live = sum(job.live for job in replica.batch)
+        self.ledger.hold((hbm, books.LIVE, service, -1), live, replica.begun, until)
+        peak = 0
+        start = replica.begun
+        for ticks, jobs in replica.phase_times(self.phases):
+            peak = max(peak, sum(job.segment.peak for job in jobs))
+            mean = sum(job.segment.mean for job in jobs)
+            end = min(start + ticks, until)
+            if start < end:
+                self.ledger.hold((hbm, books.TRANSIENT, service, -1), mean, start, end)
+            start += ticks
+        self.ledger.top(hbm, replica.service.weights + live + peak, replica.begun, until)
+
+    # Weights.
+
+    def event(self, kind: int, subject: int, value: int = 0) -> None:
+        self.events.append((self.now, kind, subject, value))
+
+    def lay_down_checkpoints(self, plans: list[SimpleNamespace]) -> None:
+        for service, home in dict.fromkeys((p.service, p.home) for p in plans):
+            checkpoint = self.services[service].checkpoint
+            self.ledger.hold((home, books.WEIGHTS, service, -1), checkpoint, 0)
+            self.pools[home].weights += checkpoint
+
+    def weight_set(self, replica: Replica) -> WeightSet:
+        return self.sets[replica.plan.service, replica.plan.dram]
+
+    def take_set(self, replica: Replica, state: str) -> bool:
+        """Room in DRAM for the weights, if there is any."""
+        amount = replica.service.checkpoint
+        pool = self.pools[replica.plan.dram]
+        if not pool.has_room(amount):
+            return False
+        pool.weights += amount
+        weights = self.weight_set(replica)
+        weights.state = state
+        account = (replica.plan.dram, books.WEIGHTS, replica.plan.service, -1)
+        weights.span = self.ledger.hold(account, amount, self.now * TICKS)
+        return True
+
+    def hold_hbm(self, replica: Replica) -> None:
+        account: Account = (replica.plan.hbm, books.WEIGHTS, replica.plan.service, -1)
+        replica.weights = self.ledger.hold(account, replica.service.weights, self.now * TICKS)
+
+    def warm_start(self, replica: Replica) -> None:
+        self.hold_hbm(replica)
+        if replica.service.keep and self.weight_set(replica).state == "absent":
+            self.take_set(replica, "resident")
+        self.come_up(replica, replica.generation)
+
+    def cold_start(self, replica: Replica) -> None:
+        replica.state = LOADING
+        self.event(WENT_LOADING, replica.row)
+        weights = self.weight_set(replica)
+        plan, service = replica.plan, replica.service
+        generation = replica.generation
+        if weights.state == "resident":
+            self.onboard(replica)
+        elif weights.state == "loading":
+            weights.waiting.append(replica)
+        elif self.take_set(replica, "loading"):
+            weights.waiting.append(replica)
+            self.store.transfer(
+                self.now, service.checkpoint, [plan.load], lambda _: self.loaded(replica)
+            )
+        else:
+            self.hold_hbm(replica)
+            self.store.transfer(
+                self.now,
+                service.checkpoint,
+                [plan.load, plan.onboard],
+                lambda _: self.come_up(replica, generation),
+            )
+        queue, self.limbo[plan.service] = self.limbo[plan.service], []
+        for job in queue:
+            self.route(job)
+
+    def loaded(self, first: Replica) -> None:
+        """The set that `first` asked for is in DRAM, whatever became of `first`."""
+        weights = self.weight_set(first)
+        weights.state = "resident"
+        queue, weights.waiting = weights.waiting, []
+        for replica in queue:
+            self.onboard(replica)
+        self.maybe_leave(first)
+
+    def onboard(self, replica: Replica) -> None:
+        self.hold_hbm(replica)
+        self.weight_set(replica).onboarding += 1
+        generation = replica.generation
+
+        def then(_: int) -> None:
+            self.weight_set(replica).onboarding -= 1
+            self.come_up(replica, generation)
+            self.maybe_leave(replica)
+
+        self.store.transfer(self.now, replica.service.weights, [replica.plan.onboard], then)
+
+    def maybe_leave(self, replica: Replica) -> None:
+        """Without `keep` a set leaves DRAM once nobody waits for it or reads it."""
+        weights = self.weight_set(replica)
+        if replica.service.keep or weights.waiting or weights.onboarding:
+            return
+        assert weights.state == "resident"
+        assert weights.span is not None
+        weights.state = "absent"
+        weights.span.end = self.now * TICKS
+        self.pools[replica.plan.dram].weights -= replica.service.checkpoint
+
+    def come_up(self, replica: Replica, generation: int) -> None:
+        if replica.generation != generation:
+            return
+        replica.state = UP
+        self.event(WENT_UP, replica.row)
+        if replica.waiting:
+            self.edge(replica, self.now * TICKS)
+
+    # Control.
+
+    def fail(self, r: int) -> None:
+        """Replica `r` dies now."""
+        self.run_until(self.now)
+        replica = self.replicas[r]
+        if replica.state == DOWN:
+            raise ValueError(f"replica {r} is down already")
+        if replica.batch:
+            self.book_iteration(replica, self.now * TICKS)
+        replica.generation += 1
+        replica.state = DOWN
+        self.event(WENT_DOWN, r)
+        if replica.weights is not None:
+            replica.weights.end = self.now * TICKS
+            replica.weights = None
+        weights = self.weight_set(replica)
+        if replica in weights.waiting:
+            weights.waiting.remove(replica)
+        jobs = replica.batch + replica.waiting
+        replica.batch, replica.waiting = [], []
+        for job in jobs:
+            job.start_over()
+            self.out["outcome"][job.row] = QUEUED
+            self.route(job)
+
+    def start(self, r: int) -> None:
+        """Replica `r`, which is down, starts cold now."""
+        self.run_until(self.now)
+        if self.replicas[r].state != DOWN:
+            raise ValueError(f"replica {r} is not down")
+        self.cold_start(self.replicas[r])
+
+    def set_capacity(self, pool: int, amount: int) -> None:
+        """A DRAM or NAND pool has `amount` bytes from now on."""
+        self.run_until(self.now)
+        if self.pools[pool].tier == HBM:
+            raise ValueError(f"pool {pool} is HBM")
+        if not self.lifted:
+            self.store.shrink(pool, amount, self.now)
+        self.event(CAPACITY, pool, amount)
+
+    # A look inside, for what runs between stops.
+
+    def state(self, r: int) -> int:
+        """0 down, 1 loading, 2 up."""
+        return {DOWN: 0, LOADING: 1, UP: 2}[self.replicas[r].state]
+
+    def running(self, r: int) -> int:
+        """Jobs in the batch."""
+        return len(self.replicas[r].batch)
+
+    def waiting(self, r: int) -> int:
+        """Jobs in the queue."""
+        return len(self.replicas[r].waiting)
+
+    def used(self, pool: int) -> int:
+        """Bytes held in a DRAM or NAND pool."""
+        return self.pools[pool].used
+
+    @property
+    def completed(self) -> int:
+        """Jobs that have ended so far."""
+        return self.out["outcome"].count(COMPLETED)
+
+    def finish(self) -> dict[str, Any]:
+        """Run to the horizon and give all arrays."""
+        self.run_until(self.horizon)
+        for replica in self.replicas:
+            if replica.batch:
+                self.book_iteration(replica, min(replica.ends, self.horizon * TICKS))
+        out: dict[str, Any] = {k: np.array(v, dtype=np.int64) for k, v in self.out.items()}
+        out |= self.ledger.arrays()
+        out["events"] = np.array(self.events, dtype=np.int64).reshape(-1, 4)
+        out["stats"] = dict(self.stats)
+        return out

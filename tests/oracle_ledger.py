@@ -1,0 +1,175 @@
+"""The oracle's books: who held what from when to when, turned into arrays at the end.
+
+Nothing is summed while the run goes on. Every holding is a span of ticks, every
+flow a dated amount, every use of a channel a dated transfer; `Ledger.arrays` reads
+them bin by bin.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+
+TICKS = 65536
+WEIGHTS, LIVE, TRANSIENT, CACHE, ARTIFACTS = range(5)
+TAKEN, MOVED, EXPIRED, EVICTED, LOST, DROPPED, SPILLED = range(7)
+
+Account = tuple[int, int, int, int]
+
+
+@dataclass
+class Span:
+    """`bytes` held in `account` over ticks `[start, end)`; `end` is None while held."""
+
+    account: Account
+    bytes: int
+    start: int
+    end: int | None = None
+
+
+class Ledger:
+    """Spans, tops, flows and transfers of one run.
+
+    `accounts` are the rows (pool, category, service, class) in the order of the output.
+    """
+
+    def __init__(
+        self, accounts: list[Account], pools: int, channels: int, horizon_ns: int, bin_ns: int
+    ) -> None:
+        assert len(set(accounts)) == len(accounts)
+        self.accounts = accounts
+        self.row = {account: i for i, account in enumerate(accounts)}
+        self.pools = pools
+        self.channels = channels
+        self.horizon = horizon_ns
+        self.bin = bin_ns
+        self.bins = -(-horizon_ns // bin_ns)
+        self.spans: list[Span] = []
+        self.tops: list[tuple[int, int, int, int]] = []
+        self.flows: list[tuple[Account, int, int, int]] = []
+        self.transfers: list[tuple[int, int, int, int]] = []
+
+    def hold(self, account: Account, amount: int, start: int, end: int | None = None) -> Span:
+        """Open a span at tick `start` (and close it at `end` if that is known)."""
+        assert account in self.row
+        span = Span(account, amount, start, end)
+        self.spans.append(span)
+        return span
+
+    def top(self, pool: int, amount: int, start: int, end: int) -> None:
+        """An iteration that ran over ticks `[start, end)` and reached `amount` bytes."""
+        self.tops.append((pool, amount, start, end))
+
+    def flow(self, account: Account, cause: int, amount: int, now: int) -> None:
+        """Count `amount` bytes of a flow at `now` ns."""
+        assert account in self.row
+        self.flows.append((account, cause, amount, now))
+
+    def transfer(self, channel: int, amount: int, start: int, end: int) -> None:
+        """`amount` bytes over a channel, spread over `[start, end)` ns."""
+        self.transfers.append((channel, amount, start, end))
+
+    def edges(self, i: int) -> tuple[int, int]:
+        """First and last instant (ns) of bin `i`."""
+        return i * self.bin, min((i + 1) * self.bin, self.horizon)
+
+    def overlaps(self, start: int, end: int | None) -> Iterator[tuple[int, int]]:
+        """(bin, ticks in it) for each bin that shares a positive length with the span."""
+        last = self.horizon * TICKS
+        end = last if end is None else min(end, last)
+        for i in range(start // (self.bin * TICKS), self.bins):
+            a, b = self.edges(i)
+            length = min(end, b * TICKS) - max(start, a * TICKS)
+            if length <= 0:
+                break
+            yield i, length
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`accounts, mean, top, flow, moved` as the engine's page defines them."""
+        return {
+            "accounts": np.array(self.accounts, dtype=np.int64).reshape(-1, 4),
+            "mean": self.mean(),
+            "top": self.top_by_bin(),
+            "flow": self.flow_by_bin(),
+            "moved": self.moved_by_bin(),
+        }
+
+    def mean(self) -> np.ndarray:
+        integral = [[0] * self.bins for _ in self.accounts]
+        for span in self.spans:
+            for i, length in self.overlaps(span.start, span.end):
+                integral[self.row[span.account]][i] += span.bytes * length
+        out = np.zeros((len(self.accounts), self.bins), dtype=np.int64)
+        for i in range(self.bins):
+            a, b = self.edges(i)
+            for row, sums in enumerate(integral):
+                out[row, i] = sums[i] // ((b - a) * TICKS)
+        return out
+
+    def top_by_bin(self) -> np.ndarray:
+        out = np.zeros((self.pools, self.bins), dtype=np.int64)
+        for pool, amount, start, end in self.tops + self.levels():
+            for i, _ in self.overlaps(start, end):
+                out[pool, i] = max(out[pool, i], amount)
+        return out
+
+    def levels(self) -> list[tuple[int, int, int, int]]:
+        """Each pool's bytes as a staircase. In HBM only weights: iterations give the rest."""
+        changes: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        for span in self.spans:
+            pool, category = span.account[:2]
+            if category in (LIVE, TRANSIENT):
+                continue
+            changes[pool][span.start] += span.bytes
+            if span.end is not None:
+                changes[pool][span.end] -= span.bytes
+        out = []
+        for pool, steps in changes.items():
+            instants = sorted(steps)
+            level = 0
+            for start, end in zip(instants, [*instants[1:], self.horizon * TICKS], strict=True):
+                level += steps[start]
+                out.append((pool, level, start, end))
+        return out
+
+    def flow_by_bin(self) -> np.ndarray:
+        out = np.zeros((len(self.accounts), 7, self.bins), dtype=np.int64)
+        for account, cause, amount, now in self.flows:
+            out[self.row[account], cause, min(now // self.bin, self.bins - 1)] += amount
+        return out
+
+    def moved_by_bin(self) -> np.ndarray:
+        out = np.zeros((self.channels, self.bins), dtype=np.int64)
+        for channel, amount, start, end in self.transfers:
+            if amount == 0:
+                continue
+
+            def before(x: int, b: int = amount, s: int = start, f: int = end) -> int:
+                return b * (min(max(x, s), f) - s) // (f - s)
+
+            for i in range(min(start // self.bin, self.bins), self.bins):
+                a, b = self.edges(i)
+                out[channel, i] += before(b) - before(a)
+        return out
+
+
+def account_rows(
+    plans: list[SimpleNamespace], classes: list[SimpleNamespace], services: list[SimpleNamespace]
+) -> list[Account]:
+    """The accounts in the order of the output."""
+    out: list[Account] = []
+    for p in plans:
+        out += [(p.hbm, c, p.service, -1) for c in (WEIGHTS, LIVE, TRANSIENT)]
+    out += dict.fromkeys((p.dram, WEIGHTS, p.service, -1) for p in plans)
+    out += dict.fromkeys((p.home, WEIGHTS, p.service, -1) for p in plans)
+    for row, klass in enumerate(classes):
+        service = services[klass.service]
+        mine = plans[service.replica : service.replica + service.replicas]
+        for tier in ("dram", "store"):
+            for pool in dict.fromkeys(getattr(p, tier) for p in mine):
+                out += [(pool, c, klass.service, row) for c in (ARTIFACTS, CACHE)]
+    return out

@@ -1,0 +1,81 @@
+"""The oracle's replicas: a queue, a batch, and what one iteration of it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+from oracle_ledger import Span
+from oracle_work import Job
+
+LOADING, UP, DOWN = range(3)
+
+
+@dataclass(eq=False)
+class Replica:
+    """A replica: `generation` grows with each failure, so that old news can be told.
+
+    `budget` is None in a lifted run. `begun` and `ends` (ticks) are those of the
+    iteration under way, if the batch is not empty.
+    """
+
+    row: int
+    plan: SimpleNamespace
+    service: SimpleNamespace
+    budget: int | None
+    state: int = DOWN
+    generation: int = 0
+    waiting: list[Job] = field(default_factory=list)
+    batch: list[Job] = field(default_factory=list)
+    weights: Span | None = None
+    begun: int = 0
+    ends: int = 0
+
+    @property
+    def jobs(self) -> int:
+        """Jobs waiting and running."""
+        return len(self.waiting) + len(self.batch)
+
+    @property
+    def holds(self) -> int:
+        """Holds of all for the coming iteration."""
+        return sum(job.hold for job in self.batch)
+
+    @property
+    def over_budget(self) -> bool:
+        """Whether a job has to leave."""
+        return bool(self.batch) and self.budget is not None and self.holds > self.budget
+
+    def fits(self, head: Job) -> bool:
+        """Whether the head of the queue may join the batch."""
+        batch, service = self.batch, self.service
+        if len(batch) >= service.max_jobs:
+            return False
+        if not batch:
+            return True
+        if service.same_shape and batch[0].work != head.work:
+            return False
+        tokens = sum(job.segment.tokens for job in batch) + head.segment.tokens
+        if tokens > service.max_tokens:
+            return False
+        return self.budget is None or self.holds + head.hold <= self.budget - service.watermark
+
+    def phase_times(self, phases: list[SimpleNamespace]) -> list[tuple[int, list[Job]]]:
+        """The iteration's phases in order: ticks, and the jobs in it."""
+        out = []
+        for number, phase in enumerate(phases):
+            jobs = [job for job in self.batch if job.segment.phase == number]
+            if jobs:
+                dense = max(phase.weights, sum(job.segment.dense for job in jobs))
+                out.append((phase.launch + dense + sum(job.own for job in jobs), jobs))
+        return out
+
+
+@dataclass(eq=False)
+class WeightSet:
+    """The weights of a service in a DRAM pool: who waits for it, how many read it."""
+
+    state: str = "absent"
+    waiting: list[Replica] = field(default_factory=list)
+    onboarding: int = 0
+    span: Span | None = None

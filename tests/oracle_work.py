@@ -1,0 +1,209 @@
+"""The oracle's jobs: what a request has to do, step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+
+FIXED, PREFILL, DECODE = range(3)
+
+COLUMNS = {
+    "pools": "tier capacity",
+    "channels": "bandwidth latency",
+    "phases": "launch weights",
+    "segments": "rule phase steps tokens dense own own_slope ctx pair live live_slope "
+    "peak mean first",
+    "works": "segment segments artifact",
+    "services": "router replica replicas max_jobs max_tokens same_shape weights reserve "
+    "watermark checkpoint keep",
+    "classes": "service artifact_dram artifact_nand context_dram context_nand",
+    "replicas": "service hbm dram home store load onboard offload spill start",
+}
+
+
+def rows(tables: dict[str, np.ndarray], name: str) -> list[SimpleNamespace]:
+    """The rows of a table as objects of plain ints, one attribute a column."""
+    names = COLUMNS[name].split()
+    table = tables[name]
+    assert table.shape[1:] == (len(names),), (name, table.shape)
+    return [SimpleNamespace(**dict(zip(names, row, strict=True))) for row in table.tolist()]
+
+
+@dataclass
+class Segment:
+    """Steps that are alike but for a linear growth of own cost and live bytes."""
+
+    steps: int
+    phase: int
+    tokens: int
+    dense: int
+    own: int
+    own_slope: int
+    live: int
+    live_slope: int
+    peak: int
+    mean: int
+    first: bool
+
+
+def fixed(row: SimpleNamespace) -> Segment:
+    """A `fixed` row as it is."""
+    return Segment(
+        row.steps,
+        row.phase,
+        row.tokens,
+        row.dense,
+        row.own,
+        row.own_slope,
+        row.live,
+        row.live_slope,
+        row.peak,
+        row.mean,
+        bool(row.first),
+    )
+
+
+def prefill(row: SimpleNamespace, prompt: int) -> list[Segment]:
+    """One segment of one step for every chunk of the prompt."""
+    out = []
+    done = 0
+    while done < prompt:
+        n = min(row.tokens, prompt - done)
+        pairs = n * done + n * (n + 1) // 2
+        own = row.own * n + max(row.pair * pairs, row.ctx * (done + n))
+        done += n
+        out.append(
+            Segment(
+                1,
+                row.phase,
+                n,
+                row.dense * n,
+                own,
+                0,
+                row.live * prompt,
+                0,
+                row.peak * n,
+                row.mean * n,
+                bool(row.first) and done == prompt,
+            )
+        )
+    return out
+
+
+def decode(row: SimpleNamespace, prompt: int, output: int) -> list[Segment]:
+    """One step for every token after the first; nothing if there is only one."""
+    if output == 1:
+        return []
+    grow = max(row.pair, row.ctx)
+    return [
+        Segment(
+            output - 1,
+            row.phase,
+            1,
+            row.dense,
+            row.own + grow * (prompt + 1),
+            grow,
+            row.live * (prompt + 1),
+            row.live,
+            row.peak,
+            row.mean,
+            bool(row.first),
+        )
+    ]
+
+
+@dataclass
+class Job:
+    """One request. `prompt` and `output` change when a token work starts over."""
+
+    row: int
+    klass: int
+    service: int
+    work: int
+    rows: list[SimpleNamespace]
+    prompt: int
+    output: int
+    segments: list[Segment] = field(default_factory=list)
+    chunks: int = 0
+    largest: int = 0
+    at: int = 0
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        self.begin()
+
+    @property
+    def is_token(self) -> bool:
+        """Prefill and decode, not fixed segments."""
+        return bool(self.rows[0].rule == PREFILL)
+
+    @property
+    def context(self) -> int:
+        """Bytes of the KV a token work has at its end, 0 for a fixed one."""
+        return int(self.rows[0].live * (self.prompt + self.output - 1)) if self.is_token else 0
+
+    def begin(self) -> None:
+        """Lay out the segments from the start."""
+        self.at = self.step = 0
+        if self.is_token:
+            first, second = self.rows
+            head = prefill(first, self.prompt)
+            self.chunks = len(head)
+            self.segments = head + decode(second, self.prompt, self.output)
+        else:
+            self.segments = [fixed(row) for row in self.rows]
+        self.largest = max(
+            s.live + s.live_slope * k + s.peak for s in self.segments for k in range(s.steps)
+        )
+
+    def start_over(self) -> None:
+        """Lose the progress made; tokens that are out join the prompt."""
+        if self.is_token and self.at >= self.chunks:
+            out = 1 + self.step
+            self.prompt += out
+            self.output -= out
+        self.begin()
+
+    # The step about to run (or running).
+
+    @property
+    def segment(self) -> Segment:
+        """The segment the job is in."""
+        return self.segments[self.at]
+
+    @property
+    def own(self) -> int:
+        """Ticks of its own."""
+        return self.segment.own + self.segment.own_slope * self.step
+
+    @property
+    def live(self) -> int:
+        """Live bytes."""
+        return self.segment.live + self.segment.live_slope * self.step
+
+    @property
+    def hold(self) -> int:
+        """What admission and preemption count."""
+        return self.live if self.is_token else self.largest
+
+    @property
+    def need(self) -> int:
+        """The most it will ever hold."""
+        return self.context if self.is_token else self.hold
+
+    def advance(self) -> bool:
+        """One step is done. True if its segment ended with a `first` result."""
+        segment = self.segment
+        self.step += 1
+        if self.step < segment.steps:
+            return False
+        self.at += 1
+        self.step = 0
+        return segment.first
+
+    @property
+    def done(self) -> bool:
+        """No segment left."""
+        return self.at == len(self.segments)
