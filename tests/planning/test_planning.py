@@ -1,0 +1,121 @@
+"""Runs and comparisons: same arrivals, as built and lifted, checks before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from scene import changed, scene
+
+from dcsim.assembly import assemble
+from dcsim.planning import check, compare, load, run, simulate, variants
+from dcsim.spec import SpecError, scenario_from_data
+
+VARIANTS = {
+    "small_dram": {"topology.racks.rack0.dram": "25 GB"},
+    "busier": {"jobs.chat.arrivals.rate": "4/s"},
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "scene.yaml"
+    path.write_text(yaml.safe_dump(scene(what_if=VARIANTS), sort_keys=False), encoding="utf-8")
+    return path
+
+
+def test_a_run_has_both_passes() -> None:
+    plan = assemble(scenario_from_data(changed("topology.racks.rack0.dram", "25 GB")))
+    results = run(plan)
+    dram = results.summary["tiers"]["dram"]
+    assert dram["capacity"] == 25 * 10**9
+    assert dram["occupancy"]["peak"] <= 25 * 10**9 < dram["demand"]["peak"]
+    assert dram["first_shortfall_ns"] is not None
+    assert dram["flows"]["spilled"] > 0
+    # Lifted, nothing is spilled: what is held there is what would be wanted here.
+    lifted = simulate(plan, lifted=True).outputs
+    assert lifted["flow"][:, 6].sum() == 0
+
+
+def test_progress_rises_to_one() -> None:
+    told: dict[str, list[float]] = {}
+    plan = assemble(scenario_from_data(scene()))
+    run(plan, progress=lambda what, share: told.setdefault(what, []).append(share))
+    assert list(told) == ["as built", "capacities lifted"]
+    for shares in told.values():
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+        assert len(shares) >= 10
+
+
+def test_progress_changes_nothing() -> None:
+    plan = assemble(scenario_from_data(scene()))
+    watched = run(plan, progress=lambda what, share: None)
+    alone = run(plan)
+    for name, table in alone.tables.items():
+        assert watched.tables[name].equals(table), name
+
+
+def test_variants_see_the_same_arrivals(file: Path) -> None:
+    plans = variants(file)
+    assert list(plans) == ["base", "small_dram", "busier"]
+    base, small, busier = (plan.requests for plan in plans.values())
+    for name in ("arrival", "klass", "shape", "prompt", "output"):
+        assert (getattr(base, name) == getattr(small, name)).all()
+    # Twice the rate: the same requests come in half the time, then more of them.
+    chat, faster = base.prompt[base.klass == 0], busier.prompt[busier.klass == 0]
+    assert (faster[: len(chat)] == chat).all()
+    assert len(faster) > 1.8 * len(chat)
+    halved = busier.arrival[busier.klass == 0][: len(chat)]
+    assert np.abs(base.arrival[base.klass == 0] - 2 * halved).max() <= 2
+    # The images know nothing of it.
+    images, same = base.arrival[base.klass == 1], busier.arrival[busier.klass == 1]
+    assert (images == same).all()
+
+
+def test_compare_chooses(file: Path) -> None:
+    results = compare(variants(file, what_if=["small_dram"]))
+    assert list(results) == ["base", "small_dram"]
+    spilled = [r.summary["tiers"]["dram"]["flows"]["spilled"] for r in results.values()]
+    assert spilled[0] == 0 < spilled[1]
+    named = variants(file, overrides=["topology.racks.rack0.dram=25 GB"])
+    assert list(named) == ["base", "changed"]
+    both = variants(file, what_if=["busier"], overrides=["seed=4"])
+    assert list(both) == ["base", "busier", "changed"]
+
+
+def test_a_variant_that_does_not_exist(file: Path) -> None:
+    with pytest.raises(SpecError, match="did you mean 'busier'"):
+        variants(file, what_if=["bussier"])
+    plain = file.with_name("plain.yaml")
+    plain.write_text(yaml.safe_dump(scene(), sort_keys=False), encoding="utf-8")
+    with pytest.raises(SpecError, match="nothing to compare"):
+        variants(plain)
+
+
+def test_a_variant_that_does_not_fit_is_found_before_anything_runs(file: Path) -> None:
+    data = scene(what_if={"large": {"jobs.chat.model": "llama-3.1-70b"}})
+    file.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+    with pytest.raises(SpecError, match="does not fit its replica"):
+        variants(file)
+    problems = check(file)
+    assert len(problems) == 1
+    assert problems[0].path.startswith("what_if.large")
+
+
+def test_seed_and_override(file: Path) -> None:
+    one, two = load(file), load(file, overrides=["seed=4"])
+    assert (
+        len(one.requests) != len(two.requests)
+        or (one.requests.arrival != two.requests.arrival).any()
+    )
+    assert load(file, what_if="busier").scenario.jobs["chat"] != one.scenario.jobs["chat"]
+
+
+def test_two_runs_are_equal() -> None:
+    first, second = (run(assemble(scenario_from_data(scene()))) for _ in range(2))
+    assert first.manifest == second.manifest
+    for name, table in first.tables.items():
+        assert second.tables[name].equals(table), name
