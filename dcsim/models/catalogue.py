@@ -1,0 +1,155 @@
+"""The models that can be named in a scenario, and how their options are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dcsim.models import dit, llm, t5, vae
+from dcsim.models.dit import DitConfig
+from dcsim.models.llm import LlmConfig
+from dcsim.models.options import (
+    DIT,
+    IMAGE_SAMPLERS,
+    LLM,
+    VIDEO_SAMPLERS,
+    ModelError,
+    Option,
+    resolve,
+)
+from dcsim.models.pipeline import Networks
+from dcsim.models.t5 import T5Config
+from dcsim.models.vae import VaeConfig
+from dcsim.models.weights import count
+from dcsim.spec.errors import did_you_mean
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model by name."""
+
+    name: str
+    kind: str
+    """`dit` or `llm`."""
+    description: str
+    source: str
+    """Where its figures come from."""
+    network: Networks | LlmConfig
+    options: Mapping[str, Option]
+    """Implementation options with their defaults."""
+
+    def resolve(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """All options, `given` over the defaults; ModelError lists what is wrong."""
+        return resolve(self.options, given or {})
+
+    def built(self, options: Mapping[str, Any]) -> Networks | LlmConfig:
+        """The network under resolved options: some of them change its parameters."""
+        if isinstance(self.network, LlmConfig):
+            return self.network
+        guidance = options["cfg"] == "distilled"
+        config = replace(self.network.dit, guidance=guidance, embedders=options["embedders"])
+        return replace(self.network, dit=config)
+
+    @property
+    def params(self) -> int:
+        """Parameters of the transformer itself, with default options."""
+        if isinstance(self.network, LlmConfig):
+            return count(llm.parameters(self.network))
+        return count(dit.parameters(self.network.dit))
+
+    def all_params(self) -> dict[str, int]:
+        """Parameters by network, with default options."""
+        if isinstance(self.network, LlmConfig):
+            return {"transformer": self.params}
+        found = {"transformer": self.params, "vae": count(vae.parameters(self.network.vae))}
+        if self.network.text is not None:
+            found["text"] = count(t5.parameters(self.network.text))
+        return found
+
+
+_PEEBLES = "Peebles & Xie 2023, Scalable Diffusion Models with Transformers, table 1"
+_SIZES = {"s": (12, 384, 6), "b": (12, 768, 12), "l": (24, 1024, 16), "xl": (28, 1152, 16)}
+
+
+def _image(size: str, patch: int) -> Model:
+    depth, hidden, heads = _SIZES[size]
+    config = DitConfig(depth, hidden, heads, (1, patch, patch))
+    options = dict(DIT)
+    options["sampler"] = replace(DIT["sampler"], default="ddpm", allowed=IMAGE_SAMPLERS)
+    return Model(
+        f"dit-{size}-{patch}",
+        "dit",
+        f"DiT-{size.upper()}/{patch}, images of an ImageNet class, SD VAE",
+        _PEEBLES,
+        Networks(config, VaeConfig()),
+        options,
+    )
+
+
+def _video(name: str, depth: int, hidden: int, heads: int, modulation: str) -> Model:
+    config = DitConfig(
+        depth,
+        hidden,
+        heads,
+        (1, 2, 2),
+        channels=16,
+        out_channels=16,
+        classes=None,
+        text_width=4096,
+        modulation=modulation,
+        video=True,
+    )
+    options = dict(DIT)
+    options["sampler"] = replace(DIT["sampler"], default="rectified_flow", allowed=VIDEO_SAMPLERS)
+    options["vae_tiling"] = replace(DIT["vae_tiling"], default="spacetime")
+    options["bits_per_pixel"] = replace(DIT["bits_per_pixel"], default=0.15)
+    return Model(
+        name,
+        "dit",
+        f"reference spacetime DiT, {depth} blocks of width {hidden}, T5-XXL, causal 3-D VAE",
+        "dcsim's reference architecture, no published model",
+        Networks(config, VaeConfig(channels=16, video=True, scale=1.0), T5Config(), 512),
+        options,
+    )
+
+
+_META = "meta-llama/llama-models models/sku_list.py"
+_QWEN = "Qwen3 config.json of the model repository"
+
+
+def _llm(name: str, source: str, config: LlmConfig) -> Model:
+    kind = "Qwen3" if config.head_norm else "Llama 3.1"
+    text = f"{kind} decoder, {config.layers} layers, {config.kv_heads} KV heads of {config.head}"
+    return Model(name, "llm", text, source, config, LLM)
+
+
+def _qwen(layers: int, hidden: int, heads: int, ffn: int) -> LlmConfig:
+    return LlmConfig(layers, hidden, heads, 8, ffn, 151_936, head_norm=True, theta=1e6, eps=1e-6)
+
+
+_MODELS = {
+    m.name: m
+    for m in (
+        *(_image(size, patch) for size in _SIZES for patch in (2, 4, 8)),
+        _video("video-dit-xl", 28, 1152, 16, "block"),
+        _video("video-dit-2b", 28, 2048, 32, "shared"),
+        _video("video-dit-13b", 48, 4096, 32, "shared"),
+        _llm("llama-3.1-8b", _META, LlmConfig(32, 4096, 32, 8, 14336, 128_256)),
+        _llm("llama-3.1-70b", _META, LlmConfig(80, 8192, 64, 8, 28672, 128_256)),
+        _llm("qwen3-8b", _QWEN, _qwen(36, 4096, 32, 12288)),
+        _llm("qwen3-32b", _QWEN, _qwen(64, 5120, 64, 25600)),
+    )
+}
+
+
+def names() -> tuple[str, ...]:
+    """All models, images first, then video, then language models."""
+    return tuple(_MODELS)
+
+
+def get(name: str) -> Model:
+    """The model of that name; ModelError with the nearest name where there is none."""
+    if name not in _MODELS:
+        raise ModelError([("model", f"no model {name!r}: {did_you_mean(name, _MODELS)}")])
+    return _MODELS[name]

@@ -1,0 +1,143 @@
+"""Implementation options of a model: named, with defaults and allowed values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dcsim.spec.errors import did_you_mean
+
+Options = Mapping[str, Any]
+"""A full set: every option of the model, by name."""
+
+
+class ModelError(Exception):
+    """A model, an option, a shape or a layout that cannot be; `problems` has them all.
+
+    Each problem is (path, message); the path is relative to the job: `model`,
+    `options.dtype`, `layout.tp`, `shape.resolution`.
+    """
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        self.problems = list(problems)
+        super().__init__("; ".join(f"{path}: {message}" for path, message in self.problems))
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option: a choice among names, or a number within bounds.
+
+    `allowed` is None for a number; `low` and `high` bound it, both included.
+    """
+
+    default: Any
+    meaning: str
+    allowed: tuple[Any, ...] | None = None
+    low: float = 0
+    high: float = float("inf")
+    whole: bool = False
+    """A number of bytes or tokens: int only."""
+
+    def wrong(self, value: Any) -> str | None:
+        """What is wrong with a value, or None."""
+        if self.allowed is not None:
+            if any(value == a and type(value) is type(a) for a in self.allowed):
+                return None
+            names = [str(a).lower() if isinstance(a, bool) else str(a) for a in self.allowed]
+            return f"{value!r} is not allowed: {did_you_mean(str(value), names)}"
+        number = isinstance(value, int) if self.whole else isinstance(value, int | float)
+        if isinstance(value, bool) or not number:
+            return f"{value!r} is not {'a whole number' if self.whole else 'a number'}"
+        if not self.low <= value <= self.high:
+            return f"{value!r} is outside [{self.low:g}, {self.high:g}]"
+        return None
+
+
+def resolve(table: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` over the defaults; ModelError names every unknown option and wrong value."""
+    problems = []
+    for name, value in given.items():
+        if name not in table:
+            problems.append((f"options.{name}", f"unknown option: {did_you_mean(name, table)}"))
+        elif (message_ := table[name].wrong(value)) is not None:
+            problems.append((f"options.{name}", message_))
+    if problems:
+        raise ModelError(problems)
+    return {name: given.get(name, option.default) for name, option in table.items()}
+
+
+FLOATS = ("bf16", "fp16", "fp32")
+
+RUNTIME = Option(
+    139_586_437,
+    "Bytes a GPU holds beside tensors: CUDA context and libraries. Default 0.13 GiB, vLLM's "
+    "non-torch memory on one H100 (llm-d-benchmark config_explorer/"
+    "empirical-vllm-memory-results.md).",
+    whole=True,
+)
+
+WEIGHTS = Option(
+    "as dtype",
+    "Of the matrices of the transformer, where it differs from dtype: quantised weights, with "
+    "matrix products at that precision's peak.",
+    ("as dtype", "fp8", "fp4"),
+)
+
+DIT = {
+    "dtype": Option("bf16", "Of the transformer and the text encoder.", FLOATS),
+    "weights_dtype": WEIGHTS,
+    "residual_dtype": Option("as dtype", "Of hidden states between blocks.", ("as dtype", "fp32")),
+    "modulation_dtype": Option(
+        "as dtype", "Of a block's normalised and modulated input.", ("as dtype", "fp32")
+    ),
+    "cfg": Option(
+        "batched",
+        "Guidance: both branches in one pass, one after the other, or distilled into one.",
+        ("batched", "sequential", "distilled"),
+    ),
+    "guidance": Option(4.0, "Guidance scale; changes no cost.", low=0),
+    "attention": Option("fused", "`math` holds the scores of all pairs.", ("fused", "math")),
+    "sampler": Option("ddpm", "How a step follows from a prediction.", ()),
+    "embedders": Option(
+        "one",
+        "Timestep and label embedders: one, or one a `block` as in diffusers' DiT.",
+        ("one", "block"),
+    ),
+    "vae_dtype": Option("bf16", "Of the VAE.", FLOATS),
+    "vae_tiling": Option(
+        "none",
+        "What a decode is cut into: tiles of 256 x 256 pixels, runs of 17 frames, or both.",
+        ("none", "spatial", "temporal", "spacetime"),
+    ),
+    "vae_parallel": Option(False, "Spread the tiles over the replica's GPUs.", (False, True)),
+    "conv_workspace": Option(
+        "calibrated",
+        "Scratch memory of convolutions, which no shape shows: 512 B a pixel of a decoded frame "
+        "or tile, from +0.5 GiB seen for a 1024 x 1024 image.",
+        ("calibrated", "none"),
+    ),
+    "artifact": Option(
+        "encoded", "What is stored of a finished clip.", ("encoded", "raw", "latent")
+    ),
+    "bits_per_pixel": Option(
+        2.0, "Of an encoded clip, a pixel and frame. An assumption.", low=1e-6, high=64
+    ),
+    "runtime_overhead": RUNTIME,
+}
+
+IMAGE_SAMPLERS = ("ddpm", "ddim")
+VIDEO_SAMPLERS = ("rectified_flow",)
+
+LLM = {
+    "dtype": Option("bf16", "Of weights and activations.", ("bf16", "fp16")),
+    "weights_dtype": WEIGHTS,
+    "kv_dtype": Option("as dtype", "Of the KV cache.", ("as dtype", "fp8")),
+    "memory_utilization": Option(
+        0.9,
+        "Share of a GPU's memory the server uses; the rest stays free (vLLM's default 0.9).",
+        low=0.01,
+        high=1.0,
+    ),
+    "runtime_overhead": RUNTIME,
+}

@@ -1,0 +1,226 @@
+"""From a condition to pixels: encode the text, denoise, decode. Runs, or only counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dcsim.models import dit, ops, t5, vae
+from dcsim.models.dit import DitConfig, Numerics
+from dcsim.models.parallel import ALONE, Ranks, all_gather
+from dcsim.models.sampler import Sampler
+from dcsim.models.tape import Array, Tape, Tensor
+from dcsim.models.tiles import Tiles
+from dcsim.models.vae import VaeConfig
+from dcsim.models.weights import Weights
+
+LATENT = "fp32"
+"""Latents are kept in float32 between steps, as Wan and most schedulers do."""
+WORKSPACE = 512
+"""Bytes of convolution scratch a pixel, see the option `conv_workspace`."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of a diffusion model, and how long its prompts are padded."""
+
+    dit: DitConfig
+    vae: VaeConfig
+    text: t5.T5Config | None = None
+    text_tokens: int = 0
+
+
+def _or(value: str, dtype: str) -> str:
+    return dtype if value == "as dtype" else value
+
+
+class Pipeline:
+    """One clip on one GPU of a replica: `encode`, `prepare`, `step` for each step, `decode`.
+
+    Between calls it holds only what a server holds: latents and embeddings. `arrays` maps
+    `text`, `dit` and `vae` to arrays by parameter name, for a tape that executes.
+    """
+
+    def __init__(
+        self,
+        tape: Tape,
+        networks: Networks,
+        options: Mapping[str, Any],
+        size: tuple[int, int, int],
+        steps: int,
+        *,
+        ranks: Ranks = ALONE,
+        arrays: Mapping[str, Mapping[str, Array]] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """`size` is (frames, height, width) in pixels."""
+        self.tape, self.networks, self.options, self.ranks = tape, networks, options, ranks
+        dtype = options["dtype"]
+        self.numerics = Numerics(
+            dtype,
+            _or(options["residual_dtype"], dtype),
+            _or(options["modulation_dtype"], dtype),
+            options["attention"],
+        )
+        self.size = size
+        self.latent = networks.vae.latent(*size)
+        self.sampler = Sampler(options["sampler"], steps)
+        self.tiles = Tiles(self.latent, options["vae_tiling"])
+        arrays = arrays or {}
+        self.dit_weights = Weights(
+            tape,
+            dit.parameters(networks.dit, ranks.tp),
+            _or(options["weights_dtype"], dtype),
+            arrays.get("dit"),
+        )
+        self.vae_weights = Weights(
+            tape, vae.parameters(networks.vae), options["vae_dtype"], arrays.get("vae")
+        )
+        self.text_weights = None
+        if networks.text is not None:
+            parameters = t5.parameters(networks.text)
+            self.text_weights = Weights(tape, parameters, dtype, arrays.get("text"))
+        self._rng = np.random.Generator(np.random.Philox(seed))
+        self._times = self.sampler.timesteps() if tape.execute else np.zeros(steps)
+        self.conditions: list[Tensor] = []
+        self.latents: Tensor | None = None
+        self.pixels: Tensor | None = None
+
+    @property
+    def branches(self) -> int:
+        """Guidance branches this GPU computes."""
+        return 1 if self.options["cfg"] == "distilled" or self.ranks.cfg == 2 else 2
+
+    def encode(self, ids: Array | None = None) -> None:
+        """Embed the prompt and, under guidance, the negative prompt: ids (branches, tokens)."""
+        network, weights = self.networks.text, self.text_weights
+        if network is None or weights is None:
+            raise ValueError("the model has no text encoder")
+        shape = (1, self.networks.text_tokens)
+        found = []
+        for branch in range(self.branches):
+            data = None if ids is None else ids[branch : branch + 1]
+            prompt = self.tape.tensor(shape, "int64", data)
+            found.append(t5.encode(network, weights, prompt))
+        if self.options["cfg"] == "batched" and len(found) > 1:
+            found = [ops.concat(found, 0)]
+        self.conditions = [self.tape.keep(t, "embeddings") for t in found]
+
+    def label(self, classes: Array | None = None) -> None:
+        """The class, and "none" under guidance, as the condition: (branches,)."""
+        count = self.branches
+        batched = self.options["cfg"] == "batched" and count > 1
+        for part in range(1 if batched else count):
+            take = slice(None) if batched else slice(part, part + 1)
+            data = None if classes is None else classes[take]
+            shape = (count if batched else 1,)
+            self.conditions.append(self.tape.tensor(shape, "int64", data, "embeddings"))
+
+    def prepare(self, noise: Array | None = None) -> None:
+        """Draw the first latents, (1, channels, frames, rows, columns)."""
+        shape = (1, self.networks.dit.channels, *self.latent)
+        if self.tape.execute and noise is None:
+            noise = self._normal(shape)
+        self.latents = self.tape.tensor(shape, LATENT, noise, "latents")
+
+    def _normal(self, shape: tuple[int, ...]) -> Array:
+        return self._rng.standard_normal(shape).astype(np.float32)
+
+    def predict(self, index: int) -> Tensor:
+        """The guided prediction at step `index`."""
+        assert self.latents is not None
+        parts = []
+        for condition in self.conditions:
+            batch = condition.shape[0]
+            many = ops.concat([self.latents] * batch, 0) if batch > 1 else self.latents
+            parts.append(
+                dit.forward(
+                    self.networks.dit,
+                    self.dit_weights,
+                    many,
+                    np.full(batch, self._times[index]),
+                    condition,
+                    numerics=self.numerics,
+                    ranks=self.ranks,
+                    guidance=self.options["guidance"],
+                )
+            )
+            del many
+        if self.ranks.cfg == 2:
+            parts = [all_gather(parts[0], 2, 0)]
+        if len(parts) == 1:
+            if parts[0].shape[0] == 1:
+                return parts[0]
+            parts = list(parts.pop().chunk(2, 0))
+        return self._guided(*parts)
+
+    def _guided(self, wanted: Tensor, free: Tensor) -> Tensor:
+        scale = np.float32(self.options["guidance"])
+        return ops.pointwise("guidance", lambda a, b: b + scale * (a - b), wanted, free)
+
+    def step(self, index: int) -> None:
+        """Denoise once."""
+        assert self.latents is not None
+        latents = self.latents
+        guess = self.predict(index)
+        self.latents = self.tape.keep(
+            ops.cast(
+                self.sampler.advance(index, latents, guess, lambda: self._normal(latents.shape)),
+                LATENT,
+            ),
+            "latents",
+        )
+
+    def begin_decode(self) -> None:
+        """Hold the room for the pixels that tiles are blended into."""
+        if self.options["vae_tiling"] != "none":
+            shape = (1, 3, *self.size)
+            blank = np.zeros(shape, np.float32) if self.tape.execute else None
+            self.pixels = self.tape.tensor(shape, self.options["vae_dtype"], blank, "output")
+
+    def decode_tile(self, at: tuple[int, int, int]) -> None:
+        """Decode the tile that starts there; without tiling, everything."""
+        assert self.latents is not None
+        network = self.networks.vae
+        (a, b, c), (t, h, w) = at, self.tiles.size
+        tile = self.latents[:, :, a : a + t, b : b + h, c : c + w]
+        if not network.video:
+            tile = tile.reshape(1, tile.shape[1], h, w)
+        scratch = None
+        if self.options["conv_workspace"] == "calibrated":
+            area = h * w * network.space**2
+            scratch = self.tape.allocate(WORKSPACE * area, "workspace")
+        pixels = vae.decode(network, self.vae_weights, tile)
+        pixels = pixels.reshape(1, 3, *(self._span(i, at[i]) for i in range(3)))
+        if self.pixels is None:
+            self.pixels = self.tape.keep(pixels, "output")
+        else:
+            cut = tuple(self._cut(i, at[i]) for i in range(3))
+            target = self.pixels[(slice(None), slice(None), *cut)]
+            mask = self.tiles.mask(at, self._cut) if self.tape.execute else None
+            ops.write_(target, pixels, lambda p, q: p + q * mask)
+        del scratch
+
+    def _cut(self, axis: int, start: int) -> slice:
+        """Where a tile that starts at latent `start` lands, in frames or pixels."""
+        size = self.tiles.size[axis]
+        if axis:
+            scale = self.networks.vae.space
+            return slice(start * scale, (start + size) * scale)
+        scale = self.networks.vae.time
+        return slice(start * scale, start * scale + 1 + (size - 1) * scale)
+
+    def _span(self, axis: int, start: int) -> int:
+        cut = self._cut(axis, start)
+        return int(cut.stop - cut.start)
+
+    def decode(self) -> Tensor:
+        """All tiles; pixels (1, 3, frames, height, width) in about [-1, 1]."""
+        self.begin_decode()
+        for at in self.tiles.all():
+            self.decode_tile(at)
+        assert self.pixels is not None
+        return self.pixels

@@ -1,0 +1,73 @@
+"""Parameters of a model: their shapes, and their tensors on a tape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+
+import numpy as np
+
+from dcsim.models.tape import Array, Shape, Tape, Tensor, nbytes
+
+Parameters = Iterator[tuple[str, Shape]]
+
+
+def count(parameters: Parameters) -> int:
+    """How many numbers the parameters are."""
+    return sum(prod(shape) for _, shape in parameters)
+
+
+def stored_dtype(name: str, shape: Shape, dtype: str) -> str:
+    """The dtype a parameter is kept in: only the matrices of blocks are quantised.
+
+    Parameters of block i are named `i.`; vectors, embeddings and heads stay at bf16.
+    """
+    block_matrix = name[0].isdigit() and len(shape) > 1
+    return "bf16" if dtype in ("fp8", "fp4") and not block_matrix else dtype
+
+
+def size(parameters: Parameters, dtype: str) -> int:
+    """Bytes of the parameters."""
+    return sum(nbytes(shape, stored_dtype(name, shape, dtype)) for name, shape in parameters)
+
+
+def random_arrays(parameters: Parameters, seed: int) -> dict[str, Array]:
+    """Float32 arrays drawn from a normal law, scaled by the fan-in."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    arrays = {}
+    for name, shape in parameters:
+        fan = prod(shape[1:]) if len(shape) > 1 else 16
+        arrays[name] = (rng.standard_normal(shape) / fan**0.5).astype(np.float32)
+    return arrays
+
+
+class Weights:
+    """The parameters of one model, resident before the tape's first event."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        parameters: Parameters,
+        dtype: str,
+        arrays: Mapping[str, Array] | None = None,
+    ) -> None:
+        self.dtype = "bf16" if dtype in ("fp8", "fp4") else dtype
+        """The dtype of activations that meet these weights."""
+        self._tensors: dict[str, Tensor] = {}
+        for name, shape in parameters:
+            data = None
+            if tape.execute:
+                if arrays is None or name not in arrays:
+                    raise ValueError(f"no array for the parameter {name}")
+                data = arrays[name]
+                if data.shape != shape:
+                    raise ValueError(f"{name}: the array is {data.shape}, the model has {shape}")
+            kind = stored_dtype(name, shape, dtype)
+            self._tensors[name] = tape.tensor(shape, kind, data, "weights")
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def linear(self, name: str) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a layer."""
+        return self._tensors[name + ".weight"], self._tensors[name + ".bias"]

@@ -1,0 +1,238 @@
+"""Tracing a diffusion request by shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+from dcsim.models import dit, t5, vae
+from dcsim.models.catalogue import Model
+from dcsim.models.options import ModelError
+from dcsim.models.parallel import Ranks
+from dcsim.models.pipeline import LATENT, Networks, Pipeline
+from dcsim.models.sampler import TRAINED
+from dcsim.models.tape import Tape, nbytes
+from dcsim.models.weights import count, size
+from dcsim.traces.shapes import DitShape
+from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
+
+
+def check_clip(
+    networks: Networks, options: Mapping[str, Any], shape: DitShape, ranks: Ranks
+) -> list[tuple[str, str]]:
+    """Every reason why a shape or a layout cannot be, as (path, message)."""
+    problems = []
+    config, grain = networks.dit, networks.vae.space * networks.dit.patch[1]
+    for side, value in (("width", shape.width), ("height", shape.height)):
+        if value < grain or value % grain:
+            near = max(grain, value // grain * grain)
+            problems.append(
+                (
+                    "shape.resolution",
+                    f"{side} {value} is not a multiple of {grain} pixels "
+                    f"(nearest: {near} or {near + grain})",
+                )
+            )
+    time = networks.vae.time
+    if not config.video and shape.frames != 1:
+        problems.append(("shape.frames", f"{shape.frames} frames of an image model, which makes 1"))
+    elif shape.frames < 1 or (shape.frames - 1) % time:
+        low = max(1, 1 + (shape.frames - 1) // time * time)
+        problems.append(
+            ("shape.frames", f"{shape.frames} is not 1 + {time}k (nearest: {low} or {low + time})")
+        )
+    if shape.steps < 1:
+        problems.append(("shape.steps", f"{shape.steps} steps; at least 1"))
+    elif options["sampler"] != "rectified_flow" and shape.steps > TRAINED:
+        problems.append(("shape.steps", f"{shape.steps} steps of a model trained with {TRAINED}"))
+    return problems + _check_layout(config, options, ranks)
+
+
+def _check_layout(
+    config: dit.DitConfig, options: Mapping[str, Any], ranks: Ranks
+) -> list[tuple[str, str]]:
+    problems = []
+    if config.heads % (ranks.tp * ranks.sp):
+        problems.append(
+            (
+                "layout",
+                f"tp {ranks.tp} x sp {ranks.sp} does not divide {config.heads} attention heads",
+            )
+        )
+    if ranks.cfg not in (1, 2):
+        problems.append(("layout.cfg", f"{ranks.cfg}; guidance has 2 branches, so 1 or 2"))
+    elif ranks.cfg == 2 and options["cfg"] == "distilled":
+        problems.append(("layout.cfg", "2, but distilled guidance has one branch"))
+    if options["vae_parallel"] and options["vae_tiling"] == "none":
+        problems.append(("options.vae_parallel", "true needs tiles: vae_tiling is none"))
+    return problems
+
+
+def trace_clip(
+    model: Model, options: Mapping[str, Any], shape: DitShape, ranks: Ranks
+) -> MemoryTrace:
+    """The trace of one clip; `options` resolved. ModelError lists all that cannot be."""
+    networks = model.built(options)
+    assert isinstance(networks, Networks)
+    problems = check_clip(networks, options, shape, ranks)
+    if problems:
+        raise ModelError(problems)
+    tape = Tape()
+    pixels = (shape.frames, shape.height, shape.width)
+    run = Pipeline(tape, networks, options, pixels, shape.steps, ranks=ranks)
+    gpus = ranks.gpus
+    records: dict[str, Record] = {}
+    phases, rows = [], []
+
+    if networks.text is not None:
+        run.encode()
+        records["encode"] = Record.of(tape)
+        phases.append(_text_phase(networks, options, records["encode"], gpus, run.branches))
+        tokens = networks.text_tokens * run.branches
+        rows.append(_segment("encode", "text", records["encode"], gpus, 1, tokens))
+    else:
+        run.label()
+    run.prepare()
+    start = len(tape.profile)
+    run.step(0)
+    records["denoise"] = Record.of(tape, start)
+    passes = len(run.conditions)
+    phases.append(_dit_phase(networks, options, records["denoise"], ranks, passes))
+    rows += _denoise(networks, run, records["denoise"], gpus, shape.steps, passes)
+    run.begin_decode()
+    start = len(tape.profile)
+    run.decode_tile(run.tiles.all()[0])
+    records["decode"] = Record.of(tape, start)
+    phases.append(_vae_phase(networks, options, records["decode"], gpus))
+    tiles = len(run.tiles.all())
+    steps = -(-tiles // gpus) if options["vae_parallel"] else tiles
+    rows.append(_segment("decode", "vae", records["decode"], gpus, steps, 0))
+    return MemoryTrace(
+        model.name,
+        "dit",
+        dict(options),
+        shape,
+        ranks.tp,
+        ranks.sp,
+        ranks.cfg,
+        tuple(phases),
+        tuple(rows),
+        records,
+        _artifact(networks, options, shape),
+        gpus * options["runtime_overhead"],
+    )
+
+
+def _segment(
+    name: str,
+    phase: str,
+    record: Record,
+    gpus: int,
+    steps: int,
+    tokens: int,
+    *,
+    passes: int = 1,
+    first: bool = False,
+) -> Segment:
+    """A segment of steps like the recorded one, which is `passes` of them."""
+
+    def each(column: str, *kinds: str) -> int:
+        return gpus * -(-record.total(column, *kinds) // passes)
+
+    return Segment(
+        name,
+        phase,
+        steps,
+        tokens,
+        dense_flops=each("flops", "dense"),
+        dense_bytes=each("moved", "dense"),
+        attn_flops=each("flops", "attention"),
+        attn_bytes=each("moved", "attention"),
+        conv_flops=each("flops", "conv"),
+        conv_bytes=each("moved", "conv") + each("weights", "conv"),
+        other_bytes=each("moved", "memory") + each("weights", "memory"),
+        comm_bytes=each("comm", "comm"),
+        live=gpus * record.live,
+        peak=gpus * record.peak,
+        first=first,
+        record=name if name in ("encode", "decode") else "denoise",
+    )
+
+
+def _denoise(
+    networks: Networks, run: Pipeline, record: Record, gpus: int, steps: int, passes: int
+) -> list[Segment]:
+    """The first sampler step, whose end is the first result, and the others.
+
+    With both guidance branches in turn a sampler step is two steps of the replica.
+    """
+    tokens = networks.dit.tokens(*run.latent) * run.conditions[0].shape[0]
+    first = _segment(
+        "first step", "denoise", record, gpus, passes, tokens, passes=passes, first=True
+    )
+    rest = _segment("denoise", "denoise", record, gpus, passes * (steps - 1), tokens, passes=passes)
+    return [first, rest] if steps > 1 else [first]
+
+
+def _text_phase(
+    networks: Networks, options: Mapping[str, Any], record: Record, gpus: int, branches: int
+) -> Phase:
+    assert networks.text is not None
+    config, dtype = networks.text, options["dtype"]
+    stored = size(t5.parameters(config), dtype)
+    return Phase(
+        "text",
+        config.layers * branches,
+        count(t5.parameters(config)),
+        gpus * stored,
+        stored,
+        gpus * record.total("weights", "dense"),
+        dtype,
+        dtype,
+    )
+
+
+def _dit_phase(
+    networks: Networks, options: Mapping[str, Any], record: Record, ranks: Ranks, passes: int
+) -> Phase:
+    config, dtype = networks.dit, options["dtype"]
+    kept = options["weights_dtype"]
+    kept = dtype if kept == "as dtype" else kept
+    return Phase(
+        "denoise",
+        config.depth,
+        count(dit.parameters(config)),
+        ranks.gpus * size(dit.parameters(config, ranks.tp), kept),
+        size(dit.parameters(config), kept),
+        ranks.gpus * -(-record.total("weights", "dense") // passes),
+        dtype,
+        kept,
+    )
+
+
+def _vae_phase(networks: Networks, options: Mapping[str, Any], record: Record, gpus: int) -> Phase:
+    config, dtype = networks.vae, options["vae_dtype"]
+    stored = size(vae.parameters(config), dtype)
+    return Phase(
+        "vae",
+        config.blocks,
+        count(vae.parameters(config)),
+        gpus * stored,
+        stored,
+        gpus * record.total("weights", "dense"),
+        dtype,
+        dtype,
+    )
+
+
+def _artifact(networks: Networks, options: Mapping[str, Any], shape: DitShape) -> int:
+    """Bytes stored of the finished clip."""
+    pixels = shape.width * shape.height * shape.frames
+    if options["artifact"] == "raw":
+        return 3 * pixels
+    if options["artifact"] == "latent":
+        size = networks.vae.latent(shape.frames, shape.height, shape.width)
+        return nbytes((networks.dit.channels, *size), LATENT)
+    bits: float = pixels * options["bits_per_pixel"]
+    return ceil(bits / 8)

@@ -1,0 +1,74 @@
+"""What a trace says, as plain data for a terminal table or JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from dcsim.traces.price import TICKS_PER_SECOND, Costs, Gpu, Rates, costs, price_phase
+from dcsim.traces.trace import MemoryTrace, Phase, Segment
+
+
+def step_seconds(s: Segment, phase: Phase, gpu: Gpu, count: int) -> np.ndarray[Any, Any]:
+    """Seconds of every step of a fixed segment when the replica runs this request alone."""
+    rates = Rates(gpu, phase, count)
+    once = price_phase(phase, gpu, count)
+    c: Costs = costs(s, rates)
+    k = np.arange(s.steps, dtype=np.float64)
+    attention = np.maximum(c.attn + c.attn_slope * k, c.attn_read + c.attn_read_slope * k)
+    ticks = once.launch + max(once.weights, c.dense) + c.other + attention
+    return np.asarray(ticks / TICKS_PER_SECOND)
+
+
+def report(trace: MemoryTrace, gpu: Gpu | None = None) -> dict[str, Any]:
+    """The trace summed up; bytes and FLOPs of the replica, seconds with a GPU only.
+
+    A phase's `flops` are those of all its steps, `peak_bytes` what it holds beyond weights and
+    live bytes, `live_bytes` the most it leaves held, `seconds` of all its steps run alone.
+    """
+    phases = []
+    total = 0.0
+    for phase in trace.phases:
+        mine = [s for s in trace.segments if s.phase == phase.name]
+        row: dict[str, Any] = {
+            "name": phase.name,
+            "steps": sum(s.steps for s in mine),
+            "tokens": max((s.tokens for s in mine), default=0),
+            "params": phase.params,
+            "weights_bytes": phase.weights,
+            "flops": sum(_flops(s) for s in mine),
+            "live_bytes": max(
+                (max(s.live, s.live + s.live_slope * (s.steps - 1)) for s in mine), default=0
+            ),
+            "peak_bytes": max((s.peak for s in mine), default=0),
+        }
+        if gpu is not None:
+            row["seconds"] = float(sum(step_seconds(s, phase, gpu, trace.gpus).sum() for s in mine))
+            total += row["seconds"]
+        phases.append(row)
+    out: dict[str, Any] = {
+        "model": trace.model,
+        "kind": trace.kind,
+        "options": dict(trace.options),
+        "shape": asdict(trace.shape),
+        "layout": {"tp": trace.tp, "sp": trace.sp, "cfg": trace.cfg, "gpus": trace.gpus},
+        "params": trace.params,
+        "weights_bytes": trace.weights_bytes,
+        "checkpoint_bytes": trace.checkpoint_bytes,
+        "residency_bytes": trace.residency_bytes,
+        "peak_bytes": trace.peak_bytes,
+        "peak_phase": trace.peak_phase,
+        "artifact_bytes": trace.artifact,
+        "overhead_bytes": trace.overhead,
+        "phases": phases,
+    }
+    if gpu is not None:
+        out |= {"gpu": gpu.name, "seconds": total}
+        out["fits"] = trace.peak_bytes + trace.overhead <= trace.gpus * gpu.hbm
+    return out
+
+
+def _flops(s: Segment) -> int:
+    return s.steps * s.flops + s.attn_flops_slope * (s.steps * (s.steps - 1) // 2)

@@ -1,0 +1,300 @@
+"""The memory trace: what a request does to memory, step by step.
+
+All bytes and FLOPs are totals of a replica: the fullest GPU's, times the GPUs of the layout.
+Only a `Record` is of one GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.models.tape import CATEGORIES, KINDS, Tape
+from dcsim.traces.shapes import DitShape, RequestShape, TokenShape
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """The ops of one step on one GPU, in order; arrays have a row an op.
+
+    `held` (ops, categories) are the bytes held while the op runs, by `CATEGORIES`.
+    """
+
+    names: tuple[str, ...]
+    kind: Ints
+    """Index into `KINDS`."""
+    flops: Ints
+    weights: Ints
+    """Bytes of parameters read."""
+    moved: Ints
+    """Bytes of anything else read or written."""
+    comm: Ints
+    """Bytes sent to other GPUs."""
+    held: Ints
+    live: int
+    """Bytes held when the step has ended."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and all(
+            np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @staticmethod
+    def of(tape: Tape, first: int = 0) -> Record:
+        """The ops of a tape from its `first` op to the last."""
+        rows = tape.profile[first:]
+        ops = [tape.events[at] for at, _ in rows]
+        table = np.array([op[3:7] for op in ops], dtype=np.int64).reshape(-1, 4)
+        flops, weights, moved, comm = (np.ascontiguousarray(table[:, i]) for i in range(4))
+        return Record(
+            names=tuple(op[1] for op in ops),
+            kind=np.array([KINDS.index(op[2]) for op in ops], dtype=np.int64),
+            flops=flops,
+            weights=weights,
+            moved=moved,
+            comm=comm,
+            held=np.array([h for _, h in rows], dtype=np.int64).reshape(-1, len(CATEGORIES)),
+            live=tape.live,
+        )
+
+    @property
+    def extra(self) -> Ints:
+        """Bytes held above `live`, by op; 0 where the step holds less than it leaves."""
+        above: Ints = np.maximum(self.held.sum(axis=1) - self.live, 0)
+        return above
+
+    @property
+    def peak(self) -> int:
+        """The most `extra`."""
+        return int(self.extra.max(initial=0))
+
+    def total(self, column: str, *kinds: str) -> int:
+        """Sum of `flops`, `weights`, `moved` or `comm` over ops of some kinds."""
+        rows = np.isin(self.kind, [KINDS.index(k) for k in kinds])
+        return int(getattr(self, column)[rows].sum())
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stage of a request: which weights it needs."""
+
+    name: str
+    layers: int
+    """Layers a step runs, each with a launch overhead."""
+    params: int
+    """Parameters of the network, unsharded."""
+    weights: int
+    """Bytes of them in the replica's HBM."""
+    checkpoint: int
+    """Bytes of them in a file."""
+    reads: int
+    """Bytes of weights that a step's matrix products read, however many jobs share them."""
+    dtype: str
+    """Of attention and convolutions."""
+    dense_dtype: str
+    """Of matrix products."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of steps whose demands are linear in the step index.
+
+    `rule` fixed: the figures are a step's, and `_slope` what each next step adds.
+    `prefill` and `decode`: dense, other and comm are a token's, `attn_flops` a (query, key)
+    pair's, `attn_bytes` and `live` a token's of context; see `MemoryTrace.segments`.
+    """
+
+    name: str
+    phase: str
+    steps: int
+    tokens: int
+    """Rows fed to the dense layers (`prefill`: tokens of a chunk)."""
+    dense_flops: int = 0
+    dense_bytes: int = 0
+    """Activations moved by matrix products; their weights are the phase's `reads`."""
+    attn_flops: int = 0
+    attn_flops_slope: int = 0
+    attn_bytes: int = 0
+    attn_bytes_slope: int = 0
+    conv_flops: int = 0
+    conv_bytes: int = 0
+    other_bytes: int = 0
+    comm_bytes: int = 0
+    live: int = 0
+    """Bytes held during a step and after it."""
+    live_slope: int = 0
+    peak: int = 0
+    """The most bytes held beyond `live` while a step runs."""
+    first: bool = False
+    """Whether its end puts out the first result."""
+    rule: str = "fixed"
+    record: str = ""
+    """Name of the record its step was counted from."""
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of the first step (fixed)."""
+        return self.dense_flops + self.attn_flops + self.conv_flops
+
+
+@dataclass(frozen=True)
+class MemoryTrace:
+    """What a request of one shape does to one replica."""
+
+    model: str
+    kind: str
+    """`dit` or `llm`."""
+    options: Mapping[str, Any]
+    shape: RequestShape
+    tp: int
+    sp: int
+    cfg: int
+    phases: tuple[Phase, ...]
+    rows: tuple[Segment, ...]
+    """Segments in order; of a language model one `prefill` and one `decode` row."""
+    records: Mapping[str, Record]
+    artifact: int
+    """Bytes of the finished clip."""
+    overhead: int
+    """Bytes the replica's GPUs hold beside tensors."""
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the replica."""
+        return self.tp * self.sp * self.cfg
+
+    @property
+    def params(self) -> int:
+        """Parameters of the transformer; those of the text encoder and the VAE are in `phases`."""
+        return next(p.params for p in self.phases if p.name in ("denoise", "transformer"))
+
+    @property
+    def weights_bytes(self) -> int:
+        """HBM that the weights hold in the replica."""
+        return sum(p.weights for p in self.phases)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Bytes of the weights in DRAM and NAND."""
+        return sum(p.checkpoint for p in self.phases)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The rows, with prefill and decode rows written out as the engine's contract says."""
+        return tuple(s for row in self.rows for s in _expanded(row, self.shape))
+
+    @property
+    def residency_bytes(self) -> int:
+        """Weights and the most live bytes."""
+        return self.weights_bytes + max(_most_live(s) for s in self.segments)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes held at once, without `overhead`."""
+        return self.weights_bytes + max(_most_live(s) + s.peak for s in self.segments)
+
+    @property
+    def peak_phase(self) -> str:
+        """The phase that makes the peak."""
+        return max(self.segments, key=lambda s: _most_live(s) + s.peak).phase
+
+    def with_steps(self, steps: int) -> MemoryTrace:
+        """The same clip in another number of denoising steps, without tracing it again.
+
+        Equal to tracing that shape: all denoising steps are alike. ValueError for a language
+        model or fewer than 1 step.
+        """
+        if not isinstance(self.shape, DitShape) or steps < 1:
+            raise ValueError(f"{self.model} in {steps} denoising steps")
+        rows: list[Segment] = []
+        for row in self.rows:
+            if row.name != "denoise":
+                rows.append(row)
+            if row.first and steps > 1:
+                # A sampler step is one or two steps of the replica: as many as the first has.
+                more = row.steps * (steps - 1)
+                rows.append(replace(row, name="denoise", steps=more, first=False))
+        return replace(self, rows=tuple(rows), shape=replace(self.shape, steps=steps))
+
+    def scale(self, *, memory: float = 1.0, compute: float = 1.0) -> MemoryTrace:
+        """The trace with live and peak bytes times `memory`, FLOPs and traffic times `compute`.
+
+        A rough what-if ("a model that holds half of that"). Weights, records and the number
+        of steps stay; sizes round up.
+        """
+        size, work = Fraction(memory), Fraction(compute)
+
+        def scaled(s: Segment) -> Segment:
+            held = {f: ceil(getattr(s, f) * size) for f in ("live", "live_slope", "peak")}
+            done = {
+                f.name: ceil(getattr(s, f.name) * work)
+                for f in fields(s)
+                if "_flops" in f.name or "_bytes" in f.name
+            }
+            return replace(s, **held, **done)
+
+        return replace(self, rows=tuple(scaled(s) for s in self.rows))
+
+
+def _most_live(s: Segment) -> int:
+    return max(s.live, s.live + s.live_slope * (s.steps - 1))
+
+
+def _expanded(row: Segment, shape: RequestShape) -> tuple[Segment, ...]:
+    """A prefill or decode row as fixed segments for a prompt and an output."""
+    if row.rule == "fixed" or not isinstance(shape, TokenShape):
+        return (row,)
+    if row.rule == "decode":
+        return _decode(row, shape.prompt, shape.output)
+    full, rest = divmod(shape.prompt, row.tokens)
+    chunks = [(0, full, row.tokens), (full * row.tokens, 1, rest)]
+    out = [_chunks(row, shape.prompt, *c) for c in chunks if c[1] and c[2]]
+    out[-1] = replace(out[-1], first=row.first)
+    return tuple(out)
+
+
+def _chunks(row: Segment, prompt: int, before: int, steps: int, n: int) -> Segment:
+    return replace(
+        row,
+        rule="fixed",
+        steps=steps,
+        tokens=n,
+        dense_flops=row.dense_flops * n,
+        dense_bytes=row.dense_bytes * n,
+        attn_flops=row.attn_flops * (n * before + n * (n + 1) // 2),
+        attn_flops_slope=row.attn_flops * n * n,
+        attn_bytes=row.attn_bytes * (before + n),
+        attn_bytes_slope=row.attn_bytes * n,
+        other_bytes=row.other_bytes * n,
+        comm_bytes=row.comm_bytes * n,
+        live=row.live * prompt,
+        peak=row.peak * n,
+        first=False,
+    )
+
+
+def _decode(row: Segment, prompt: int, output: int) -> tuple[Segment, ...]:
+    if output < 2:
+        return ()
+    step = replace(
+        row,
+        rule="fixed",
+        steps=output - 1,
+        attn_flops=row.attn_flops * (prompt + 1),
+        attn_flops_slope=row.attn_flops,
+        attn_bytes=row.attn_bytes * (prompt + 1),
+        attn_bytes_slope=row.attn_bytes,
+        live=row.live * (prompt + 1),
+        live_slope=row.live,
+    )
+    return (step,)

@@ -1,0 +1,268 @@
+"""The reference models against figures that others published.
+
+`published.csv` holds the figures, one a row with its source; each names a check below that
+computes ours. Nothing is tuned to a row: efficiencies are those of the parts files, and rows
+that miss stay in the table. `python -m dcsim.traces.validation` prints docs/validation.md.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+
+import numpy as np
+
+from dcsim.models import dit, t5, vae
+from dcsim.models.catalogue import get
+from dcsim.models.parallel import Ranks
+from dcsim.models.pipeline import Networks, Pipeline
+from dcsim.models.tape import Tape
+from dcsim.models.weights import Weights, count
+from dcsim.spec import load_parts
+from dcsim.traces.api import token_work, trace
+from dcsim.traces.price import TICKS_PER_SECOND
+from dcsim.traces.shapes import TokenShape
+
+GIB = 2**30
+Args = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published figure and ours."""
+
+    subject: str
+    published: float
+    ours: float
+    unit: str
+    kind: str
+    """`measured` on hardware, `counted` by another program from the same architecture, or
+    `published` by the model's authors."""
+    source: str
+    note: str
+
+    @property
+    def error(self) -> float:
+        """Ours over the published figure, less one."""
+        return self.ours / self.published - 1
+
+
+def compare() -> tuple[Row, ...]:
+    """Every row of `published.csv` beside what the reference models give."""
+    text = files("dcsim.traces").joinpath("published.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
+    return tuple(
+        Row(
+            row["subject"],
+            float(row["published"]),
+            CHECKS[row["check"]](dict(pair.split("=") for pair in row["args"].split(";"))),
+            row["unit"],
+            row["kind"],
+            row["source"],
+            row["note"],
+        )
+        for row in rows
+    )
+
+
+def markdown(rows: tuple[Row, ...] | None = None) -> str:
+    """The rows as a page: a summary of errors by kind and unit, then every row."""
+    rows = compare() if rows is None else rows
+    groups: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        groups.setdefault((row.kind, row.unit), []).append(abs(row.error))
+    lines = [PREFACE, "| kind | unit | rows | median error | largest |", "|---|---|---|---|---|"]
+    for (kind, unit), errors in groups.items():
+        middle, worst = float(np.median(errors)), max(errors)
+        lines.append(f"| {kind} | {unit} | {len(errors)} | {middle:.2%} | {worst:.2%} |")
+    lines += ["", "## Rows", ""]
+    lines += ["| what | published | ours | unit | error | kind | source | note |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for r in rows:
+        lines.append(
+            f"| {r.subject} | {_number(r.published)} | {_number(r.ours)} | {r.unit} "
+            f"| {r.error:+.2%} | {r.kind} | {r.source} | {r.note} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+PREFACE = """# Validation of models and traces
+
+Rendered by `python -m dcsim.traces.validation > docs/validation.md` from
+`dcsim/traces/published.csv`; a test holds the page equal. Nothing is tuned to a row.
+
+Kinds: `measured` on hardware by others; `counted` by another program from the same
+architecture; `published` by the model's authors.
+
+Throughput is a closed form, not a run: as many jobs as fit `memory_utilization` of the HBM at
+their mean length (at most 2,048, TensorRT-LLM's default), each iteration with its share of
+prefills. Efficiencies and launch costs are the assumptions of the parts catalogue, FP8 weights
+and KV. So these rows say how far the assumptions are off.
+
+## Errors
+"""
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def _networks(model: str, embedders: str = "one") -> Networks:
+    found = get(model)
+    network = found.built(found.resolve({"embedders": embedders}))
+    assert isinstance(network, Networks)
+    return network
+
+
+def _peak(tape: Tape) -> float:
+    return max(sum(held) for _, held in tape.profile) / GIB
+
+
+def _params(a: Args) -> float:
+    found = get(a["model"])
+    if "embedders" in a:
+        return count(dit.parameters(_networks(a["model"], a["embedders"]).dit))
+    return found.params
+
+
+def _part_params(a: Args) -> float:
+    return get(a["model"]).all_params()[a["part"]]
+
+
+def _forward(config: dit.DitConfig, batch: int, side: int, dtype: str) -> Tape:
+    tape = Tape()
+    dit.forward(
+        config,
+        Weights(tape, dit.parameters(config), dtype),
+        tape.tensor((batch, config.channels, 1, side, side), dtype),
+        np.zeros(batch),
+        tape.tensor((batch,), "int64"),
+        numerics=dit.Numerics(dtype, dtype, dtype),
+    )
+    return tape
+
+
+def _macs(a: Args) -> float:
+    network = _networks(a["model"], a.get("embedders", "one"))
+    tape = _forward(network.dit, 1, int(a["side"]) // network.vae.space, "bf16")
+    flops: int = sum(event[3] for event in tape.events if event[0] == "op")
+    return flops / 2
+
+
+def _dit_peak(a: Args) -> float:
+    network = _networks("dit-xl-2", "block")
+    return _peak(_forward(network.dit, 2, int(a["side"]) // 8, "fp32"))
+
+
+def _vae_peak(a: Args) -> float:
+    config, side = vae.VaeConfig(), int(a["side"]) // 8
+    tape = Tape()
+    weights = Weights(tape, vae.parameters(config), "bf16")
+    vae.decode(config, weights, tape.tensor((1, config.channels, side, side), "bf16"))
+    return _peak(tape)
+
+
+def _video_vae_peak(a: Args) -> float:
+    model = get("video-dit-xl")
+    options = model.resolve({"vae_tiling": "temporal", "conv_workspace": "none"})
+    size = (int(a["frames"]), int(a["height"]), int(a["width"]))
+    tape = Tape()
+    assert isinstance(model.network, Networks)
+    run = Pipeline(tape, model.network, options, size, 1)
+    run.prepare()
+    run.begin_decode()
+    run.decode_tile(run.tiles.all()[0])
+    return _peak(tape)
+
+
+def _t5_peak(a: Args) -> float:
+    config, tape = t5.T5Config(), Tape()
+    weights = Weights(tape, t5.parameters(config), "bf16")
+    t5.encode(config, weights, tape.tensor((1, int(a["tokens"])), "int64"))
+    return _peak(tape)
+
+
+def _turn(a: Args) -> tuple[int, int]:
+    """Weights of one GPU, and KV bytes of a token in the replica."""
+    tp = int(a.get("tp", "1"))
+    found = trace(a["model"], None, TokenShape(1, 1), Ranks(tp))
+    return found.weights_bytes // tp, found.rows[0].live
+
+
+def _weights(a: Args) -> float:
+    return _turn(a)[0] / GIB
+
+
+def _weights_part(a: Args) -> float:
+    found = trace(a["model"])
+    return next(p.weights for p in found.phases if p.name == a["part"]) / GIB
+
+
+def _kv_token(a: Args) -> float:
+    return _turn(a)[1]
+
+
+def _kv_memory(a: Args) -> float:
+    """vLLM's identity: what is left of a share of HBM beside weights and activations."""
+    total, share, activation, other = (
+        float(a[k]) for k in ("total", "share", "activation", "other")
+    )
+    return total * share - _weights(a) - activation - other
+
+
+def _kv_tokens(a: Args) -> float:
+    return _kv_memory(a) * GIB / _turn(a)[1]
+
+
+def _kv_fit(a: Args) -> float:
+    return float(a["memory"]) * GIB / _turn(a)[1]
+
+
+def _activation(a: Args) -> float:
+    tokens, logits = int(a["tokens"]), int(a["logits"])
+    prefill, decode = trace(a["model"], None, TokenShape(1, 1, tokens)).rows
+    return max(prefill.peak * tokens, decode.peak * logits) / GIB
+
+
+def _throughput(a: Args) -> float:
+    """Output tokens a second in a steady state of as many jobs as fit."""
+    gpu = load_parts().gpus[a["gpu"]]
+    ranks = Ranks(int(a["tp"]))
+    prompt, output = int(a["prompt"]), int(a["output"])
+    options = {"weights_dtype": "fp8", "kv_dtype": "fp8"}
+    work = token_work(a["model"], options, ranks, gpu, 2048, 8192, 2048)
+    (phase,), (prefill, decode) = work.phases, work.segments
+    room = ranks.gpus * gpu.hbm - work.weights - work.reserve
+    context = prompt + output / 2
+    jobs = min(2048.0, room / (decode["live"] * context))
+    fed = jobs / output * prompt
+    dense = max(phase.weights, decode["dense"] * jobs + prefill["dense"] * fed)
+    reading = decode["own"] + max(decode["pair"], decode["ctx"]) * context
+    feeding = prefill["own"] + max(prefill["pair"] * prompt / 2, prefill["ctx"])
+    ticks = phase.launch + dense + jobs * reading + fed * feeding
+    return jobs / ticks * TICKS_PER_SECOND
+
+
+CHECKS: Mapping[str, Callable[[Args], float]] = {
+    "params": _params,
+    "part_params": _part_params,
+    "macs": _macs,
+    "weights": _weights,
+    "weights_part": _weights_part,
+    "kv_token": _kv_token,
+    "kv_tokens": _kv_tokens,
+    "kv_memory": _kv_memory,
+    "kv_fit": _kv_fit,
+    "activation": _activation,
+    "dit_peak": _dit_peak,
+    "vae_peak": _vae_peak,
+    "video_vae_peak": _video_vae_peak,
+    "t5_peak": _t5_peak,
+    "throughput": _throughput,
+}
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -1,0 +1,64 @@
+"""A GPU to price on, and shapes to draw."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from dcsim import models
+from dcsim.models.options import FLOATS
+from dcsim.spec import Gpu, Layout
+from dcsim.traces import DitShape, TokenShape
+
+GPU = Gpu(
+    "test",
+    hbm=80 * 10**9,
+    hbm_bandwidth=3 * 10**12,
+    flops={"bf16": 10**15, "fp8": 2 * 10**15},
+    scale_up=450 * 10**9,
+    host_link=64 * 10**9,
+    efficiency={"dense": 0.6, "attention": 0.5, "conv": 0.4, "memory": 0.8, "comm": 0.7},
+    launch=5_000,
+)
+VIDEO = DitShape(256, 192, 17, 4)
+
+IMAGE_SHAPES = st.builds(
+    DitShape,
+    width=st.integers(1, 12).map(lambda n: 64 * n),
+    height=st.integers(1, 12).map(lambda n: 64 * n),
+    frames=st.just(1),
+    steps=st.integers(1, 60),
+)
+VIDEO_SHAPES = st.builds(
+    DitShape,
+    width=st.integers(4, 40).map(lambda n: 16 * n),
+    height=st.integers(4, 40).map(lambda n: 16 * n),
+    frames=st.integers(0, 12).map(lambda k: 1 + 4 * k),
+    steps=st.integers(1, 60),
+)
+LAYOUTS = st.builds(
+    Layout,
+    tp=st.sampled_from([1, 2, 4]),
+    sp=st.sampled_from([1, 2, 4]),
+    cfg=st.sampled_from([1, 2]),
+)
+CLIP_OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "dtype": st.sampled_from(FLOATS),
+        "residual_dtype": st.sampled_from(["as dtype", "fp32"]),
+        "modulation_dtype": st.sampled_from(["as dtype", "fp32"]),
+        "cfg": st.sampled_from(["batched", "sequential"]),
+        "attention": st.sampled_from(["fused", "math"]),
+        "vae_tiling": st.sampled_from(["none", "spatial", "temporal", "spacetime"]),
+        "conv_workspace": st.sampled_from(["calibrated", "none"]),
+        "artifact": st.sampled_from(["encoded", "raw", "latent"]),
+        "weights_dtype": st.sampled_from(["as dtype", "fp8"]),
+    },
+)
+TURNS = st.builds(
+    TokenShape,
+    prompt=st.integers(1, 5000),
+    output=st.integers(1, 2000),
+    chunk=st.integers(1, 3000),
+)
+LLMS = [name for name in models.names() if models.get(name).kind == "llm"]
