@@ -11,7 +11,7 @@ from dcsim.engine.border import ROUTERS
 from dcsim.models import ModelError
 from dcsim.models import get as get_model
 from dcsim.spec import ClipShape, Gpu, Job, Problem, Scenario, Scheduler, TokenShape
-from dcsim.traces import DitShape, Work, price, token_work, trace
+from dcsim.traces import DitShape, MemoryTrace, Work, price, token_work, trace
 from dcsim.workload.shapes import Clip
 
 NO_LIMIT = 1 << 62
@@ -75,6 +75,7 @@ class Pricer:
         self.scenario = scenario
         self.catalogue = catalogue
         self.problems: list[Problem] = []
+        self._traces: dict[tuple[str, int, int, int], MemoryTrace] = {}
 
     def serve(self, job: Job, gpu: Gpu, clips: dict[str, Sequence[Clip]]) -> Served | None:
         """Prices the works of `job` and of the classes that share its replicas.
@@ -128,17 +129,12 @@ class Pricer:
 
     def _dit(self, job: Job, gpu: Gpu, clips: dict[str, Sequence[Clip]]) -> Served | None:
         assert job.model is not None
-        priced: dict[Clip, Work] = {}
-        for shapes in clips.values():
-            for clip in shapes:
-                if clip not in priced:
-                    traced = trace(job.model, job.options, DitShape(*clip), layout_of(job))
-                    priced[clip] = price(traced, gpu)
+        priced = {
+            clip: self._priced(job, gpu, clip) for shapes in clips.values() for clip in shapes
+        }
         if not priced:  # a class without a single request still needs its weights
-            shape = DitShape(256, 256, 1, 1)
-            priced[Clip(256, 256, 1, 1)] = price(
-                trace(job.model, job.options, shape, layout_of(job)), gpu
-            )
+            clip = Clip(256, 256, 1, 1)
+            priced[clip] = self._priced(job, gpu, clip)
         works = list(priced.values())
         if not self._fits(job, gpu, works[0], works):
             return None
@@ -146,6 +142,14 @@ class Pricer:
         by_class = {klass: tuple(rows[clip] for clip in shapes) for klass, shapes in clips.items()}
         one = works[0]
         return Served(job, False, one.weights, one.reserve, one.checkpoint, by_class)
+
+    def _priced(self, job: Job, gpu: Gpu, clip: Clip) -> Work:
+        """Clips that differ in their steps alone share one trace."""
+        assert job.model is not None
+        key = (job.name, clip.width, clip.height, clip.frames)
+        if key not in self._traces:
+            self._traces[key] = trace(job.model, job.options, DitShape(*clip), layout_of(job))
+        return price(self._traces[key].with_steps(clip.steps), gpu)
 
     def _fits(self, job: Job, gpu: Gpu, work: Work, shaped: Sequence[Work]) -> bool:
         layout = layout_of(job)

@@ -136,18 +136,19 @@ class Batch {
 
     // Writes down the bytes of `n` coming iterations from tick `start` on, then
     // of `rest` ticks of the next one. `weights`: bytes below them, for the top.
-    void account(Timeline& timeline, const Accounts& at, i128 start, i64 n, i128 rest, i64 weights) const {
-        const Bins& bins = timeline.bins();
+    void account(Timeline& timeline, const Accounts& at, i128 start, i64 n, i128 rest, i64 weights) {
         const i128 length = cost_.sum(n) + rest;
-        const i128 horizon = ticks_of(bins.horizon);
-        const i128 end = std::min(start + length, horizon);
-        if (start >= end) return;
-        const i128 wide = ticks_of(bins.width);
+        const i128 end = std::min(start + length, ticks_of(timeline.bins().horizon));
+        const i128 wide = ticks_of(timeline.bins().width);
         Held before;
         i64 first = 0;  // iteration that runs at t
         for (i128 t = start; t < end;) {
-            const std::size_t bin = static_cast<std::size_t>(t / wide);
-            const i128 edge = std::min((t / wide + 1) * wide, end);
+            if (t >= bin_end_) {  // time only goes forward: mostly it is still the same bin
+                bin_ = static_cast<std::size_t>(t / wide);
+                bin_end_ = static_cast<i128>(bin_ + 1) * wide;
+            }
+            const std::size_t bin = bin_;
+            const i128 edge = std::min(bin_end_, end);
             const bool whole = edge == start + length;
             const i64 k = whole ? n : cost_.steps_within(edge - start);
             const i128 part = whole ? rest : edge - start - cost_.sum(k);
@@ -242,6 +243,8 @@ class Batch {
     std::vector<End> ends_;  // a heap: the next segment to end is at the front
     std::vector<PhaseSum> sums_;
     Line live_, hold_, cost_;
+    std::size_t bin_ = 0;  // of the timeline, last written to
+    i128 bin_end_ = 0;
     i64 tokens_ = 0, top_ = 0, iteration_ = 0, admitted_ = 0, running_ = 0, work_ = 0;
 };
 

@@ -18,7 +18,7 @@ inline i128 ticks_of(i64 ns) { return static_cast<i128>(ns) * kTicksPerNs; }
 
 // The nanosecond in which an instant is seen outside: rounded up.
 inline i64 ns_of(i128 ticks) {
-    const i128 ns = (ticks + (kTicksPerNs - 1)) / kTicksPerNs;
+    const i128 ns = (ticks + (kTicksPerNs - 1)) >> 16;
     return ns >= kNever ? kNever - 1 : static_cast<i64>(ns);
 }
 
@@ -55,7 +55,8 @@ inline i128 sum_product(const Line& size, const Line& cost, i64 n) {
     i128 total = n1 * (static_cast<i128>(size.a) * cost.a);
     total += k1 * (static_cast<i128>(size.a) * cost.b + static_cast<i128>(size.b) * cost.a);
     if (size.b != 0 && cost.b != 0) {
-        const i128 k2 = (n1 - 1) * n1 * (2 * n1 - 1) / 6;
+        // A 128-bit division is a call; below 2^20 the product fits 64 bits.
+        const i128 k2 = n < (1 << 20) ? (n - 1) * n * (2 * n - 1) / 6 : (n1 - 1) * n1 * (2 * n1 - 1) / 6;
         total += k2 * (static_cast<i128>(size.b) * cost.b);
     }
     return total;
