@@ -37,6 +37,7 @@ class Engine {
         for (std::size_t r = 0; r < tables_.replicas.size(); ++r) add_replica(r);
         weights_.emplace(tables_, pools_, channels_);
         objects_.emplace(tables_, timeline_, pools_, channels_);
+        timeline_.open();
         for (const Service& s : tables_.services) queues_.push_back({WinnerTree<i64>(static_cast<std::size_t>(s.replicas), kNever), 0, {}});
         for (std::size_t r = 0; r < replicas_.size(); ++r) begin(r);
     }

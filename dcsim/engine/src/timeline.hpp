@@ -11,14 +11,12 @@
 namespace dcsim {
 
 struct Bins {
-    i64 width = 1;
-    i64 horizon = 1;
+    Bins(i64 wide, i64 end) : width(wide), horizon(end), last((end - 1) / wide) {}
 
-    std::size_t count() const { return static_cast<std::size_t>((horizon + width - 1) / width); }
-    std::size_t of(i64 t) const {
-        const i64 last = static_cast<i64>(count()) - 1;
-        return static_cast<std::size_t>(std::min(t / width, last));
-    }
+    i64 width, horizon, last;
+
+    std::size_t count() const { return static_cast<std::size_t>(last) + 1; }
+    std::size_t of(i64 t) const { return static_cast<std::size_t>(std::min(t / width, last)); }
     i64 begin(std::size_t bin) const { return static_cast<i64>(bin) * width; }
     i64 end(std::size_t bin) const { return std::min(begin(bin) + width, horizon); }
 };
@@ -26,20 +24,24 @@ struct Bins {
 struct AccountRow { i64 pool, category, service, klass; };
 
 // Integrals arrive in order of time for each account, so only the bin in hand
-// needs 128 bits; finished bins keep their mean.
+// needs 128 bits; finished bins keep their mean. Tables are bin by bin, so that
+// what is written at one time lies together.
 class Timeline {
   public:
     Timeline(Bins bins, std::size_t pools, std::size_t channels)
-        : bins_(bins), top_(pools * bins.count(), 0), moved_(channels * bins.count(), 0) {}
+        : bins_(bins), pools_(pools), channels_(channels), top_(pools * bins.count(), 0), moved_(channels * bins.count(), 0) {}
 
     const Bins& bins() const { return bins_; }
 
     std::size_t add_account(AccountRow row) {
         accounts_.push_back(row);
         open_.push_back({});
-        mean_.resize(accounts_.size() * bins_.count(), 0);
-        flow_.resize(accounts_.size() * kCauses * bins_.count(), 0);
         return accounts_.size() - 1;
+    }
+    // All accounts are known now.
+    void open() {
+        mean_.assign(accounts_.size() * bins_.count(), 0);
+        flow_.assign(accounts_.size() * kCauses * bins_.count(), 0);
     }
 
     void add(std::size_t account, std::size_t bin, i128 byte_ticks) {
@@ -64,7 +66,7 @@ class Timeline {
     }
 
     void raise(std::size_t pool, std::size_t bin, i64 bytes) {
-        i64& top = top_[pool * bins_.count() + bin];
+        i64& top = top_[bin * pools_ + pool];
         top = std::max(top, bytes);
     }
     void raise(std::size_t pool, i64 bytes, i64 from, i64 to) {
@@ -74,7 +76,7 @@ class Timeline {
     }
 
     void flow(std::size_t account, Cause cause, i64 t, i64 bytes) {
-        flow_[(account * kCauses + static_cast<std::size_t>(cause)) * bins_.count() + bins_.of(t)] += bytes;
+        flow_[(bins_.of(t) * accounts_.size() + account) * kCauses + static_cast<std::size_t>(cause)] += bytes;
     }
 
     void move(std::size_t channel, i64 bytes, i64 from, i64 to) {
@@ -84,7 +86,7 @@ class Timeline {
         for (i64 t = from; t < std::min(to, bins_.horizon);) {
             const std::size_t bin = bins_.of(t);
             const i64 end = std::min(to, bins_.end(bin));
-            moved_[channel * bins_.count() + bin] += before(end) - before(t);
+            moved_[bin * channels_ + channel] += before(end) - before(t);
             t = end;
         }
     }
@@ -106,12 +108,13 @@ class Timeline {
         Open& open = open_[account];
         if (open.sum != 0) {
             const i128 width = ticks_of(bins_.end(open.bin) - bins_.begin(open.bin));
-            mean_[account * bins_.count() + open.bin] = static_cast<i64>(open.sum / width);
+            mean_[open.bin * accounts_.size() + account] = static_cast<i64>(open.sum / width);
         }
         open.sum = 0;
     }
 
     Bins bins_;
+    std::size_t pools_, channels_;
     std::vector<AccountRow> accounts_;
     std::vector<Open> open_;
     std::vector<i64> mean_, top_, flow_, moved_;

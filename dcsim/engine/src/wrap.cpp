@@ -107,10 +107,12 @@ class PyEngine {
         out["accounts"] = numpy(std::move(rows), {accounts, 4});
         const std::size_t pools = timeline.top().size() / bins;
         const std::size_t channels = timeline.moved().size() / bins;
-        out["mean"] = numpy(std::move(timeline.mean()), {accounts, bins});
-        out["top"] = numpy(std::move(timeline.top()), {pools, bins});
-        out["flow"] = numpy(std::move(timeline.flow()), {accounts, static_cast<std::size_t>(dcsim::kCauses), bins});
-        out["moved"] = numpy(std::move(timeline.moved()), {channels, bins});
+        const std::size_t causes = dcsim::kCauses;
+        // Kept bin by bin, given with the bins last.
+        out["mean"] = numpy(std::move(timeline.mean()), {bins, accounts}).attr("T");
+        out["top"] = numpy(std::move(timeline.top()), {bins, pools}).attr("T");
+        out["flow"] = numpy(std::move(timeline.flow()), {bins, accounts, causes}).attr("transpose")(1, 2, 0);
+        out["moved"] = numpy(std::move(timeline.moved()), {bins, channels}).attr("T");
         std::vector<i64> events;
         for (const dcsim::ControlEvent& e : engine_->events())
             events.insert(events.end(), {e.time, e.kind, e.subject, e.value});
