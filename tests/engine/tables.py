@@ -4,7 +4,9 @@ Two scales are drawn first, of time (ticks an iteration costs) and of bytes, and
 else is small whole numbers of them, so that ties, full pools and budgets that just
 hold one job are common at every magnitude. Budgets and pools are drawn last, from
 what the drawn requests need. A focus bends the choices towards one kind of trouble:
-`storm` (preemption), `tiers` (full DRAM and NAND), `loading` (cold starts, failures).
+`storm` (preemption), `tiers` (full DRAM and NAND), `shelf` (they shrink while slow
+links carry objects), `loading` (cold starts, failures),
+`long` (few jobs of hundreds of steps, arrivals anywhere).
 """
 
 from __future__ import annotations
@@ -16,32 +18,11 @@ import numpy as np
 from hypothesis import strategies as st
 from oracle_work import COLUMNS
 
+from engine.case import Case, Control, Row, table
+
 TICKS = 65536
-FOCI = ("any", "storm", "tiers", "loading")
+FOCI = ("any", "storm", "tiers", "shelf", "loading", "long")
 Draw = Any
-Row = dict[str, int]
-Control = tuple[Any, ...]
-
-
-@dataclass
-class Case:
-    """A run: tables, horizon and bin (ns), and a script of (time, control, arguments)."""
-
-    tables: dict[str, np.ndarray]
-    horizon: int
-    bin: int
-    script: list[Control] = field(default_factory=list)
-
-    def __repr__(self) -> str:
-        shown = ",\n".join(f"  {k!r}: np.array({v.tolist()})" for k, v in self.tables.items())
-        return f"Case({{\n{shown}\n}}, {self.horizon}, {self.bin}, {self.script})"
-
-
-def table(name: str, rows: list[Row]) -> np.ndarray:
-    """An int64 table from rows of named columns."""
-    names = COLUMNS[name].split()
-    flat = [[row[column] for column in names] for row in rows]
-    return np.array(flat, dtype=np.int64).reshape(-1, len(names))
 
 
 @dataclass
@@ -133,10 +114,13 @@ class Mix:
     work_of: list[list[int]] = field(default_factory=list)
 
     def bend(self, usual: list[Any], **focused: list[Any]) -> st.SearchStrategy[Any]:
-        """One of `usual`, or of the choices given for the focus."""
+        """One of `usual`, or of the choices given for the focus (`shelf`: as `tiers`)."""
+        if self.focus == "shelf":
+            focused = {"shelf": focused.get("tiers", usual)} | focused
         return st.sampled_from(focused.get(self.focus, usual))
 
     def is_token(self, work: int) -> bool:
+        """Prefill and decode, not fixed segments."""
         return self.segments[self.works[work]["segment"]]["rule"] == 1
 
     def need(self, request: tuple[int, int, int, int, int]) -> int:
@@ -168,6 +152,7 @@ def draw_work(draw: Draw, mix: Mix) -> None:
                 mix.bend(
                     [fixed_rows, token_rows],
                     storm=[token_rows],
+                    long=[token_rows],
                     tiers=[token_rows, token_rows, fixed_rows],
                 )
             )
@@ -192,7 +177,7 @@ def draw_work(draw: Draw, mix: Mix) -> None:
         })  # fmt: skip
         mix.replicas += [{"service": service} for _ in range(replicas)]
         for _ in range(draw(st.integers(1, 2))):
-            brief = mix.bend([0, 0, 1, 1, 2, 6, 30, 1000], tiers=[0, 0, 1, 30, 1000])
+            brief = mix.bend([0, 0, 1, 1, 2, 6, 30, 1000], tiers=[0, 1, 2, 3, 30, 1000])
             long = mix.bend([0, 0, 1, 6, 30, 1000], tiers=[30, 300, 1000, 5000])
             times = {
                 f"{what}_{tier}": scale.ns * draw(time)
@@ -206,6 +191,9 @@ def draw_requests(draw: Draw, mix: Mix, most: int) -> int:
     """Arrivals with ties, bursts and idle gaps. Returns the time of the last."""
     ns = mix.scale.ns
     gaps = st.sampled_from([0, 0, 0, 1, max(1, ns // 2), ns, 3 * ns, 10 * ns, 60 * ns])
+    if mix.focus == "long":
+        most = min(most, 5)
+        gaps = st.integers(0, 400 * ns)
     t = draw(st.sampled_from([0, 0, ns]))
     crowd = mix.focus == "storm" and draw(st.booleans())
     least = 0 if mix.focus == "any" else most // 2
@@ -217,10 +205,10 @@ def draw_requests(draw: Draw, mix: Mix, most: int) -> int:
             chunk = mix.segments[mix.works[work]["segment"]]["tokens"]
             short = st.sampled_from([1, chunk, 2 * chunk, chunk + 1, max(1, chunk - 1)])
             prompt = draw(short if mix.focus == "storm" else st.one_of(short, st.integers(1, 40)))
-            output = draw(mix.bend([1, 1, 2, 3, 9, 30], storm=[1, 5, 9, 20, 30]))
+            output = draw(mix.bend([1, 1, 2, 3, 9, 30], storm=[1, 5, 9, 20, 30], long=[100, 400]))
         mix.requests.append((t, klass, work, prompt, output))
         t += draw(st.just(0) if crowd else gaps)
-    return t
+    return int(t)
 
 
 def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
@@ -250,7 +238,8 @@ def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
     sizes = mix.objects() or [byte]
     top = max(sizes)
     few = [0, min(sizes), top, top + min(sizes), 2 * top, 3 * top]
-    room = mix.bend([*few, 3 * sum(sizes) + 1], tiers=few[2:])
+    plenty = 3 * sum(sizes) + 1
+    room = mix.bend([*few, plenty], tiers=few[2:], shelf=[plenty, sum(sizes)])
     for row_number in range(len(pools), len(pools) + drams):
         mine = {r["service"] for r in mix.replicas if r["dram"] == row_number}
         sets = sum(mix.services[s]["checkpoint"] for s in mine)
@@ -266,7 +255,7 @@ def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
 def draw_links(draw: Draw, mix: Mix) -> tuple[list[Row], list[list[int]]]:
     """Channels from instant to slow against the work, and short paths over them."""
     ns, byte = mix.scale.ns, mix.scale.byte
-    per_unit = st.sampled_from([1, ns, 4 * ns, 30 * ns])
+    per_unit = mix.bend([1, ns, 4 * ns, 30 * ns], tiers=[1, ns, 30 * ns], shelf=[30 * ns, 100 * ns])
     channels = []
     for _ in range(draw(st.integers(1, 4))):
         bandwidth = min(10**15, byte * 10**9 // draw(per_unit)) + draw(st.integers(1, 2))
@@ -291,28 +280,31 @@ def weights_in(tables: dict[str, np.ndarray]) -> list[int]:
     return most
 
 
-def draw_script(draw: Draw, case: Case, focus: str) -> list[Control]:
+def draw_script(draw: Draw, case: Case, mix: Mix) -> list[Control]:
     """Failures, starts and capacities, often at the time of an arrival, and plain stops."""
     marks = [t for t in case.tables["arrival"].tolist() if t <= case.horizon] + [0, case.horizon]
     early = case.horizon // draw(st.sampled_from([1, 3, 20]))
     times = st.one_of(st.sampled_from(marks), st.integers(0, early))
-    pools = case.tables["pools"].tolist()
-    slow = [i for i, (tier, _) in enumerate(pools) if tier > 0]
     weights = weights_in(case.tables)
-    replicas = st.integers(0, len(case.tables["replicas"]) - 1)
-    usual = ["set_capacity"] * 6 if focus == "tiers" else ["fail", "stop"]
+    kinds = mix.bend(
+        ["fail", "fail", "start", "start", "set_capacity", "stop"],
+        tiers=["set_capacity", "set_capacity", "fail", "start"],
+        shelf=["set_capacity"],
+    )
+    sizes = sorted(mix.objects()) or [1]
     script: list[Control] = []
     for t in sorted(draw(st.lists(times, max_size=8))):
-        kind = draw(st.sampled_from(["fail", "start", "start", "set_capacity", *usual]))
+        kind = draw(kinds)
         if kind == "set_capacity":
+            slow = [i for i, (tier, _) in enumerate(case.tables["pools"].tolist()) if tier > 0]
             pool = draw(st.sampled_from(slow))
-            capacity = pools[pool][1]
-            sizes = [0, weights[pool], (weights[pool] + capacity) // 2, capacity - 1, 2 * capacity]
-            script.append((t, kind, pool, max(0, draw(st.sampled_from(sizes)))))
+            few = sum(sizes[: draw(st.integers(0, 4))])
+            room = draw(st.sampled_from([few, few, few, few + 1, 0, -1, 3 * sum(sizes)]))
+            script.append((t, kind, pool, max(0, weights[pool] + room)))
         elif kind == "stop":
             script.append((t, kind))
         else:
-            script.append((t, kind, draw(replicas)))
+            script.append((t, kind, draw(st.integers(0, len(mix.replicas) - 1))))
     return script
 
 
@@ -344,45 +336,11 @@ def cases(draw: Draw, most: int = 14, control: bool = True, focus: tuple[str, ..
     horizon = draw(mix.bend(
         [last, last + 3 * ns, last + 100 * ns, long, long],
         storm=[long, long // 10], tiers=[long], loading=[last + 100 * ns, long],
+        long=[long, 30 * long],
     ))  # fmt: skip
     horizon = max(1, horizon + draw(st.sampled_from([0, 0, 1, -1])))
     bins = draw(st.sampled_from([0.5, 1, 2, 7, 40]))
     case = Case(tables, horizon, max(1, int(horizon / bins) + draw(st.integers(0, 1))))
     if control:
-        case.script = draw_script(draw, case, mix.focus)
+        case.script = draw_script(draw, case, mix)
     return case
-
-
-def look(machine: Any, case: Case) -> list[int]:
-    """What an engine shows at a stop."""
-    replicas = range(len(case.tables["replicas"]))
-    below = [i for i, (tier, _) in enumerate(case.tables["pools"].tolist()) if tier > 0]
-    return [
-        machine.now,
-        machine.completed,
-        *(show(r) for r in replicas for show in (machine.state, machine.running, machine.waiting)),
-        *(machine.used(pool) for pool in below),
-    ]
-
-
-def run(engine: Any, case: Case, lifted: bool) -> dict[str, Any]:
-    """Play the case on an engine class: what `finish` gives, and two tables more.
-
-    `refused` are the numbers of the controls that raised ValueError, `looks` what was
-    seen at each stop, before its control.
-    """
-    machine = engine(case.tables, case.horizon, case.bin, lifted)
-    refused = []
-    looks = []
-    for number, (t, kind, *arguments) in enumerate(case.script):
-        machine.run_until(t)
-        looks.append(look(machine, case))
-        try:
-            if kind != "stop":
-                getattr(machine, kind)(*arguments)
-        except ValueError:
-            refused.append(number)
-    out: dict[str, Any] = dict(machine.finish())
-    out["refused"] = np.array(refused, dtype=np.int64)
-    out["looks"] = np.array(looks, dtype=np.int64)
-    return out

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from oracle import Oracle
 
 from dcsim.engine import Engine
-from engine.tables import Case, cases, run
+from engine.case import Case, run
+from engine.tables import FOCI, cases
 
 # How often an engine looks is its own affair.
 OWN = ("events", "boundaries")
@@ -37,7 +38,7 @@ def same(name: str, got: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -
 
 
 @pytest.mark.parametrize("lifted", [False, True], ids=["built", "lifted"])
-@pytest.mark.parametrize("focus", ["any", "storm", "tiers", "loading"])
+@pytest.mark.parametrize("focus", FOCI)
 def test_engine_is_the_oracle(focus: str, lifted: bool) -> None:
     @settings(deadline=None)
     @given(cases(focus=(focus,)))

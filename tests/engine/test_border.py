@@ -82,6 +82,13 @@ def test_a_wrong_row_is_named(name: str, column: str, value: int, message: str) 
         Engine(changed(name, column, value), 1000, 100)
 
 
+def test_decode_may_not_outgrow_what_admission_counts() -> None:
+    rows = [{"rule": 1, "tokens": 4, "live": 2}, {"rule": 2, "tokens": 1, "live": 3}]
+    work = table("works", [{"segments": 2}])
+    with pytest.raises(ValueError, match="works row 0: decode live <= prefill live"):
+        Engine(tables(segments=table("segments", rows), works=work), 1000, 100)
+
+
 def test_wrong_arrays_are_named() -> None:
     with pytest.raises(ValueError, match="no table arrival"):
         Engine({k: v for k, v in tables().items() if k != "arrival"}, 1000, 100)

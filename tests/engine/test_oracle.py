@@ -1,16 +1,20 @@
-"""The oracle on cases small enough to work by hand: iterations, batches and routing."""
+"""Cases small enough to work by hand, on both engines: iterations, batches and routing."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from engine.world import NS, play, series, world
+from engine.world import NS, Play, series, world
 
 PREFILL = {"rule": 1, "tokens": 4, "first": 1, "live": 1}
 DECODE = {"rule": 2, "tokens": 1, "live": 1}
 
 
-def chat(prefill: dict[str, int] | None = None, decode: dict[str, int] | None = None, **rows):
+def chat(
+    prefill: dict[str, int] | None = None, decode: dict[str, int] | None = None, **rows: Any
+) -> dict[str, Any]:
     """Tables of one token work, without requests."""
     return {
         "segments": [PREFILL | (prefill or {}), DECODE | (decode or {})],
@@ -23,7 +27,7 @@ def ask(arrival: int, prompt: int, output: int) -> dict[str, int]:
     return {"arrival": arrival, "prompt": prompt, "output": output}
 
 
-def test_steps_of_a_fixed_job_grow_by_its_slope() -> None:
+def test_steps_of_a_fixed_job_grow_by_its_slope(play: Play) -> None:
     row = {"steps": 3, "dense": 2 * NS, "own": 5 * NS, "own_slope": NS, "first": 1}
     out = play(world([{"arrival": 7}], segments=row))
     # launch 10, dense 2, own 5 + 6 + 7
@@ -34,7 +38,7 @@ def test_steps_of_a_fixed_job_grow_by_its_slope() -> None:
     assert (out["stats"]["steps"], out["stats"]["iterations"]) == (3, 3)
 
 
-def test_ticks_round_up_only_at_the_border() -> None:
+def test_ticks_round_up_only_at_the_border(play: Play) -> None:
     phases = {"launch": NS // 2 + 1}
     out = play(world([{}, {"arrival": 1}], phases=phases, segments={"steps": 2}))
     # edges of job 0 at 32769 ticks (seen at 1, before the arrival) and 65538 (seen at 2);
@@ -43,23 +47,23 @@ def test_ticks_round_up_only_at_the_border() -> None:
     assert out["end"].tolist() == [2, 3]
 
 
-def test_first_is_the_first_of_several() -> None:
+def test_first_is_the_first_of_several(play: Play) -> None:
     segments = [{"steps": 1, "first": 0}, {"steps": 2, "first": 1}, {"steps": 1, "first": 1}]
     out = play(world([{}], segments=segments, works={"segments": 3}))
     assert out["first"].tolist() == [30]
     assert out["end"].tolist() == [40]
 
 
-def test_a_phase_pays_its_weights_or_the_dense_work_of_all() -> None:
+def test_a_phase_pays_its_weights_or_the_dense_work_of_all(play: Play) -> None:
     phases = {"launch": 10 * NS, "weights": 7 * NS}
     segments = {"steps": 1, "dense": 5 * NS, "own": NS}
     assert play(world([{}], phases=phases, segments=segments))["end"].tolist() == [18]
     # the first arrival starts alone; the next three share an iteration: 10 + 15 + 3
-    crowd = [{}, {}, {}, {}]
+    crowd: list[dict[str, int]] = [{}, {}, {}, {}]
     assert play(world(crowd, phases=phases, segments=segments))["end"].tolist() == [18, 46, 46, 46]
 
 
-def test_phases_of_one_iteration_run_in_order() -> None:
+def test_phases_of_one_iteration_run_in_order(play: Play) -> None:
     segments = [
         {"steps": 1, "phase": 1, "live": 100, "mean": 10, "peak": 30},
         {"steps": 1, "phase": 0, "live": 200, "mean": 20, "peak": 50},
@@ -87,7 +91,7 @@ def test_phases_of_one_iteration_run_in_order() -> None:
         (9, 3, 14 + 60 + 14 + 120 + 10 + 1 + max(2 * 9, 15 * 9)),
     ],
 )
-def test_prefill_chunks(prompt: int, steps: int, ns: int) -> None:
+def test_prefill_chunks(play: Play, prompt: int, steps: int, ns: int) -> None:
     prefill = {"own": NS, "pair": 2 * NS, "ctx": 15 * NS}
     out = play(world([ask(0, prompt, 1)], **chat(prefill)))
     assert out["end"].tolist() == [ns]
@@ -95,7 +99,7 @@ def test_prefill_chunks(prompt: int, steps: int, ns: int) -> None:
     assert out["stats"]["steps"] == steps
 
 
-def test_prefill_crosses_from_context_to_pairs() -> None:
+def test_prefill_crosses_from_context_to_pairs(play: Play) -> None:
     # chunk 4: pairs cost 4*o + 10, context 3.5*(o + 4): equal at o = 8
     out = play(world([ask(0, 16, 1)], **chat({"pair": 2 * NS, "ctx": 7 * NS})))
     costs = [max(2 * (4 * o + 10), 7 * (o + 4)) for o in (0, 4, 8, 12)]
@@ -103,7 +107,7 @@ def test_prefill_crosses_from_context_to_pairs() -> None:
     assert out["end"].tolist() == [4 * 10 + sum(costs)]
 
 
-def test_decode_reads_a_growing_context() -> None:
+def test_decode_reads_a_growing_context(play: Play) -> None:
     out = play(world([ask(0, 5, 4)], **chat(decode={"own": NS, "ctx": 3 * NS, "pair": 2 * NS})))
     prefill = 2 * 10
     decode = sum(10 + 1 + 3 * n for n in (6, 7, 8))
@@ -111,7 +115,7 @@ def test_decode_reads_a_growing_context() -> None:
     assert out["end"].tolist() == [prefill + decode]
 
 
-def test_live_bytes_of_a_token_work() -> None:
+def test_live_bytes_of_a_token_work(play: Play) -> None:
     out = play(world([ask(0, 5, 4)], **chat({"peak": 2, "mean": 1})), horizon=60, bin=10)
     assert series(out, "mean", (0, 1)) == [5, 5, 6, 7, 8, 0]
     # transient: 4 tokens, then the one that is left over
@@ -119,7 +123,7 @@ def test_live_bytes_of_a_token_work() -> None:
     assert out["top"][0].tolist() == [5 + 8, 5 + 2, 6, 7, 8, 0]
 
 
-def test_max_jobs_tokens_and_shape() -> None:
+def test_max_jobs_tokens_and_shape(play: Play) -> None:
     requests = [{}, {"work": 1}, {}, {}]
     works = [{"segments": 1}, {"segments": 1}]
     segments = {"steps": 1, "tokens": 5}
@@ -127,7 +131,7 @@ def test_max_jobs_tokens_and_shape() -> None:
     def ends(**limits: int) -> list[int]:
         services = {"replicas": 1, "max_jobs": 8, "max_tokens": 1000} | limits
         out = play(world(requests, works=works, segments=segments, services=services))
-        return out["end"].tolist()
+        return list(out["end"])
 
     # the first starts alone, at its arrival
     assert ends() == [10, 20, 20, 20]
@@ -138,10 +142,10 @@ def test_max_jobs_tokens_and_shape() -> None:
     assert ends(same_shape=1) == [10, 20, 30, 30]
 
 
-def test_the_watermark_holds_admission_back() -> None:
+def test_the_watermark_holds_admission_back(play: Play) -> None:
     segments = {"steps": 1, "live": 300, "peak": 30}
     services = {"replicas": 1, "max_jobs": 8, "max_tokens": 9, "weights": 5, "reserve": 5}
-    crowd = [{}] * 4
+    crowd: list[dict[str, int]] = [{}] * 4
     # budget 990 = 3 * 330
     assert play(world(crowd, segments=segments, services=services))["end"].tolist() == [
         10, 20, 20, 20,
@@ -152,7 +156,7 @@ def test_the_watermark_holds_admission_back() -> None:
     ]  # fmt: skip
 
 
-def test_the_youngest_is_preempted_and_keeps_its_tokens() -> None:
+def test_the_youngest_is_preempted_and_keeps_its_tokens(play: Play) -> None:
     pools = [{"tier": 0, "capacity": 12}, {"tier": 1}, {"tier": 2}]
     tables = world([ask(0, 4, 5), ask(0, 4, 5)], **chat(pools=pools))
     out = play(tables)
@@ -165,7 +169,7 @@ def test_the_youngest_is_preempted_and_keeps_its_tokens() -> None:
     assert out["end"].tolist() == [50, 90]
 
 
-def test_a_job_that_never_fits_is_rejected() -> None:
+def test_a_job_that_never_fits_is_rejected(play: Play) -> None:
     pools = [{"tier": 0, "capacity": 7}, {"tier": 1}, {"tier": 2}]
     out = play(world([ask(0, 4, 5), ask(0, 4, 4)], **chat(pools=pools)))
     assert out["outcome"].tolist() == [3, 2]
@@ -175,7 +179,7 @@ def test_a_job_that_never_fits_is_rejected() -> None:
     assert lifted["outcome"].tolist() == [2, 2]
 
 
-def farm(router: int, starts: tuple[int, ...] = (1, 1, 1)) -> dict[str, object]:
+def farm(router: int, starts: tuple[int, ...] = (1, 1, 1)) -> dict[str, Any]:
     n = len(starts)
     pools = [{"tier": 0, "capacity": 1000}] * n + [{"tier": 1}, {"tier": 2}]
     replicas = [
@@ -186,7 +190,7 @@ def farm(router: int, starts: tuple[int, ...] = (1, 1, 1)) -> dict[str, object]:
     return {"pools": pools, "replicas": replicas, "services": services}
 
 
-def test_least_loaded_takes_the_fewest_jobs_then_the_lowest_row() -> None:
+def test_least_loaded_takes_the_fewest_jobs_then_the_lowest_row(play: Play) -> None:
     requests = [{}, {}, {}, {}, {"arrival": 30}]
     segments = [{"steps": 3}, {"steps": 1}]
     works = [{"segments": 1}, {"segments": 1, "segment": 1}]
@@ -196,14 +200,14 @@ def test_least_loaded_takes_the_fewest_jobs_then_the_lowest_row() -> None:
     assert out["replica"].tolist() == [0, 1, 2, 0, 1]
 
 
-def test_round_robin_passes_over_those_that_are_down() -> None:
+def test_round_robin_passes_over_those_that_are_down(play: Play) -> None:
     out = play(world([{}] * 5, **farm(1)))
     assert out["replica"].tolist() == [0, 1, 2, 0, 1]
     out = play(world([{}] * 5, **farm(1, (1, 2, 1))))
     assert out["replica"].tolist() == [0, 2, 0, 2, 0]
 
 
-def test_limbo_is_routed_when_a_replica_begins_to_load() -> None:
+def test_limbo_is_routed_when_a_replica_begins_to_load(play: Play) -> None:
     tables = world([{}, {"arrival": 5}], **farm(0, (2, 2)))
     out = play(tables, script=[(20, "start", 1)])
     assert out["replica"].tolist() == [1, 1]
@@ -214,7 +218,7 @@ def test_limbo_is_routed_when_a_replica_begins_to_load() -> None:
     assert out["outcome"].tolist() == [0, 0]
 
 
-def test_failure_cuts_the_iteration_and_sends_the_jobs_on() -> None:
+def test_failure_cuts_the_iteration_and_sends_the_jobs_on(play: Play) -> None:
     segments = {"steps": 3, "live": 100, "mean": 10, "peak": 40}
     rows = farm(0, (1, 1)) | {"segments": segments}
     rows["services"] = {"replicas": 2, "max_jobs": 8, "max_tokens": 1, "weights": 200}
@@ -232,7 +236,7 @@ def test_failure_cuts_the_iteration_and_sends_the_jobs_on() -> None:
     assert out["events"].tolist() == [[0, 1, 0, 0], [0, 1, 1, 0], [15, 2, 0, 0]]
 
 
-def test_a_failed_decode_keeps_its_tokens() -> None:
+def test_a_failed_decode_keeps_its_tokens(play: Play) -> None:
     tables = world([ask(0, 4, 5)], **chat())
     out = play(tables, script=[(25, "fail", 0), (25, "start", 0)])
     # two tokens out at 20; from 25 on prompt 6 in two chunks, then two steps
@@ -240,13 +244,13 @@ def test_a_failed_decode_keeps_its_tokens() -> None:
     assert out["first"].tolist() == [10]
 
 
-def test_fail_of_what_is_down_and_start_of_what_is_up_are_errors() -> None:
+def test_fail_of_what_is_down_and_start_of_what_is_up_are_errors(play: Play) -> None:
     script = [(0, "start", 0), (0, "fail", 0), (0, "fail", 0), (0, "start", 0)]
     out = play(world([]), script=script)
     assert out["refused"].tolist() == [0, 2]
 
 
-def test_an_edge_comes_before_an_arrival_of_the_same_time() -> None:
+def test_an_edge_comes_before_an_arrival_of_the_same_time(play: Play) -> None:
     out = play(world([{}, {"arrival": 30}], services={"max_jobs": 1, "replicas": 1}))
     assert out["end"].tolist() == [30, 60]
     # one tick longer, and the arrival at 30 waits for the edge seen at 31
@@ -256,7 +260,7 @@ def test_an_edge_comes_before_an_arrival_of_the_same_time() -> None:
     assert out["start"].tolist() == [0, 31]
 
 
-def test_bins_and_the_horizon_cut() -> None:
+def test_bins_and_the_horizon_cut(play: Play) -> None:
     segments = {"steps": 3, "live": 9}
     out = play(world([{"arrival": 3}], segments=segments), horizon=25, bin=10)
     # steps end at 13, 23, (33); bins [0, 10), [10, 20), [20, 25)

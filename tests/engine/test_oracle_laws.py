@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from oracle import Oracle
 
-from engine.tables import Case, cases, run
+from engine.case import Case, run
+from engine.tables import cases
 
 QUEUED, RUNNING, COMPLETED, REJECTED = range(4)
 TAKEN, MOVED, EXPIRED, EVICTED, LOST, DROPPED, SPILLED = range(7)

@@ -1,10 +1,10 @@
-"""The oracle on cases small enough to work by hand: transfers, weights and kept objects."""
+"""Cases small enough to work by hand, on both engines: transfers, weights, kept objects."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from engine.world import flows, play, series, world
+from engine.world import Play, flows, series, world
 
 CACHE, ARTIFACTS = 3, 4
 
@@ -38,7 +38,7 @@ def ups(out: dict[str, Any]) -> list[tuple[int, int]]:
     return [(time, row) for time, kind, row, _ in out["events"].tolist() if kind == 1]
 
 
-def test_replicas_share_a_weight_set() -> None:
+def test_replicas_share_a_weight_set(play: Play) -> None:
     out = play(world([{}], **loading((0, 0))), horizon=300)
     # load over at 103; two onboards of 60 ns, one after the other
     assert ups(out) == [(163, 0), (223, 1)]
@@ -51,7 +51,7 @@ def test_replicas_share_a_weight_set() -> None:
     assert out["moved"].tolist() == [[100, 0, 0], [0, 2 * 97, 240 - 2 * 97]]
 
 
-def test_without_keep_the_set_leaves_after_the_last_onboard() -> None:
+def test_without_keep_the_set_leaves_after_the_last_onboard(play: Play) -> None:
     out = play(world([], **loading((0, 0), keep=0)), horizon=300)
     assert ups(out) == [(163, 0), (223, 1)]
     assert out["mean"][6].tolist() == [100, 100, 23]
@@ -61,7 +61,7 @@ def test_without_keep_the_set_leaves_after_the_last_onboard() -> None:
     assert later["mean"][6].tolist() == [100, 63 + 30, 100]
 
 
-def test_weights_go_past_a_full_dram() -> None:
+def test_weights_go_past_a_full_dram(play: Play) -> None:
     out = play(world([], **loading((0,), dram=99)), horizon=300)
     # 100 bytes over both channels at once: max(100, 50) + 3
     assert ups(out) == [(103, 0)]
@@ -72,7 +72,7 @@ def test_weights_go_past_a_full_dram() -> None:
     assert ups(lifted) == [(163, 0)]
 
 
-def test_a_warm_start_leaves_its_set_in_dram() -> None:
+def test_a_warm_start_leaves_its_set_in_dram(play: Play) -> None:
     script = [(10, "fail", 0), (10, "start", 0)]
     out = play(world([], **loading((1,))), horizon=300, script=script)
     assert ups(out) == [(0, 0), (70, 0)]
@@ -80,7 +80,7 @@ def test_a_warm_start_leaves_its_set_in_dram() -> None:
     assert ups(out) == [(0, 0), (10 + 163, 0)]
 
 
-def test_a_load_outlives_the_replica_that_asked() -> None:
+def test_a_load_outlives_the_replica_that_asked(play: Play) -> None:
     script = [(50, "fail", 0), (60, "start", 0), (110, "fail", 0), (120, "start", 0)]
     out = play(world([], **loading((0,))), horizon=400, script=script)
     # at 60 it waits for the load of 103; failed while onboarding (103 to 163);
@@ -94,7 +94,7 @@ def test_a_load_outlives_the_replica_that_asked() -> None:
     assert out["mean"][3].tolist() == [100, 3]
 
 
-def test_a_channel_named_twice_is_used_twice() -> None:
+def test_a_channel_named_twice_is_used_twice(play: Play) -> None:
     rows = loading((0,), dram=0) | {"paths": [[0, 0], [0, 1]]}
     rows["replicas"][0] |= {"load": 0, "onboard": 1}
     out = play(world([], **rows), horizon=1000)
@@ -102,7 +102,7 @@ def test_a_channel_named_twice_is_used_twice() -> None:
     assert out["moved"].sum(axis=1).tolist() == [300, 100]
 
 
-def test_transfers_spread_their_bytes() -> None:
+def test_transfers_spread_their_bytes(play: Play) -> None:
     rows = loading((0,), checkpoint=7)
     rows["channels"] = [{"bandwidth": 10**9 // 3, "latency": 0}] * 2
     out = play(world([], **rows), horizon=20, bin=5)
@@ -123,7 +123,7 @@ def clips(dram: int, nand: int, times: tuple[int, int], artifact: int = 50) -> d
     }
 
 
-def test_a_clip_goes_down_the_tiers() -> None:
+def test_a_clip_goes_down_the_tiers(play: Play) -> None:
     out = play(world([{}], **clips(100, 100, (40, 200))), horizon=500)
     # taken at 10, resident at 60, due at 100; spilled until 155, expired at 355
     assert flows(out, (1, ARTIFACTS)) == {"taken": 50, "moved": 50}
@@ -134,7 +134,7 @@ def test_a_clip_goes_down_the_tiers() -> None:
     assert out["moved"].tolist() == [[50, 0, 0, 0, 0], [0, 50, 0, 0, 0]]
 
 
-def test_a_clip_without_nand_time_expires_in_dram() -> None:
+def test_a_clip_without_nand_time_expires_in_dram(play: Play) -> None:
     out = play(world([{}], **clips(100, 100, (40, 0))), horizon=500)
     assert flows(out, (1, ARTIFACTS)) == {"taken": 50, "expired": 50}
     assert flows(out, (2, ARTIFACTS)) == {}
@@ -142,7 +142,7 @@ def test_a_clip_without_nand_time_expires_in_dram() -> None:
     assert not out["flow"].any()
 
 
-def test_a_full_dram_spills_and_a_full_nand_drops() -> None:
+def test_a_full_dram_spills_and_a_full_nand_drops(play: Play) -> None:
     out = play(world([{}], **clips(49, 100, (40, 20))), horizon=500)
     # straight on at 10: over both channels until 65, expired at 85
     assert flows(out, (1, ARTIFACTS)) == {"spilled": 50}
@@ -172,7 +172,7 @@ def ask(arrival: int, prompt: int) -> dict[str, int]:
     return {"arrival": arrival, "prompt": prompt, "output": 1}
 
 
-def test_the_oldest_contexts_make_room() -> None:
+def test_the_oldest_contexts_make_room(play: Play) -> None:
     requests = [ask(0, 30), ask(100, 40), ask(200, 60), ask(300, 101)]
     out = play(chats(100, requests), horizon=600)
     # 60 needs both to go (30 + 40 + 60 > 100, 40 + 60 = 100: only the first goes);
@@ -181,20 +181,20 @@ def test_the_oldest_contexts_make_room() -> None:
     assert out["top"][2].tolist() == [30, 70, 100, 100, 100, 100]
 
 
-def test_what_is_in_flight_is_not_evicted() -> None:
+def test_what_is_in_flight_is_not_evicted(play: Play) -> None:
     # the second job ends at 20, while the context of the first is under way until 45
     out = play(chats(50, [ask(0, 30), ask(1, 30)]), horizon=600)
     assert flows(out, (2, CACHE)) == {"taken": 30, "dropped": 30}
 
 
-def test_clips_are_not_evicted() -> None:
+def test_clips_are_not_evicted(play: Play) -> None:
     out = play(chats(100, [ask(0, 20), ask(300, 41)], artifact=30), horizon=600)
     # two clips stay (60): the old context goes only if the new one then fits
     assert flows(out, (2, ARTIFACTS)) == {"taken": 60}
     assert flows(out, (2, CACHE)) == {"taken": 20, "dropped": 41}
 
 
-def test_a_shrinking_shelf_loses_contexts_then_clips_then_what_is_coming() -> None:
+def test_a_shrinking_shelf_loses_contexts_then_clips_then_what_is_coming(play: Play) -> None:
     requests = [ask(0, 20), ask(200, 25), ask(400, 10)]
     # at 411 the third clip (30) and context (10) are in flight
     tables = chats(1000, requests, artifact=30)
@@ -217,7 +217,7 @@ def test_a_shrinking_shelf_loses_contexts_then_clips_then_what_is_coming() -> No
     assert lifted["events"].tolist()[-1] == [411, 3, 2, 0]
 
 
-def test_a_clip_on_the_move_is_lost_in_both_pools() -> None:
+def test_a_clip_on_the_move_is_lost_in_both_pools(play: Play) -> None:
     for pool in (1, 2):
         tables = world([{}], **clips(100, 100, (40, 200)))
         out = play(tables, horizon=500, script=[(120, "set_capacity", pool, 0)])
@@ -227,7 +227,37 @@ def test_a_clip_on_the_move_is_lost_in_both_pools() -> None:
         assert out["moved"].sum(axis=1).tolist() == [50, 50]
 
 
-def test_weights_cannot_be_lost() -> None:
+def test_dues_of_one_time_go_by_residence(play: Play) -> None:
+    rows = clips(1000, 60, (40, 200)) | {"works": {"segments": 2, "artifact": 50}}
+    rows["segments"] = [{"rule": 1, "tokens": 99, "live": 1}, {"rule": 2, "tokens": 1, "live": 1}]
+    rows["classes"] |= {"context_dram": 10, "context_nand": 200}
+    out = play(world([ask(0, 30)], **rows))
+    # clip resident at 60, context at 90, both due at 100: the clip takes the room
+    assert flows(out, (2, ARTIFACTS)) == {"taken": 50, "expired": 50}
+    assert flows(out, (2, CACHE)) == {"dropped": 30}
+
+
+def test_transfers_that_end_together_land_in_order_of_start(play: Play) -> None:
+    rows: dict[str, Any] = {
+        "pools": pools(0, 70, 2),
+        "channels": [{"bandwidth": 10**9, "latency": latency} for latency in (60, 0, 9)],
+        "paths": [[0], [1]],
+        "segments": [{"rule": 1, "tokens": 99, "live": 1}, {"rule": 2, "tokens": 1, "live": 1}],
+        "works": {"segments": 2},
+        "services": {"router": 1, "replicas": 2, "max_jobs": 1, "max_tokens": 9},
+        "classes": {"context_nand": 1000},
+        "replicas": [
+            {"hbm": i, "dram": 2, "home": 3, "store": 3, "start": 1, "offload": i, "spill": i}
+            for i in (0, 1)
+        ],
+    }
+    # 20 bytes from replica 0 at 20, twice over a channel of latency 60: 40 + 120, at 180;
+    # 40 bytes from replica 1 at 100: 80, at 180
+    out = play(world([ask(10, 20), ask(90, 40), ask(300, 30)], **rows))
+    assert flows(out, (3, CACHE)) == {"taken": 90, "evicted": 20}
+
+
+def test_weights_cannot_be_lost(play: Play) -> None:
     tables = world([], **loading((0,)))
     script = [(200, "set_capacity", 1, 99), (200, "set_capacity", 2, 99)]
     out = play(tables, horizon=300, script=script)

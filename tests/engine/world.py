@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from oracle import Oracle
 from oracle_work import COLUMNS
 
-from engine.tables import Case, Row, run, table
+from engine.case import Case, Control, Row, run, table
 
 NS = 65536  # ticks
 
@@ -52,15 +51,32 @@ def world(requests: list[Row], paths: list[list[int]] | None = None, **rows: Any
     return tables
 
 
-def play(
-    tables: dict[str, Any],
-    horizon: int = 1000,
-    bin: int = 100,
-    script: list[tuple[Any, ...]] | None = None,
-    lifted: bool = False,
-) -> dict[str, Any]:
-    """What the oracle says of it."""
-    return run(Oracle, Case(tables, horizon, bin, script or []), lifted)
+class Play(Protocol):
+    """Runs tables on one of the engines (see the fixture `play`)."""
+
+    def __call__(
+        self,
+        tables: dict[str, Any],
+        horizon: int = 1000,
+        bin: int = 100,
+        script: list[Control] | None = None,
+        lifted: bool = False,
+    ) -> dict[str, Any]: ...
+
+
+def player(engine: Any) -> Play:
+    """`Play` on an engine class."""
+
+    def play(
+        tables: dict[str, Any],
+        horizon: int = 1000,
+        bin: int = 100,
+        script: list[Control] | None = None,
+        lifted: bool = False,
+    ) -> dict[str, Any]:
+        return run(engine, Case(tables, horizon, bin, script or []), lifted)
+
+    return play
 
 
 def series(out: dict[str, Any], name: str, account: tuple[int, int]) -> list[int]:

@@ -136,6 +136,7 @@ inline void Tables::check() const {
         for (i64 k = 0; k < w.segments; ++k) fixed = fixed && rows[k].rule == kFixed;
         require(fixed || (w.segments == 2 && rows[0].rule == kPrefill && rows[1].rule == kDecode), "works", i,
                 "all fixed, or one prefill and one decode");
+        require(fixed || rows[1].live <= rows[0].live, "works", i, "decode live <= prefill live");
     }
     for (std::size_t i = 0; i < services.size(); ++i) {
         const Service& s = services[i];

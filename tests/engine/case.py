@@ -1,0 +1,64 @@
+"""One run of an engine as data, and how to play it on the engine or on the oracle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from oracle_work import COLUMNS
+
+Row = dict[str, int]
+Control = tuple[Any, ...]
+
+
+@dataclass
+class Case:
+    """A run: tables, horizon and bin (ns), and a script of (time, control, arguments)."""
+
+    tables: dict[str, np.ndarray]
+    horizon: int
+    bin: int
+    script: list[Control] = field(default_factory=list)
+
+
+def table(name: str, rows: list[Row]) -> np.ndarray:
+    """An int64 table from rows of named columns."""
+    names = COLUMNS[name].split()
+    flat = [[row[column] for column in names] for row in rows]
+    return np.array(flat, dtype=np.int64).reshape(-1, len(names))
+
+
+def look(machine: Any, case: Case) -> list[int]:
+    """What an engine shows at a stop."""
+    replicas = range(len(case.tables["replicas"]))
+    below = [i for i, (tier, _) in enumerate(case.tables["pools"].tolist()) if tier > 0]
+    return [
+        machine.now,
+        machine.completed,
+        *(show(r) for r in replicas for show in (machine.state, machine.running, machine.waiting)),
+        *(machine.used(pool) for pool in below),
+    ]
+
+
+def run(engine: Any, case: Case, lifted: bool) -> dict[str, Any]:
+    """Play the case on an engine class: what `finish` gives, and two tables more.
+
+    `refused` are the numbers of the controls that raised ValueError, `looks` what was
+    seen at each stop, before its control.
+    """
+    machine = engine(case.tables, case.horizon, case.bin, lifted)
+    refused = []
+    looks = []
+    for number, (t, kind, *arguments) in enumerate(case.script):
+        machine.run_until(t)
+        looks.append(look(machine, case))
+        try:
+            if kind != "stop":
+                getattr(machine, kind)(*arguments)
+        except ValueError:
+            refused.append(number)
+    out: dict[str, Any] = dict(machine.finish())
+    out["refused"] = np.array(refused, dtype=np.int64)
+    out["looks"] = np.array(looks, dtype=np.int64)
+    return out
