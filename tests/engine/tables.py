@@ -53,7 +53,8 @@ def fixed_rows(draw: Draw, scale: Scale, phases: int) -> list[Row]:
     rows = []
     for _ in range(draw(st.integers(1, 3))):
         steps = draw(st.sampled_from([1, 1, 2, 5, 20]))
-        slope = draw(st.sampled_from([0, 0, 1, 2]))
+        slope = draw(st.sampled_from([0, 0, 1, 2, -1]))
+        peak = draw(small(3))
         rows.append({
             "rule": 0, "phase": draw(st.integers(0, phases - 1)), "steps": steps,
             "tokens": draw(small(6)),
@@ -61,10 +62,10 @@ def fixed_rows(draw: Draw, scale: Scale, phases: int) -> list[Row]:
             "own": draw(small(3)) * scale.tick,
             "own_slope": draw(st.sampled_from([0, 0, 1, scale.tick])),
             "ctx": 0, "pair": 0,
-            "live": draw(small(4)) * scale.byte,
+            "live": (draw(small(4)) + (steps if slope < 0 else 0)) * scale.byte,
             "live_slope": slope * scale.byte,
-            "peak": draw(small(3)) * scale.byte,
-            "mean": draw(small(3)) * scale.byte // 2,
+            "peak": peak * scale.byte,
+            "mean": draw(st.integers(0, peak)) * scale.byte,
             "first": draw(st.sampled_from([0, 1])),
         })  # fmt: skip
     return rows
@@ -79,12 +80,13 @@ def token_rows(draw: Draw, scale: Scale, phases: int) -> list[Row]:
     ctx = draw(st.sampled_from([0, 1, unit, pair, *crossing]))
     live = draw(st.sampled_from([0, 1, 1, 2])) * scale.byte
     phase = draw(st.integers(0, phases - 1))
+    peaks = draw(small(2)), draw(small(2))
     common = {"steps": 0, "own_slope": 0, "live": live, "live_slope": 0}
     return [
         common | {
             "rule": 1, "phase": phase, "tokens": chunk, "dense": draw(small(2)) * unit,
             "own": draw(small(2)) * unit, "ctx": ctx, "pair": pair,
-            "peak": draw(small(2)) * scale.byte, "mean": draw(small(1)) * scale.byte,
+            "peak": peaks[0] * scale.byte, "mean": draw(st.integers(0, peaks[0])) * scale.byte,
             "first": draw(st.sampled_from([1, 1, 0])),
         },
         common | {
@@ -92,7 +94,7 @@ def token_rows(draw: Draw, scale: Scale, phases: int) -> list[Row]:
             "live": draw(st.sampled_from([live, live, live, live // 2])),
             "dense": draw(small(2)) * unit, "own": draw(small(2)) * unit,
             "ctx": draw(st.sampled_from([0, 1, unit])), "pair": draw(st.sampled_from([0, 1, unit])),
-            "peak": draw(small(2)) * scale.byte, "mean": draw(small(1)) * scale.byte,
+            "peak": peaks[1] * scale.byte, "mean": draw(st.integers(0, peaks[1])) * scale.byte,
             "first": draw(st.sampled_from([0, 0, 1])),
         },
     ]  # fmt: skip

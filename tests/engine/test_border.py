@@ -68,6 +68,7 @@ def test_it_runs_as_written() -> None:
         ("segments", "steps", 0, "segments row 0: steps >= 1"),
         ("segments", "own", -1, "segments row 0: no value may be negative"),
         ("segments", "live_slope", -3, "segments row 0: no value may be negative"),
+        ("segments", "mean", 8, "segments row 0: mean <= peak"),
         ("works", "segments", 2, "works row 0: no such segments"),
         ("services", "replicas", 2, "services row 0: no such router or replicas"),
         ("services", "max_jobs", 0, "services row 0: limit out of range"),

@@ -126,6 +126,7 @@ inline void Tables::check() const {
         require(all_at_least({s.tokens, s.dense, s.own, s.own_slope, s.ctx, s.pair, s.live, s.peak, s.mean}, 0) &&
                     (s.rule != kFixed || s.live + s.live_slope * (s.steps - 1) >= 0),
                 "segments", i, "no value may be negative");
+        require(s.mean <= s.peak, "segments", i, "mean <= peak");
     }
     for (std::size_t i = 0; i < works.size(); ++i) {
         const Work& w = works[i];
