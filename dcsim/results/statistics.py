@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PERCENTILES", "spread", "weighted_percentile"]
+__all__ = ["PERCENTILES", "STATISTICS", "spread", "weighted_percentile"]
 
 PERCENTILES = (50, 90, 95, 99)
+STATISTICS = ("count", "mean", *(f"p{p}" for p in PERCENTILES), "max")
+"""Keys of what `spread` gives."""
 
 
 def spread(values: NDArray[np.int64]) -> dict[str, int] | None:

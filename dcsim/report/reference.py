@@ -1,0 +1,178 @@
+"""The reference pages: docs/yaml.md, docs/results.md and docs/models.md.
+
+Each has a head that is written by hand and a body, below the mark, that is rendered from the
+code. `python -m dcsim.report.reference docs` renders the bodies anew; a test holds them equal.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from dcsim.models import Model, Option, get, names
+from dcsim.report.keys import keys_markdown
+from dcsim.report.quantities import bytes_text
+from dcsim.results import meanings
+from dcsim.traces import DitShape, default_shape, trace
+from dcsim.traces.shapes import RequestShape
+
+__all__ = ["MARK", "PAGES", "models_markdown", "page", "results_markdown"]
+
+MARK = "<!-- Below: rendered from the code by `python -m dcsim.report.reference docs`. -->"
+
+
+def page(path: Path) -> str:
+    """A page as it should be: its head as it is, its body anew.
+
+    Raises `KeyError` for a page that is not in `PAGES`, `ValueError` for one without the mark.
+    """
+    head, mark, _ = path.read_text(encoding="utf-8").partition(MARK)
+    if not mark:
+        raise ValueError(f"{path} has no line {MARK!r}, below which its tables would go")
+    return f"{head}{mark}\n\n{PAGES[path.name]()}"
+
+
+# Results
+
+
+def results_markdown() -> str:
+    """Every table and every key that a run writes."""
+    lines = ["## Tables", ""]
+    for name, table in meanings.TABLES.items():
+        lines += [
+            f"### `{name}.parquet`",
+            "",
+            table.row,
+            "",
+            *_columns("column", table.columns),
+            "",
+        ]
+    lines += ["## Keys of `summary.json`", ""]
+    lines += ["Parts of a key in capitals stand for:", ""]
+    for name, (known, meaning) in meanings.NAMES.items():
+        listed = ": " + ", ".join(f"`{each}`" for each in known) if known else ""
+        lines.append(f"- {name}, {meaning}{listed}")
+    lines += ["", "Where no request has come so far, null stands for all of STATISTIC.", ""]
+    lines += [*_columns("key", meanings.SUMMARY), "", "## Keys of `manifest.json`", ""]
+    lines += [*_columns("key", meanings.MANIFEST), "", "## What a comparison adds", ""]
+    lines += ["Each variant has a directory with all of the above. Beside them:", ""]
+    lines += ["`demand.png`, `latency.png`, `outcomes.png`: the variants side by side.", ""]
+    lines += [f"{meanings.COMPARED.row} `comparison.json` has the same, by figure.", ""]
+    lines += [*_columns("column", meanings.COMPARED.columns), ""]
+    lines += ["`manifest.json`:", "", *_columns("key", meanings.COMPARISON)]
+    return "\n".join(lines) + "\n"
+
+
+def _columns(what: str, entries: Iterable[meanings.Entry]) -> list[str]:
+    rows = [(f"`{e.name}`", e.type, e.unit, e.meaning) for e in entries]
+    return _rows((what, "type", "unit", "meaning"), rows)
+
+
+def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return lines + [
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows
+    ]
+
+
+# Models
+
+
+def models_markdown() -> str:
+    """The reference models and their options."""
+    models = [get(name) for name in names()]
+    clips = [model for model in models if model.kind == "dit"]
+    turns = [model for model in models if model.kind == "llm"]
+    what, cost = ("model", "what it is", "parameters"), ("request", "peak", "source")
+    clip, turn = (*what, "VAE", "text encoder", *cost), (*what, "KV of a token", *cost)
+    lines = ["## Diffusion transformers", "", *_rows(clip, map(_clip_row, clips)), ""]
+    lines += ["## Language models", "", *_rows(turn, map(_turn_row, turns)), ""]
+    lines += ["## Options of diffusion transformers", "", *_options(clips), ""]
+    lines += ["## Options of language models", "", *_options(turns)]
+    return "\n".join(lines) + "\n"
+
+
+def _clip_row(model: Model) -> tuple[str, ...]:
+    params = model.all_params()
+    counted = (_params(params[part]) if part in params else "" for part in ("transformer", "vae"))
+    text = _params(params["text"]) if "text" in params else "none, a class label"
+    return (f"`{model.name}`", model.description, *counted, text, *_request(model), model.source)
+
+
+def _turn_row(model: Model) -> tuple[str, ...]:
+    live = trace(model.name).rows[0].live
+    what = (f"`{model.name}`", model.description, _params(model.params), f"{live:,} B")
+    return (*what, *_request(model), model.source)
+
+
+def _request(model: Model) -> tuple[str, str]:
+    return _shape(default_shape(model)), bytes_text(trace(model.name).peak_bytes)
+
+
+def _shape(shape: RequestShape) -> str:
+    if isinstance(shape, DitShape):
+        frames = f"{shape.frames} frames, " if shape.frames > 1 else ""
+        return f"{shape.width}x{shape.height}, {frames}{shape.steps} steps"
+    return f"{shape.prompt:,} + {shape.output:,} tokens"
+
+
+def _params(count: int) -> str:
+    return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
+
+
+def _options(models: Sequence[Model]) -> list[str]:
+    """One row an option; what differs between image and video models says of which it is."""
+    rows = []
+    for name in models[0].options:
+        found: dict[tuple[str, str], list[Model]] = {}
+        for model in models:
+            option = model.options[name]
+            found.setdefault((_allowed(option), _value(option.default)), []).append(model)
+        allowed, default = (
+            _by_kind({one[i]: [*members] for one, members in found.items()}) for i in (0, 1)
+        )
+        rows.append((f"`{name}`", allowed, default, models[0].options[name].meaning))
+    return _rows(("option", "allowed", "default", "meaning"), rows)
+
+
+def _by_kind(found: Mapping[str, Sequence[Model]]) -> str:
+    if len(found) == 1:
+        return next(iter(found))
+    kinds = {
+        text: "video" if members[0].name.startswith("video") else "images"
+        for text, members in found.items()
+    }
+    return "; ".join(f"{text} ({kind})" for text, kind in kinds.items())
+
+
+def _allowed(option: Option) -> str:
+    if option.allowed is not None:
+        return ", ".join(_value(each) for each in option.allowed)
+    kind = "whole number" if option.whole else "number"
+    most = "" if option.high == float("inf") else f" ≤ {option.high:g}"
+    return f"{kind} ≥ {option.low:g}{most}"
+
+
+def _value(value: object) -> str:
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "yaml.md": keys_markdown,
+    "results.md": results_markdown,
+    "models.md": models_markdown,
+}
+"""What renders the body of each page."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Renders the pages in a directory anew."""
+    (directory,) = map(Path, arguments)
+    for name in PAGES:
+        fresh = page(directory / name)
+        (directory / name).write_text(fresh, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
