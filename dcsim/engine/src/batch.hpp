@@ -68,16 +68,20 @@ class Batch {
     void turn(First&& first, Done&& done) {
         while (!ends_.empty() && (stale(ends_.front()) || ends_.front().iteration == iteration_)) {
             const End end = ends_.front();
-            pop_end();
-            if (stale(end)) continue;
+            if (stale(end)) {
+                pop_end();
+                continue;
+            }
             Running& job = slots_[end.slot];
             leave(job);
             if (job.segment.first) first(job.request);
             if (job.course.next(job.segment)) {
                 job.begun = iteration_;
-                enter(end.slot);
+                add(job.segment, 0, 1);
+                replace_end({iteration_ + job.segment.steps, end.order, end.slot});
             } else {
                 done(job);
+                pop_end();
                 job.order = -1;
                 free_.push_back(end.slot);
                 --running_;
@@ -234,8 +238,21 @@ class Batch {
 
     bool stale(const End& end) const { return slots_[end.slot].order != end.order; }
     void pop_end() {
-        std::pop_heap(ends_.begin(), ends_.end(), std::greater<>());
+        const End last = ends_.back();
         ends_.pop_back();
+        if (!ends_.empty()) replace_end(last);
+    }
+    // Puts another end in the place of the first: one way down instead of a pop and a push.
+    void replace_end(const End& end) {
+        const std::size_t count = ends_.size();
+        std::size_t hole = 0;
+        for (std::size_t child = 1; child < count; child = 2 * hole + 1) {
+            if (child + 1 < count && ends_[child] > ends_[child + 1]) ++child;
+            if (!(end > ends_[child])) break;
+            ends_[hole] = ends_[child];
+            hole = child;
+        }
+        ends_[hole] = end;
     }
 
     std::vector<Running> slots_;

@@ -22,6 +22,11 @@ inline i64 ns_of(i128 ticks) {
     return ns >= kNever ? kNever - 1 : static_cast<i64>(ns);
 }
 
+// n*(n-1)/2, in 64 bits where that is enough: it nearly always is.
+inline i128 pairs(i64 n) {
+    return n < (i64{1} << 31) ? i128{(n * (n - 1)) >> 1} : (static_cast<i128>(n) * (n - 1)) >> 1;
+}
+
 // A cost or a size that is a + b*k in iteration k.
 struct Line {
     i64 a = 0;
@@ -31,7 +36,7 @@ struct Line {
 
     // Sum over k = 0..n-1.
     i128 sum(i64 n) const {
-        return static_cast<i128>(n) * a + static_cast<i128>(b) * (static_cast<i128>(n) * (n - 1) / 2);
+        return static_cast<i128>(n) * a + b * pairs(n);
     }
 
     // Largest n with sum(n) <= x, for a >= 1, b >= 0, x >= 0. The square root
@@ -51,7 +56,7 @@ struct Line {
 // Sum over k = 0..n-1 of size(k) * cost(k): bytes held times ticks.
 inline i128 sum_product(const Line& size, const Line& cost, i64 n) {
     const i128 n1 = n;
-    const i128 k1 = n1 * (n1 - 1) / 2;
+    const i128 k1 = pairs(n);
     i128 total = n1 * (static_cast<i128>(size.a) * cost.a);
     total += k1 * (static_cast<i128>(size.a) * cost.b + static_cast<i128>(size.b) * cost.a);
     if (size.b != 0 && cost.b != 0) {
