@@ -24,9 +24,12 @@ def renewal_times(
     requests come twice as fast, and request i stays request i. The coefficient of variation `cv`
     is that of the gaps before this change of time: the rate's own ups and downs do not count.
     """
-    counts = unit_counts(curve.expected(), random, cv)
+    # A little past the end and then cut in whole ns: which side of the end an arrival falls on
+    # must not depend on where the run ends.
+    expected = curve.expected(duration / 1e9) * (1 + 1e-9) + 1e-6
+    counts = unit_counts(min(expected, float(curve.total[-1])), random, cv)
     times = np.floor(curve.times(counts) * 1e9).astype(np.int64)
-    return np.minimum(times, duration - 1)
+    return np.asarray(times[times < duration])
 
 
 def unit_counts(expected: float, random: np.random.Generator, cv: float) -> Floats:

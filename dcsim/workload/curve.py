@@ -12,6 +12,7 @@ from dcsim.spec import Rate
 __all__ = ["Curve"]
 
 Floats = NDArray[np.float64]
+_DAY = 86_400 * 10**9
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ class Curve:
 
     @classmethod
     def of(cls, rate: Rate, duration: int) -> Curve:
-        """The first `duration` ns (> 0) of a rate, its period repeated as often as needed."""
+        """A rate for longer than `duration` ns (> 0), its period repeated as often as needed.
+
+        No cell ends with the run: a longer run has the same cells, and so the same arrivals.
+        """
         times = np.array(rate.times, dtype=np.int64)
         left = np.array(rate.values, dtype=np.float64)
         if rate.interpolate == "step":
@@ -54,33 +58,27 @@ class Curve:
         else:
             right = np.append(left[1:], left[-1] if rate.period is None else left[0])
         if rate.period is None:
-            edges = np.append(times, max(duration, rate.times[-1]))
+            edges = np.append(times, max(duration, rate.times[-1]) + duration + _DAY)
         else:
-            laps = -(-duration // rate.period)
+            laps = -(-duration // rate.period) + 1
             starts = np.arange(laps, dtype=np.int64)[:, None] * rate.period + times
             edges = np.append(starts.ravel(), laps * rate.period)
             left, right = np.tile(left, laps), np.tile(right, laps)
-        return cls.through(edges / 1e9, left, right)._until(duration / 1e9)
+        return cls.through(edges / 1e9, left, right)
 
-    def _until(self, end: float) -> Curve:
-        cells = int(np.searchsorted(self.edges, end, side="left"))
-        edges, right = self.edges[: cells + 1].copy(), self.right[:cells].copy()
-        last = cells - 1
-        share = (end - edges[last]) / (edges[cells] - edges[last])
-        right[last] = self.left[last] + share * (right[last] - self.left[last])
-        edges[cells] = end
-        return Curve.through(edges, self.left[:cells], right)
-
-    def expected(self) -> float:
-        """How many arrivals are expected over the whole curve."""
-        return float(self.total[-1])
+    def expected(self, until: float) -> float:
+        """How many arrivals are expected up to a time on the curve, seconds."""
+        cell = min(int(np.searchsorted(self.edges, until, side="right")), len(self.left)) - 1
+        into, width = until - self.edges[cell], self.edges[cell + 1] - self.edges[cell]
+        slope = (self.right[cell] - self.left[cell]) / width
+        return float(self.total[cell] + self.left[cell] * into + slope * into * into / 2)
 
     def times(self, counts: Floats) -> Floats:
         """When the expected number of arrivals reaches each of `counts`, in seconds.
 
-        `counts` float64[N] in `(0, expected()]`. Within a cell `left*x + slope*x^2/2 = rest` is
-        solved in the form that loses no digits where the slope is small. A cell of rate 0 is
-        never hit.
+        `counts` float64[N], above 0, at most the expected number of the whole curve. Within a
+        cell `left*x + slope*x^2/2 = rest` is solved in the form that loses no digits where the
+        slope is small. A cell of rate 0 is never hit.
         """
         cell = np.searchsorted(self.total, counts, side="left") - 1
         np.clip(cell, 0, len(self.left) - 1, out=cell)

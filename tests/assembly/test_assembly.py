@@ -179,3 +179,17 @@ def test_checkpoints_that_do_not_fit_their_home() -> None:
     }
     found = problems_of(data)
     assert "checkpoints of 141.1 GB in rack0/node0/nand" in "".join(found.values())
+
+
+def test_replicas_on_different_gpus() -> None:
+    """Found by a drawn scenario: GPUs of one name that differ were priced as one."""
+    data = changed("jobs.chat.replicas", {"count": 2, "on": ["rack0", "rack1"]})
+    slow = {"extends": "h100", "flops": {"bf16": "100 TFLOP/s"}}
+    data["topology"]["racks"]["rack0"]["node"] = {"extends": "hgx-h100", "gpus": 1}
+    data["topology"]["racks"]["rack1"] = {
+        "extends": "hgx-h100",
+        "node": {"extends": "hgx-h100", "gpu": slow},
+    }
+    found = problems_of(data)
+    assert list(found) == ["jobs.chat.replicas"]
+    assert "h100 in rack0/node0, h100 in rack1/node0" in found["jobs.chat.replicas"]

@@ -10,7 +10,7 @@ from workload_scenes import SECOND, job, scene
 
 from dcsim.spec import Constant, GammaArrivals, Poisson, Rate
 from dcsim.workload import generate, stream
-from dcsim.workload.arrivals import unit_counts
+from dcsim.workload.arrivals import renewal_times, unit_counts
 from dcsim.workload.curve import Curve
 
 HOUR = 3600 * SECOND
@@ -37,9 +37,10 @@ def rates(draw: st.DrawFn) -> Rate:
 def test_the_curve_inverts_the_integral_of_the_rate(rate: Rate, duration: int, part: float) -> None:
     curve = Curve.of(rate, duration)
     whole = float(rate.integral(np.array([duration]))[0])
-    assert curve.expected() == pytest.approx(whole, rel=1e-9, abs=1e-9)
+    expected = curve.expected(duration / 1e9)
+    assert expected == pytest.approx(whole, rel=1e-9, abs=1e-9)
     if whole > 1e-6:
-        count = np.array([part * curve.expected()])
+        count = np.array([part * expected])
         seconds = curve.times(count)
         assert 0 <= seconds[0] <= duration / 1e9 * (1 + 1e-12)
         back = rate.integral(np.rint(seconds * 1e9).astype(np.int64))
@@ -125,3 +126,15 @@ def test_a_longer_run_begins_as_the_shorter_one() -> None:
     long = generate(scene(job("a", process), seconds=5000.0)).arrival
     assert short.tolist() == long[: len(short)].tolist()
     assert long[len(short)] >= 500 * SECOND
+
+
+def test_an_arrival_at_the_very_end_of_a_run_falls_on_the_same_side_in_a_longer_one() -> None:
+    """Found by `check_longer`: the last cell of a curve was cut at the end of the run."""
+    second = 10**9
+    rate = Rate((0, 30 * second, 60 * second, 90 * second), (0.2, 0.1, 0.2, 0.1))
+    runs = []
+    for duration in (300 * second, 400 * second):
+        random = np.random.default_rng(0)
+        times = renewal_times(Curve.of(rate, duration), random, 0.0, duration)
+        runs.append(times[times < 300 * second].tolist())
+    assert runs[0] == runs[1]

@@ -1,0 +1,93 @@
+"""What a replica of a model needs, so that strategies draw only what fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from dcsim.models import ModelError
+from dcsim.models import get as get_model
+from dcsim.spec import Gpu, Layout, load_parts
+from dcsim.traces import DitShape, TokenShape, token_work, trace
+
+__all__ = [
+    "Clip",
+    "Options",
+    "checkpoint_bytes",
+    "clip_sizes",
+    "context_bytes",
+    "frozen",
+    "kind_of",
+    "smallest_hbm",
+    "token_room",
+]
+
+Options = tuple[tuple[str, Any], ...]
+"""Options of a model, hashable."""
+
+
+def frozen(options: Mapping[str, Any]) -> Options:
+    """Options as a key."""
+    return tuple(sorted(options.items()))
+
+
+def kind_of(model: str) -> str:
+    """`dit` or `llm`. Raises ModelError for an unknown model."""
+    return get_model(model).kind
+
+
+Clip = tuple[int, int, int]
+"""Width, height and frames."""
+
+
+@lru_cache(maxsize=4096)
+def clip_sizes(model: str, options: Options, layout: Layout, clip: Clip) -> tuple[int, int] | None:
+    """HBM bytes that a replica needs for one clip, and bytes of the finished clip; None where
+    that clip or layout cannot be."""
+    try:
+        traced = trace(model, dict(options), DitShape(*clip, 1), layout)
+    except ModelError:
+        return None
+    return traced.peak_bytes + traced.overhead, traced.artifact
+
+
+@lru_cache(maxsize=4096)
+def token_room(
+    model: str, options: Options, layout: Layout, chunk: int, tokens: int, jobs: int, hbm: int
+) -> int | None:
+    """HBM bytes of weights and reserve of an LLM replica on GPUs of `hbm` bytes; None where the
+    layout cannot be. `chunk`, `tokens` and `jobs` as in the scheduler."""
+    gpu: Gpu = replace(load_parts().gpus["h100"], hbm=hbm)
+    try:
+        work = token_work(model, dict(options), layout, gpu, chunk, tokens, jobs)
+    except ModelError:
+        return None
+    return work.weights + work.reserve
+
+
+@lru_cache(maxsize=1024)
+def checkpoint_bytes(model: str, options: Options) -> int:
+    """Bytes of the weights in DRAM and NAND."""
+    shape = DitShape(256, 256, 1, 1) if kind_of(model) == "dit" else None
+    return trace(model, dict(options), shape).checkpoint_bytes
+
+
+@lru_cache(maxsize=1024)
+def context_bytes(model: str, options: Options, layout: Layout) -> int:
+    """KV bytes of a token of an LLM replica."""
+    return trace(model, dict(options), TokenShape(1, 1), layout).rows[0].live
+
+
+def smallest_hbm(
+    model: str, options: Options, layout: Layout, chunk: int, tokens: int, jobs: int, room: int
+) -> int:
+    """The least HBM bytes of a GPU that hold an LLM replica and the KV of `room` tokens."""
+    fixed = token_room(model, options, layout, chunk, tokens, jobs, 0)
+    if fixed is None:
+        raise ValueError(f"no layout of {model}: {layout}")
+    share: float = get_model(model).resolve(dict(options))["memory_utilization"]
+    used = fixed + room * context_bytes(model, options, layout)
+    return math.ceil(used / share / layout.gpus) + 10**6
