@@ -28,12 +28,18 @@ def assemble(scenario: Scenario) -> Plan:
     try:
         requests = generate(scenario)
     except SpecError as error:
-        raise SpecError([*problems, *error.problems]) from error
+        problems += error.problems
+        requests = _no_requests(scenario)  # what does not fit is found all the same
     builder = _Builder(scenario, placement, requests)
     problems += builder.problems
     if problems:
         raise SpecError(problems)
     return builder.plan()
+
+
+def _no_requests(scenario: Scenario) -> Requests:
+    none = np.empty(0, dtype=np.int64)
+    return Requests(none, none, none, none, none, tuple(() for _ in scenario.jobs))
 
 
 class _Builder:
@@ -71,11 +77,13 @@ class _Builder:
             placed = self.placement.of(job.name)
             if job.shares is not None or not placed:
                 continue
-            gpus = {p.domain.gpu.name: p.domain.gpu for p in placed}
-            if len(gpus) > 1:
+            gpu = placed[0].domain.gpu
+            others = [p.domain for p in placed if p.domain.gpu != gpu]
+            if others:
                 self._problem(
                     f"jobs.{job.name}.replicas",
-                    f"on different GPUs ({', '.join(gpus)}); give each kind a job of its own",
+                    f"on different GPUs ({gpu.name} in {placed[0].domain.name}, "
+                    f"{others[0].gpu.name} in {others[0].name}); give each kind a job of its own",
                 )
                 continue
             clips: dict[str, Sequence[Clip]] = {
@@ -83,7 +91,7 @@ class _Builder:
                 for name, other in self.scenario.jobs.items()
                 if name == job.name or other.shares == job.name
             }
-            served = pricer.serve(job, next(iter(gpus.values())), clips)
+            served = pricer.serve(job, gpu, clips)
             if served is not None:
                 services.append(served)
         self.problems += pricer.problems

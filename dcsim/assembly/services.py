@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dcsim.assembly.counting import check_size, counted_trace, is_countable
 from dcsim.assembly.placement import layout_of
 from dcsim.engine import Tables, table
 from dcsim.engine.border import ROUTERS
 from dcsim.models import ModelError
 from dcsim.models import get as get_model
 from dcsim.spec import ClipShape, Gpu, Job, Problem, Scenario, Scheduler, TokenShape
-from dcsim.traces import DitShape, MemoryTrace, Work, price, token_work, trace
+from dcsim.traces import DitShape, MemoryTrace, Work, price, token_work
 from dcsim.workload.shapes import Clip
 
 NO_LIMIT = 1 << 62
@@ -121,7 +122,7 @@ class Pricer:
             budget if budget is not None else limits.max_jobs * limits.prefill_chunk,
             limits.max_jobs,
         )
-        if not self._fits(job, gpu, work, []):
+        if not self._fits(job, gpu, work, []) or not self._countable(job, gpu, [work]):
             return None
         row = self.catalogue.add(job.name, work)
         works = dict.fromkeys(classes, (row,))
@@ -136,7 +137,7 @@ class Pricer:
             clip = Clip(256, 256, 1, 1)
             priced[clip] = self._priced(job, gpu, clip)
         works = list(priced.values())
-        if not self._fits(job, gpu, works[0], works):
+        if not self._fits(job, gpu, works[0], works) or not self._countable(job, gpu, works):
             return None
         rows = {clip: self.catalogue.add(job.name, work) for clip, work in priced.items()}
         by_class = {klass: tuple(rows[clip] for clip in shapes) for klass, shapes in clips.items()}
@@ -146,9 +147,11 @@ class Pricer:
     def _priced(self, job: Job, gpu: Gpu, clip: Clip) -> Work:
         """Clips that differ in their steps alone share one trace."""
         assert job.model is not None
+        check_size(DitShape(*clip))
         key = (job.name, clip.width, clip.height, clip.frames)
         if key not in self._traces:
-            self._traces[key] = trace(job.model, job.options, DitShape(*clip), layout_of(job))
+            shape = DitShape(*clip)
+            self._traces[key] = counted_trace(job.model, job.options, shape, layout_of(job))
         return price(self._traces[key].with_steps(clip.steps), gpu)
 
     def _fits(self, job: Job, gpu: Gpu, work: Work, shaped: Sequence[Work]) -> bool:
@@ -168,6 +171,13 @@ class Pricer:
             f"{job.model} does not fit its replica: {parts}; {layout.gpus} x {gpu.name} hold "
             f"{gigabytes(capacity)}. Use more GPUs a replica, a larger GPU or a smaller model",
         )
+        return False
+
+    def _countable(self, job: Job, gpu: Gpu, works: Sequence[Work]) -> bool:
+        if all(is_countable(work) for work in works):
+            return True
+        message = f"a step of {job.model} on {gpu.name} takes over 39 h, more than 64 bits hold"
+        self._problem(f"jobs.{job.name}.model", message)
         return False
 
     def _problem(self, path: str, message: str) -> None:

@@ -103,7 +103,7 @@ def _capacity(scenario: Scenario, operation: Capacity, path: str) -> Process:
             try:
                 datacenter.set_capacity(f"{change.owner}/{change.tier}", change.to)
             except ValueError as error:
-                problem = scenario.problem(f"{path}.script.{i}.to", str(error))
+                problem = scenario.problem(f"{path}.script.{i}.2", str(error))
                 raise SpecError([problem]) from error
 
     return run

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dcsim.assembly import Plan
 from dcsim.planning.run import Progress, load, run
 from dcsim.results import Results
-from dcsim.spec import Problem, SpecError, did_you_mean, load_scenario
+from dcsim.spec import Problem, Scenario, SpecError, did_you_mean, load_scenario
 
 BASE = "base"
 CHANGED = "changed"
@@ -24,32 +25,18 @@ def variants(
     sees the same arrivals unless it changes the arrivals themselves.
 
     Raises:
-        SpecError: with the problems of the files and of every variant.
+        SpecError: with the problems of the files and of every variant, those of the base once.
     """
-    known = load_scenario(path).what_if
-    names = list(known) if what_if is None else list(dict.fromkeys(what_if))
-    if what_if is None and overrides:
-        names = []
-    problems = [
-        Problem(
-            Path(path), None, None, "what_if", f"no variant {name!r}; {did_you_mean(name, known)}"
-        )
-        for name in names
-        if name not in known
-    ]
-    if not names and not overrides:
-        problems.append(
-            Problem(Path(path), None, None, "what_if", "nothing to compare: no variants, no --set")
-        )
-    if problems:
-        raise SpecError(problems)
-    plans: dict[str, Plan] = {}
-    for name in (BASE, *names, *([CHANGED] if overrides else [])):
+    problems: list[Problem] = []
+    names: list[str] = []
+    try:
+        names = _chosen(load_scenario(path), what_if, bool(overrides), problems)
+    except SpecError as error:
+        problems += error.problems
+    plans = plans_of(path, names, problems)
+    if overrides:
         try:
-            if name == CHANGED:
-                plans[name] = load(path, overrides=overrides)
-            else:
-                plans[name] = load(path, what_if=None if name == BASE else name)
+            plans[CHANGED] = load(path, overrides=overrides)
         except SpecError as error:
             problems += error.problems
     if problems:
@@ -57,11 +44,48 @@ def variants(
     return plans
 
 
+def _chosen(
+    scenario: Scenario, what_if: Sequence[str] | None, changed: bool, problems: list[Problem]
+) -> list[str]:
+    """Names of the variants to compare; one that the scenario does not have is a problem."""
+    known = scenario.what_if
+    names = ([] if changed else list(known)) if what_if is None else list(dict.fromkeys(what_if))
+    for name in names:
+        if name not in known:
+            problems.append(
+                scenario.problem("what_if", f"no variant {name!r}; {did_you_mean(name, known)}")
+            )
+    if not names and not changed:
+        message = "nothing to compare: no variants, no --set"
+        problems.append(Problem(scenario.file, None, None, "what_if", message))
+    return [name for name in names if name in known]
+
+
+def plans_of(path: str | Path, names: Sequence[str], problems: list[Problem]) -> dict[str, Plan]:
+    """The plans of the base and of the named variants, as far as they can be made.
+
+    What is wrong is added to the problems, under `what_if.NAME` where the base has it not too.
+    """
+    plans: dict[str, Plan] = {}
+    wrong: set[str] = set()
+    for name in (None, *names):
+        try:
+            plans[name or BASE] = load(path, what_if=name)
+        except SpecError as error:
+            news = [each for each in error.problems if each.path not in wrong]
+            if name is None:
+                wrong = {each.path for each in news}
+            else:
+                news = [replace(each, path=f"what_if.{name}: {each.path}") for each in news]
+            problems += news
+    return plans
+
+
 def compare(plans: dict[str, Plan], *, progress: Progress | None = None) -> dict[str, Results]:
     """The results of every variant, in the same order."""
     out = {}
-    for name, plan in plans.items():
-        out[name] = run(plan, progress=_named(progress, name))
+    for i, (name, plan) in enumerate(plans.items(), start=1):
+        out[name] = run(plan, progress=_named(progress, f"{name} ({i} of {len(plans)})"))
     return out
 
 

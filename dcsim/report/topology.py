@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from rich.text import Text
 from rich.tree import Tree
 
 from dcsim.report.quantities import bytes_text
 from dcsim.spec import Domain, Shelf, Topology
 
-__all__ = ["print_topology", "topology_tree"]
-
-
-def print_topology(topology: Topology) -> None:
-    """Prints the tree on stdout."""
-    Console(soft_wrap=True, highlight=False).print(topology_tree(topology))
+__all__ = ["topology_tree"]
 
 
 def topology_tree(topology: Topology) -> Tree:
     """Totals, racks with their scale-up domains, shelves."""
-    tree = Tree(f"[bold]{topology.name}[/bold]")
+    tree = Tree(Text(topology.name, style="bold"))
     totals = tree.add(f"totals: {topology.gpus} GPUs in {len(topology.racks)} rack(s)")
     totals.add(f"HBM   {bytes_text(topology.hbm)}")
     totals.add(f"DRAM  {bytes_text(topology.dram)}")
@@ -37,11 +32,11 @@ def topology_tree(topology: Topology) -> Tree:
 
 
 def _domain(branch: Tree, d: Domain) -> None:
-    node = branch.add(f"domain {d.name}: {d.gpus} x {d.gpu.name}")
+    node = branch.add(Text(f"domain {d.name}: {d.gpus} x {d.gpu.name}"))
     node.add(
-        f"HBM   {bytes_text(d.hbm)} ({bytes_text(d.gpu.hbm)} a GPU, {_rate(d.gpu.hbm_bandwidth)}; "
-        f"to DRAM {_rate(d.gpu.host_link)} a GPU each way)"
+        f"HBM   {bytes_text(d.hbm)} ({bytes_text(d.gpu.hbm)} a GPU, {_rate(d.gpu.hbm_bandwidth)})"
     )
+    node.add(f"link  {_rate(d.gpu.host_link)} a GPU to DRAM, each way")
     node.add(f"DRAM  {bytes_text(d.dram)}")
     if d.nand:
         wear = "endurance unknown" if d.dwpd is None else f"{d.dwpd:g} drive writes a day"

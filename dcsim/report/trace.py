@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from dcsim.assembly.counting import counted_trace
 from dcsim.models import ModelError
 from dcsim.models import get as get_model
 from dcsim.report.quantities import bytes_text, time_text
-from dcsim.spec import Layout, did_you_mean, load_parts
+from dcsim.spec import Layout, SpecError, did_you_mean, load_parts
 from dcsim.spec.tree import parse_value, plain
-from dcsim.traces import MemoryTrace, default_shape, trace
+from dcsim.spec.units import shown
+from dcsim.traces import MemoryTrace, default_shape
 from dcsim.traces.files import save
 from dcsim.traces.plot import plot as draw
 from dcsim.traces.report import report
 
 __all__ = ["trace_command", "traced"]
+
+MOST_SHOWN = 10_000_000
+"""Steps and tokens: the report and the plot look at every one."""
+FORMATS = (".png", ".svg", ".pdf")
+_LAYOUT = ("tp", "sp", "cfg")
 
 
 def trace_command(
@@ -32,18 +40,51 @@ def trace_command(
 ) -> str:
     """The text of `dcsim trace`; saves to `out` and draws to `plot` where given.
 
-    Raises ModelError for an unknown model, key, value or GPU, all at once.
+    Raises ModelError for an unknown model, key, value, GPU, or a place where nothing can be
+    written, all at once.
     """
     gpus = load_parts().gpus
+    problems = _places(out, plot)
     if gpu not in gpus:
-        raise ModelError([("--gpu", f"no GPU {gpu!r}; {did_you_mean(gpu, gpus)}")])
-    memory = traced(model, sets)
+        problems.append(("--gpu", f"no GPU {gpu!r}; {did_you_mean(gpu, gpus)}"))
+    try:
+        memory = traced(model, sets)
+    except ModelError as error:
+        raise ModelError([*problems, *error.problems]) from None
+    if problems:
+        raise ModelError(problems)
     facts = report(memory, gpus[gpu])
     if out is not None:
         save(memory, out)
     if plot is not None:
-        draw(memory, gpus[gpu], plot)
+        part = plot.with_name(f".{plot.stem}.part{plot.suffix}")
+        try:
+            draw(memory, gpus[gpu], part)
+            part.replace(plot)
+        finally:
+            part.unlink(missing_ok=True)
     return json.dumps(facts, indent=2) if as_json else _text(facts)
+
+
+def _places(out: Path | None, plot: Path | None) -> list[tuple[str, str]]:
+    problems = []
+    if plot is not None and plot.suffix.lower() not in FORMATS:
+        message = f"{plot} is drawn as one of {', '.join(FORMATS)}, by the end of its name"
+        problems.append(("--plot", message))
+    for option, path in (("--out", out), ("--plot", plot)):
+        if path is None:
+            continue
+        try:
+            if path.is_dir():
+                problems.append((option, f"{path} is a directory; name a file"))
+            elif not path.parent.is_dir():
+                problems.append((option, f"there is no directory {path.parent}"))
+            elif not os.access(path.parent, os.W_OK | os.X_OK):
+                problems.append((option, f"{path.parent} cannot be written to"))
+            path.exists()
+        except OSError as error:
+            problems.append((option, f"{path}: {error.strerror}"))
+    return problems
 
 
 def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
@@ -51,36 +92,76 @@ def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
 
     A key is a field of the shape (`width`, `frames`, `prompt`, ...), `tp` or `sp` of the layout,
     or an option of the model; `shape.`, `layout.` or `options.` before it settles which.
+    Raises ModelError with all that is wrong.
     """
-    found = get_model(model)
-    shape = default_shape(found)
-    shape_keys = {field.name for field in fields(shape)}
-    chosen: dict[str, dict[str, Any]] = {"shape": {}, "layout": {}, "options": {}}
     problems: list[tuple[str, str]] = []
-    for text in sets:
-        key, equals, value = text.partition("=")
-        group, dot, name = key.strip().rpartition(".")
-        if not dot:
-            group = (
-                "shape" if name in shape_keys else "layout" if name in ("tp", "sp") else "options"
-            )
-        known = {"shape": shape_keys, "layout": {"tp", "sp", "cfg"}}.get(group)
-        if not equals:
-            problems.append((text, "a setting is written key=value"))
-        elif group not in chosen:
-            problems.append((key, f"no group {group!r}; known: shape, layout, options"))
-        elif known is not None and name not in known:
-            problems.append((key, f"unknown; {did_you_mean(name, sorted(known))}"))
+    given = [_setting(text, problems) for text in sets]
+    try:
+        found = get_model(model)
+    except ModelError as error:
+        raise ModelError([*error.problems, *problems]) from None
+    shape = default_shape(found)
+    groups: dict[str, Collection[str]] = {
+        "shape": {field.name for field in fields(shape)},
+        "layout": _LAYOUT,
+        "options": found.options,
+    }
+    chosen: dict[str, dict[str, Any]] = {group: {} for group in groups}
+    for key, value in filter(None, given):
+        group, name = _group(key, groups, problems)
+        if group is None:
+            continue
+        wrong = None if group == "options" else _not_a_count(value)
+        if wrong is None:
+            chosen[group][name] = value
         else:
-            chosen[group][name] = plain(parse_value(value))
-    for group in ("shape", "layout"):
-        for name, value in chosen[group].items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                problems.append((f"{group}.{name}", f"{value!r} is not a whole number above 0"))
+            problems.append((f"{group}.{name}", wrong))
+    try:
+        layout = Layout(**chosen["layout"])
+        memory = counted_trace(model, chosen["options"], replace(shape, **chosen["shape"]), layout)
+    except ModelError as error:
+        problems += error.problems
     if problems:
         raise ModelError(problems)
-    layout = Layout(**chosen["layout"])
-    return trace(model, chosen["options"], replace(shape, **chosen["shape"]), layout)
+    return memory
+
+
+def _setting(text: str, problems: list[tuple[str, str]]) -> tuple[str, Any] | None:
+    """Key and value of `key=value`; None, with the problem added, where it is not that."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        problems.append((text or "--set", "a setting is written key=value"))
+        return None
+    try:
+        return key.strip(), plain(parse_value(value))
+    except SpecError as error:
+        problems += [(key.strip(), problem.message) for problem in error.problems]
+        return None
+
+
+def _group(
+    key: str, groups: Mapping[str, Collection[str]], problems: list[tuple[str, str]]
+) -> tuple[str | None, str]:
+    """What a key sets, and its name there; None, with the problem added, where it sets nothing.
+
+    `cfg` alone is the option, as no replica is spread over GPUs by default.
+    """
+    group, dot, name = key.rpartition(".")
+    if dot and group not in groups:
+        problems.append((key, f"no group {group!r}; known: {', '.join(groups)}"))
+        return None, name
+    for each in (group,) if dot else ("shape", "options", "layout"):
+        if name in groups[each]:
+            return each, name
+    known = list(groups[group]) if dot else [n for names in groups.values() for n in names]
+    problems.append((key, f"unknown; {did_you_mean(name, dict.fromkeys(sorted(known)))}"))
+    return None, name
+
+
+def _not_a_count(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return f"{shown(value)} is not a whole number above 0"
+    return None if value <= MOST_SHOWN else f"{value} must be {MOST_SHOWN} or less"
 
 
 def _text(facts: dict[str, Any]) -> str:

@@ -24,6 +24,9 @@ from dcsim.spec.written_scenario import ScenarioFile
 Finding = tuple[str, str]
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")
+_LONGEST_NAME = 64
+_RESERVED = ("base", "changed")
+"""What a comparison calls the scenario itself, and the variant of the command line."""
 _MOST_BINS = 1_000_000
 _MOST_DOMAINS = 1_000_000
 
@@ -110,7 +113,8 @@ _TOPOLOGY: tuple[Callable[[TopologyFile], Iterator[Finding]], ...] = (
 
 def _time(scenario: ScenarioFile) -> Iterator[Finding]:
     if scenario.bin > scenario.duration:
-        yield "bin", "is longer than the duration"
+        bin_, duration = scenario.bin / 1e9, scenario.duration / 1e9
+        yield "bin", f"is longer than the duration: {bin_:g} s of {duration:g} s"
     elif -(-scenario.duration // scenario.bin) > _MOST_BINS:
         bins = -(-scenario.duration // scenario.bin)
         yield "bin", f"makes {bins} bins of the duration; at most {_MOST_BINS} are allowed"
@@ -119,6 +123,9 @@ def _time(scenario: ScenarioFile) -> Iterator[Finding]:
 def _job_names(scenario: ScenarioFile) -> Iterator[Finding]:
     yield from _bad_names("jobs", scenario.jobs)
     yield from _bad_names("what_if", scenario.what_if)
+    for name in _RESERVED:
+        if name in scenario.what_if:
+            yield f"what_if.{name}", f"{name!r} is taken by dcsim compare; give it another name"
 
 
 def _shares(scenario: ScenarioFile) -> Iterator[Finding]:
@@ -315,6 +322,8 @@ def _bad_names(where: str, names: Mapping[str, object]) -> Iterator[Finding]:
         if not _NAME.match(name):
             message = "a name has letters, digits, '_', '-', '+', and starts with a letter or digit"
             yield f"{where}.{name}", message
+        elif len(name) > _LONGEST_NAME:
+            yield f"{where}.{name}", f"a name has at most {_LONGEST_NAME} characters"
 
 
 _SCENARIO: tuple[Callable[[ScenarioFile], Iterator[Finding]], ...] = (

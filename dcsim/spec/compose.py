@@ -32,6 +32,7 @@ _WHOLE = frozenset({"resolution", "frames", "steps", "prompt", "output", "rate",
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _YAML = (".yaml", ".yml")
+_MOST_STEPS = 50
 
 
 def shipped(folder: str) -> Path:
@@ -179,7 +180,7 @@ def _absolute_includes(node: Node, file: Path) -> Node:
 def override(tree: Node, path: str, value: Node) -> Node:
     """The tree with `value` at the dotted `path`; null takes it away. Raises SpecError."""
     steps = path.split(".")
-    if not all(steps):
+    if not all(steps) or len(steps) > _MOST_STEPS:
         raise SpecError([value.mark.problem(path, "is no dotted path")])
     return _set(tree, steps, value, (), "")
 

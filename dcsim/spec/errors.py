@@ -42,13 +42,16 @@ class SpecError(Exception):
         return "\n".join(str(problem) for problem in self.problems)
 
 
+_MOST_LISTED = 24
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown `word`: the nearest known one, and what is allowed."""
     choices = list(known)
     if not choices:
         return "none is defined"
     near = difflib.get_close_matches(word.lower(), [c.lower() for c in choices], n=1, cutoff=0.6)
-    listed = ", ".join(choices) if len(choices) <= 16 else ", ".join(choices[:16]) + ", ..."
+    listed = ", ".join(choices[:_MOST_LISTED]) + (", ..." if len(choices) > _MOST_LISTED else "")
     if near:
         best = next(c for c in choices if c.lower() == near[0])
         return f"did you mean {best!r}? (known: {listed})"

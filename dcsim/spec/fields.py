@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, ClassVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -28,10 +28,10 @@ from dcsim.spec.errors import did_you_mean
 from dcsim.spec.units import Dimension
 
 
-def _schema(dimension: Dimension) -> WithJsonSchema:
-    return WithJsonSchema(
-        {"type": "string", "pattern": dimension.pattern, "examples": [dimension.example]}
-    )
+def _schema(dimension: Dimension, *, positive: bool = False) -> WithJsonSchema:
+    """A pattern cannot say well that 0 is allowed; an example can."""
+    examples = [dimension.example] if positive else [dimension.example, dimension.nothing]
+    return WithJsonSchema({"type": "string", "pattern": dimension.pattern, "examples": examples})
 
 
 def _read(dimension: Dimension, *, positive: bool) -> Callable[[object], int]:
@@ -47,7 +47,10 @@ def _read_float(dimension: Dimension) -> Callable[[object], float]:
     def read(value: object) -> float:
         number = units.parse(value, dimension)
         _check_sign(value, number, positive=False)
-        return float(number)
+        try:
+            return float(number)
+        except OverflowError:
+            raise ValueError(f"{value!r} is more than a number can be") from None
 
     return read
 
@@ -57,19 +60,31 @@ def _check_sign(value: object, number: int | Fraction, positive: bool) -> None:
         raise ValueError(f"{value!r} must be {'more than 0' if positive else '0 or more'}")
 
 
-Bytes = Annotated[int, BeforeValidator(_read(units.SIZE, positive=True)), _schema(units.SIZE)]
+Bytes = Annotated[
+    int,
+    BeforeValidator(_read(units.SIZE, positive=True)),
+    _schema(units.SIZE, positive=True),
+]
 BytesOrZero = Annotated[
     int, BeforeValidator(_read(units.SIZE, positive=False)), _schema(units.SIZE)
 ]
 """Bytes, or `0 B`."""
-Duration = Annotated[int, BeforeValidator(_read(units.TIME, positive=True)), _schema(units.TIME)]
+Duration = Annotated[
+    int,
+    BeforeValidator(_read(units.TIME, positive=True)),
+    _schema(units.TIME, positive=True),
+]
 Instant = Annotated[int, BeforeValidator(_read(units.TIME, positive=False)), _schema(units.TIME)]
 """A time that may be 0."""
 Bandwidth = Annotated[
-    int, BeforeValidator(_read(units.BANDWIDTH, positive=True)), _schema(units.BANDWIDTH)
+    int,
+    BeforeValidator(_read(units.BANDWIDTH, positive=True)),
+    _schema(units.BANDWIDTH, positive=True),
 ]
 Compute = Annotated[
-    int, BeforeValidator(_read(units.COMPUTE, positive=True)), _schema(units.COMPUTE)
+    int,
+    BeforeValidator(_read(units.COMPUTE, positive=True)),
+    _schema(units.COMPUTE, positive=True),
 ]
 PerSecond = Annotated[float, BeforeValidator(_read_float(units.RATE)), _schema(units.RATE)]
 Watts = Annotated[float, BeforeValidator(_read_float(units.POWER)), _schema(units.POWER)]
@@ -146,6 +161,9 @@ class Composable(Written):
     Schema, which describes files as written, allows both and requires no key.
     """
 
+    like: ClassVar[str]
+    """What `extends` names."""
+
     @classmethod
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -153,7 +171,10 @@ class Composable(Written):
         schema = handler(core_schema)
         body = handler.resolve_ref_schema(schema)
         body.pop("required", None)
-        extends = {"type": "string", "description": "What this is like, but for what follows."}
+        extends = {
+            "type": "string",
+            "description": f"{cls.like} that this is like, but for the other keys.",
+        }
         own = {k: v for k, v in cast(dict[str, Any], body["properties"]).items() if k != "part"}
         body["properties"] = {"extends": extends, **own}
         name = {"type": "string", "description": "By name."}
@@ -218,6 +239,8 @@ def _message(line: ErrorDetails) -> str:
             return f"{value} must be {context['ge']} or more"
         case "too_short":
             return f"needs at least {context['min_length']}"
+        case "less_than":
+            return f"{value} must be less than {context['lt']}"
         case "greater_than":
             return f"{value} must be more than {context['gt']:g}"
         case "less_than_equal":

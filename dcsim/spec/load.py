@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +18,15 @@ from dcsim.spec.compose import (
     override,
 )
 from dcsim.spec.errors import Problem, SpecError, did_you_mean
+from dcsim.spec.limits import scenario_limits, topology_limits
 from dcsim.spec.scenario import Scenario
 from dcsim.spec.topology import Topology
 from dcsim.spec.tree import Node, from_plain, locate, parse_value, plain, read_yaml
 from dcsim.spec.validate import in_order, located, validated
 from dcsim.spec.written_parts import TopologyFile
 from dcsim.spec.written_scenario import ScenarioFile
+
+Kind = Literal["scenario", "topology", "parts"]
 
 
 def load_scenario(
@@ -35,8 +38,9 @@ def load_scenario(
     the variant `what_if`. Raises SpecError with all that is wrong.
     """
     file = Path(path)
-    tree = compose_files(read_yaml(file), file, "scenario")
-    return _from_tree(tree, file, overrides, what_if)
+    problems: list[Problem] = []
+    tree = _read(file, "scenario", problems)
+    return _from_tree(tree, file, overrides, what_if, problems)
 
 
 def scenario_from_data(
@@ -45,7 +49,7 @@ def scenario_from_data(
     """A scenario from plain data as the YAML would hold it; relative paths are from here."""
     file = Path()
     tree = compose_files(from_plain(data), file, "scenario")
-    return _from_tree(tree, file, overrides, what_if)
+    return _from_tree(tree, file, overrides, what_if, [])
 
 
 def load_topology(path: str | Path, *, overrides: Sequence[str] = ()) -> Topology:
@@ -54,11 +58,17 @@ def load_topology(path: str | Path, *, overrides: Sequence[str] = ()) -> Topolog
     `overrides` are `dotted.path=VALUE`, with or without `topology.` before. Raises SpecError.
     """
     file = find_topology(str(path))
-    tree = compose_files(read_yaml(file), file, "topology")
-    for dotted_path, value in _parse_overrides(overrides):
-        tree = override(tree, dotted_path.removeprefix("topology."), value)
-        tree = compose_files(tree, file, "topology")
-    return _topology_from_tree(tree)
+    problems: list[Problem] = []
+    tree = _read(file, "topology", problems)
+    changes = [(p.removeprefix("topology."), v) for p, v in _parsed(overrides, problems)]
+    tree = _overridden(tree, file, "topology", changes, problems)
+    try:
+        topology = _topology_from_tree(tree)
+    except SpecError as error:
+        raise in_order([*problems, *_news(error.problems, problems)]) from None
+    if problems:
+        raise in_order(problems)
+    return topology
 
 
 def check_file(path: str | Path) -> list[Problem]:
@@ -80,9 +90,14 @@ def check_file(path: str | Path) -> list[Problem]:
     return []
 
 
-def file_kind(file: Path, deep: int = 8) -> Literal["scenario", "topology", "parts"] | None:
+def file_kind(file: Path, deep: int = 8) -> Kind | None:
     """What a file holds, by its keys, or by those of the file that it extends."""
-    tree = read_yaml(file)
+    tree = read_yaml(file, [])
+    return _kind_of(tree, file, deep)
+
+
+def _kind_of(tree: Node, file: Path, deep: int = 8) -> Kind | None:
+    """What a tree read from a file holds."""
     keys = set(tree.map or {})
     if keys & (set(ScenarioFile.keys()) - set(TopologyFile.keys())):
         return "scenario"
@@ -95,39 +110,76 @@ def file_kind(file: Path, deep: int = 8) -> Literal["scenario", "topology", "par
         return None
     if not base.text.endswith((".yaml", ".yml")):
         return "topology"
-    return file_kind(file.parent / base.text, deep - 1)
+    below = file.parent / base.text
+    return file_kind(below, deep - 1) if below.is_file() else None
+
+
+def _read(file: Path, kind: Kind, problems: list[Problem]) -> Node:
+    """The tree of a file of that kind with those it extends; what leaves a tree to go on with
+    is added to the problems. Raises SpecError with all of them where there is none."""
+    tree = read_yaml(file, problems)
+    try:
+        found = _kind_of(tree, file)
+        if found == "parts" and tree.child("racks") is not None:
+            found = "topology"  # without its name
+        if found is not None and found != kind:
+            message = f"holds {_WHAT[found]}; {_WHAT[kind]} is due here"
+            raise SpecError([Problem(file, 1, 1, "", message)])
+        return compose_files(tree, file, kind)
+    except SpecError as error:
+        raise in_order([*problems, *error.problems]) from error
+
+
+_WHAT: Mapping[Kind, str] = {
+    "scenario": "a scenario (jobs on a topology)",
+    "topology": "a topology (racks)",
+    "parts": "parts of the catalogue",
+}
 
 
 # Scenario
 
 
-def _from_tree(tree: Node, file: Path, overrides: Sequence[str], what_if: str | None) -> Scenario:
-    base = _overridden(tree, file, _parse_overrides(overrides))
+def _from_tree(
+    tree: Node,
+    file: Path,
+    overrides: Sequence[str],
+    what_if: str | None,
+    problems: list[Problem],
+) -> Scenario:
+    """The scenario, with its variants checked where none is asked for; `problems` are those
+    found on the way here. Raises SpecError with all of them and what else is wrong."""
+    base = _overridden(tree, file, "scenario", _parsed(overrides, problems), problems)
     variants = _variants(base)
+    if what_if is not None and what_if not in variants:
+        message = f"no what_if {what_if!r}; {did_you_mean(what_if, variants)}"
+        problems.append(Problem(file, None, None, "what_if", message))
+    chosen = variants.get(what_if or "", [])
     if what_if is not None:
-        if what_if not in variants:
-            message = f"no what_if {what_if!r}; {did_you_mean(what_if, variants)}"
-            raise SpecError([Problem(file, None, None, "what_if", message)])
-        return _build(_overridden(base, file, variants[what_if]), file)
-    problems: list[Problem] = []
-    scenario = _collect(problems, lambda: _build(base, file))
-    if scenario is None:
-        raise in_order(problems)
-    for name, changes in variants.items():
-        found: list[Problem] = []
-        _collect(found, lambda c=changes: _build(_overridden(base, file, c), file))  # type: ignore[misc]
-        problems += [_of_variant(problem, name, base) for problem in found]
-    if problems:
+        base = _overridden(base, file, "scenario", chosen, problems)
+    scenario = _built(base, file, problems)
+    if scenario is not None and what_if is None:
+        for name, changes in variants.items():
+            found: list[Problem] = []
+            _built(_overridden(base, file, "scenario", changes, found), file, found)
+            problems += [_of_variant(problem, name, base) for problem in found]
+    if scenario is None or problems:
         raise in_order(problems)
     return scenario
 
 
-def _collect(problems: list[Problem], make: Callable[[], Scenario]) -> Scenario | None:
+def _built(tree: Node, file: Path, problems: list[Problem]) -> Scenario | None:
     try:
-        return make()
+        return _build(tree, file)
     except SpecError as error:
-        problems.extend(error.problems)
+        problems += _news(error.problems, problems)
         return None
+
+
+def _news(found: Iterable[Problem], problems: list[Problem]) -> list[Problem]:
+    """What is found where nothing was wrong yet: a value that is not YAML is no number either."""
+    said = {(p.file, p.line, p.column) for p in problems if p.line is not None}
+    return [p for p in found if (p.file, p.line, p.column) not in said]
 
 
 def _variants(tree: Node) -> dict[str, list[tuple[str, Node]]]:
@@ -148,35 +200,36 @@ def _of_variant(problem: Problem, name: str, tree: Node) -> Problem:
     return Problem(mark.file, mark.line, mark.column, path, problem.message)
 
 
-def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, Node]]:
+def _parsed(overrides: Sequence[str], problems: list[Problem]) -> list[tuple[str, Node]]:
+    """Overrides as paths and values; what is wrong with their form is added to the problems."""
     parsed: list[tuple[str, Node]] = []
-    problems: list[Problem] = []
     for text in overrides:
         path, equals, value = text.partition("=")
         path = path.strip()
         if not equals or not path:
-            problems.append(
-                Problem(None, None, None, text, "an override is written dotted.path=value")
-            )
+            message = "an override is written dotted.path=value"
+            problems.append(Problem(None, None, None, text, message))
             continue
         try:
             parsed.append((path, parse_value(value)))
         except SpecError as error:
             problems += [Problem(None, None, None, path, p.message) for p in error.problems]
-    if problems:
-        raise SpecError(problems)
     return parsed
 
 
-def _overridden(tree: Node, file: Path, changes: Iterable[tuple[str, Node]]) -> Node:
-    problems: list[Problem] = []
+def _overridden(
+    tree: Node,
+    file: Path,
+    kind: str,
+    changes: Iterable[tuple[str, Node]],
+    problems: list[Problem],
+) -> Node:
+    """The tree under the changes that can be made; the others are added to the problems."""
     for path, value in changes:
         try:
-            tree = compose_files(override(tree, path, value), file, "scenario")
+            tree = compose_files(override(tree, path, value), file, kind)
         except SpecError as error:
             problems.extend(error.problems)
-    if problems:
-        raise SpecError(problems)
     return tree
 
 
@@ -194,11 +247,14 @@ def _build(tree: Node, file: Path) -> Scenario:
     if written is None:
         raise in_order(problems)
     problems += located(tree, scenario_findings(written))
+    problems += located(tree, scenario_limits(written))
     find = _FileFinder(tree, problems)
     if problems:
         _find_all(written, find)  # so that a missing log is reported with the rest
         raise in_order(problems)
     jobs = resolve_jobs.jobs(written.jobs, written.topology.racks, find)
+    topology = resolve_topology.topology(written.topology, catalogue)
+    problems += located(tree, ((f"topology.{p}", m) for p, m in topology_limits(topology)))
     if problems:
         raise in_order(problems)
     operations = tuple(
@@ -211,7 +267,7 @@ def _build(tree: Node, file: Path) -> Scenario:
         duration=written.duration,
         bin=written.bin,
         start_cold=written.start_cold,
-        topology=resolve_topology.topology(written.topology, catalogue),
+        topology=topology,
         jobs=jobs,
         operations=operations,
         what_if=written.what_if,
@@ -285,4 +341,8 @@ def _topology_from_tree(tree: Node) -> Topology:
     problems += located(whole, topology_findings(written))
     if problems:
         raise in_order(problems)
-    return resolve_topology.topology(written, catalogue)
+    topology = resolve_topology.topology(written, catalogue)
+    problems += located(whole, topology_limits(topology))
+    if problems:
+        raise in_order(problems)
+    return topology

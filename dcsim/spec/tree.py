@@ -9,12 +9,14 @@ of two equal keys wins.)
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.reader import ReaderError
 
 from dcsim.spec.errors import Problem, SpecError, dotted
 
@@ -135,36 +137,55 @@ def step_down(node: Node, step: str | int) -> Node | None:
     return node.child(str(step))
 
 
-def read_yaml(path: Path) -> Node:
-    """Read one YAML file. Raises SpecError: not there, not text, not YAML, keys given twice."""
+def read_yaml(path: Path, problems: list[Problem] | None = None) -> Node:
+    """Read one YAML file. Raises SpecError: not there, not text, not YAML, keys given twice.
+
+    With a list for `problems`, what leaves a readable tree (keys given twice, say) is added
+    to that instead, so that it can be reported with the rest.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
         raise SpecError([Problem(path, None, None, "", f"cannot be read: {reason}")]) from error
-    except UnicodeDecodeError as error:
-        raise SpecError([Problem(path, None, None, "", f"is not UTF-8 text: {error}")]) from error
-    return parse_yaml(text, path)
-
-
-def parse_yaml(text: str, path: Path | None = None) -> Node:
-    """Read YAML from a string; `path` is the file it is said to come from."""
-    loader = _Loader(text)
     try:
-        root = loader.get_single_node()
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line, column = _position(data[: error.start].decode("utf-8"))
+        message = f"is not UTF-8 text: byte 0x{data[error.start]:02x}, {error.reason}"
+        raise SpecError([Problem(path, line, column, "", message)]) from error
+    return parse_yaml(text, path, problems)
+
+
+def parse_yaml(text: str, path: Path | None = None, problems: list[Problem] | None = None) -> Node:
+    """Read YAML from a string; `path` is the file it is said to come from. `problems` as for
+    `read_yaml`."""
+    try:
+        loader = _Loader(text)
+        try:
+            root = loader.get_single_node()
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         raise SpecError([_broken(error, path)]) from error
-    except yaml.YAMLError as error:
-        raise SpecError([Problem(path, None, None, "", f"is not YAML: {error}")]) from error
-    finally:
-        loader.dispose()
+    except ReaderError as error:
+        line, column = _position(text[: error.position])
+        message = f"is not YAML: the character {text[error.position]!r} is not allowed"
+        raise SpecError([Problem(path, line, column, "", message)]) from error
     if root is None:
         raise SpecError([Problem(path, 1, 1, "", "is empty")])
     reader = _Reader(path)
     node = reader.read(root, ())
-    if reader.problems:
+    if problems is not None:
+        problems += reader.problems
+    elif reader.problems:
         raise SpecError(reader.problems)
     return node
+
+
+def _position(before: str) -> tuple[int, int]:
+    """Line and column, from 1, of what comes after this text."""
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
 def parse_value(text: str) -> Node:
@@ -181,13 +202,30 @@ def _without_place(node: Node) -> Node:
 def _broken(error: yaml.MarkedYAMLError, path: Path | None) -> Problem:
     mark = error.problem_mark or error.context_mark
     what = ", ".join(part for part in (error.context, error.problem) if part)
+    if r"'\t'" in what:
+        what += "; use spaces in place of tabs"
     line = mark.line + 1 if mark else None
     column = mark.column + 1 if mark else None
     return Problem(path, line, column, "", f"is not YAML: {what}")
 
 
+_DEEPEST = 100  # well within what Python's stack holds, here and in all that walks the tree
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's loader with the implicit types of the YAML 1.2 core schema."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.depth > _DEEPEST:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise ComposerError(problem=f"nested over {_DEEPEST} deep", problem_mark=mark)
+        self.depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 
 _Loader.yaml_implicit_resolvers = {}
@@ -209,6 +247,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
 
 
 _MOST_NODES = 200_000  # aliases of aliases could otherwise grow without end
+_MOST_DIGITS = 100
 
 
 class _Reader:
@@ -234,6 +273,8 @@ class _Reader:
             raise SpecError([mark.problem("", f"has more than {_MOST_NODES} values, by aliases")])
         self.open.add(id(node))
         try:
+            if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
+                self.problems.append(mark.problem(dotted(path), _unsupported(node)))
             if isinstance(node, yaml.MappingNode):
                 return Node(self.mapping(node, path), mark)
             if isinstance(node, yaml.SequenceNode):
@@ -247,10 +288,14 @@ class _Reader:
         children: dict[str, Node] = {}
         for key_node, value_node in node.value:
             at = self.mark(key_node)
-            if not isinstance(key_node, yaml.ScalarNode):
+            if not isinstance(key_node, yaml.ScalarNode) or _is_nothing(key_node):
                 self.problems.append(at.problem(dotted(path), "a key must be a plain name"))
                 continue
             key = str(key_node.value)
+            if key == "<<" and key_node.style is None:
+                message = "merge keys are not read (YAML 1.2 has none); use extends"
+                self.problems.append(at.problem(dotted((*path, key)), message))
+                continue
             if key in children:
                 first = children[key].key
                 line = first.line if first is not None else None
@@ -264,23 +309,54 @@ class _Reader:
     def scalar(self, node: yaml.ScalarNode, mark: Mark, path: tuple[str, ...]) -> Scalar:
         text = str(node.value)
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
-        if kind == "str":
+        if kind not in _SCALARS:
+            self.problems.append(mark.problem(dotted(path), _unsupported(node)))
             return text
-        if kind == "null":
-            return None
-        if kind == "bool":
-            return text.lower() == "true"
-        if kind == "int":
-            return _integer(text)
-        if kind == "float":
-            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-        self.problems.append(mark.problem(dotted(path), f"the tag {node.tag!r} is not supported"))
-        return None
+        try:
+            return _SCALARS[kind](text)
+        except ValueError as error:
+            self.problems.append(mark.problem(dotted(path), str(error)))
+            return text
+
+
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
+
+def _unsupported(node: yaml.Node) -> str:
+    return f"the tag {node.tag!r} is not supported"
+
+
+def _is_nothing(node: yaml.ScalarNode) -> bool:
+    return not node.value and node.style is None
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{text!r} is not true or false")
+    return text.lower() == "true"
 
 
 def _integer(text: str) -> int:
-    if text.startswith("0o"):
-        return int(text[2:], 8)
-    if text.startswith("0x"):
-        return int(text[2:], 16)
-    return int(text, 10)
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits is too long")
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    try:
+        return int(text, base)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+
+
+_SCALARS: dict[str, Callable[[str], Scalar]] = {
+    "str": str,
+    "null": lambda text: None,
+    "bool": _boolean,
+    "int": _integer,
+    "float": _number,
+}

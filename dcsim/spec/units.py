@@ -55,6 +55,11 @@ class Dimension:
         units = "|".join(re.escape(unit) for unit in sorted(self.units))
         return rf"^\s*{_NUMBER}\s*({units})\s*$"
 
+    @property
+    def nothing(self) -> str:
+        """How to write 0, in the unit of the example."""
+        return re.sub(rf"^{_NUMBER}", "0", self.example)
+
 
 SIZE = Dimension("a size", _SIZES, "80 GB", "B, kB, MB, GB, TB, PB; KiB, MiB, GiB, TiB; Gb (bits)")
 TIME = Dimension("a time", _TIMES, "1.5 h", "ns, us, ms, s, min, h, d, w")
@@ -83,6 +88,8 @@ UNIT_PRICE = Dimension(
     "25 USD/GB",
     "USD/GB, USD/TB, USD/GiB",
 )
+
+DIMENSIONS = (SIZE, BANDWIDTH, TIME, RATE, COMPUTE, POWER, MONEY, UNIT_PRICE)
 
 
 def parse(value: object, dimension: Dimension) -> Fraction:
@@ -118,6 +125,14 @@ def whole(value: object, dimension: Dimension) -> int:
     return rounded
 
 
+def time_as_written(ns: int) -> str:
+    """A time in the largest unit of which it is a whole number, such as `1 min`."""
+    if ns == 0:
+        return "0 s"
+    unit = max((u for u in _TIMES if ns % _TIMES[u] == 0), key=lambda u: _TIMES[u])
+    return f"{ns / _TIMES[unit]} {unit}"
+
+
 def shown(value: object) -> str:
     """A value as messages show it."""
     if value is None:
@@ -139,7 +154,7 @@ def _unknown(unit: str, dimension: Dimension) -> str:
     near = [known for known in dimension.units if known.lower() == unit.lower()]
     if near:
         return reply + f"; did you mean {' or '.join(map(repr, near))}?"
-    for other in (SIZE, BANDWIDTH, TIME, RATE, COMPUTE, POWER, MONEY, UNIT_PRICE):
+    for other in DIMENSIONS:
         if unit in other.units:
             return reply + f"; that is {other.name}, here {dimension.example!r} would do"
     return reply

@@ -23,15 +23,15 @@ class ShapeFields(Written):
     prompt and output tokens."""
 
     resolution: SizeField | None = None
-    """`1280x720`, or a choice of such."""
+    """Of a diffusion model: width x height in pixels, or a choice of such."""
     frames: NumberField | None = None
-    """Frames of the clip; 1 is an image, and the default."""
+    """Of a diffusion model: frames of the clip; 1, an image, is the default."""
     steps: NumberField | None = None
-    """Sampling steps."""
+    """Of a diffusion model: denoising steps."""
     prompt: NumberField | None = None
-    """Prompt tokens."""
+    """Of an LLM: prompt tokens."""
     output: NumberField | None = None
-    """Output tokens."""
+    """Of an LLM: output tokens."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> ShapeFields:
@@ -131,11 +131,11 @@ class ReplicaFields(Written):
     """How many replicas, and where."""
 
     count: Count | None = None
-    """How many."""
+    """How many; needed without `place`."""
     on: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Racks or domains that may hold them; absent: any."""
     place: Annotated[tuple[PlaceFields, ...], Field(min_length=1)] | None = None
-    """The exact GPUs of each."""
+    """The exact GPUs of each; not together with `on`."""
 
     @model_validator(mode="after")
     def _check(self) -> ReplicaFields:
@@ -174,7 +174,7 @@ class KeepTimesFields(Written):
     """How long an object stays in each tier; absent: it is not put there."""
 
     dram: Instant = 0
-    """In host DRAM."""
+    """In host DRAM, first."""
     nand: Instant = 0
     """In NAND, after DRAM."""
 
@@ -195,16 +195,19 @@ class KeepFields(Written):
 class JobFields(Composable):
     """A class of jobs."""
 
+    like = "Another job of the scenario"
+
     model: str | None = None
-    """The model that serves it."""
+    """The model that serves it; needed without `shares`."""
     options: dict[str, Any] | None = None
     """Options of the model's implementation, such as `dtype`."""
     layout: LayoutFields | None = None
     """How a replica is spread over GPUs; absent: one GPU."""
     replicas: ReplicasField | None = None
-    """How many replicas, and where."""
+    """How many replicas, and where; needed without `shares`."""
     shares: str | None = None
-    """Another job, whose replicas serve this one too."""
+    """Another job, whose replicas serve this one too: no `model`, `options`, `layout`,
+    `replicas` or `scheduler` then."""
     scheduler: SchedulerFields | None = None
     """Batching on a replica."""
     arrivals: ArrivalsField

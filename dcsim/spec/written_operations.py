@@ -21,11 +21,11 @@ class FailuresFields(Written):
     replica: CountOrZero | None = None
     """Only this one, from 0; absent: each on its own."""
     mtbf: Duration | None = None
-    """Mean time between failures."""
+    """Mean time between failures; with `mttr`."""
     mttr: Duration | None = None
-    """Mean time to repair."""
+    """Mean time to repair; with `mtbf`."""
     script: OutageScript | None = None
-    """Entries `[at, replica, down for]`."""
+    """In place of `mtbf` and `mttr`: entries `[at, replica, down for]`."""
 
     @model_validator(mode="after")
     def _one_form(self) -> FailuresFields:

@@ -53,6 +53,8 @@ class Efficiency(Written):
 class Part(Composable):
     """What all parts have."""
 
+    like = "A part of the same kind"
+
     part: str | None = None
     """Name in the catalogue. Filled in where a part is referred to."""
     title: str | None = None
@@ -224,6 +226,8 @@ class Catalogue(Written):
 
 class TopologyFile(Composable):
     """Racks and shelves."""
+
+    like = "A shipped topology by name, or a file (`.yaml`, relative to this file),"
 
     name: str
     """Name of the topology."""

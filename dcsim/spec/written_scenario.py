@@ -15,6 +15,8 @@ from dcsim.spec.written_parts import TopologyFile
 class ScenarioFile(Composable):
     """Topology, job mix, operations and seed."""
 
+    like = "A scenario file, relative to this file,"
+
     name: str
     """Name of the scenario."""
     description: str = ""
@@ -24,7 +26,7 @@ class ScenarioFile(Composable):
     duration: Duration
     """Simulated time, such as `24 h`."""
     bin: Duration = 60 * 10**9
-    """Width of a bin of the timeline. Default 1 min."""
+    """Width of a bin of the timeline."""
     start_cold: Annotated[bool, Strict()] = False
     """Load all weights from NAND at the start; else they are in HBM at time 0."""
     topology: TopologyFile

@@ -100,7 +100,7 @@ def _read(
 ) -> dict[str, Ints]:
     try:
         found = at_once()
-    except (pa.ArrowException, OSError, EOFError, KeyError):
+    except (pa.ArrowException, OSError, EOFError, KeyError, UnicodeDecodeError):
         found = None
     if found is not None:
         return found

@@ -144,7 +144,9 @@ def _replayed(scenario: Scenario, job: Job, replay: Replay) -> tuple[RequestLog,
     start = 0 if replay.start is None else replay.start
     arrival = log.arrival - start
     if replay.speed != 1.0:
-        arrival = np.floor(arrival / replay.speed).astype(np.int64)
+        # What lies outside the run is left out below; it need not fit 64 bits.
+        scaled = np.floor(arrival / replay.speed)
+        arrival = np.clip(scaled, -1, scenario.duration).astype(np.int64)
     kept = (log.arrival >= start) & (arrival < scenario.duration)
     if replay.until is not None:
         kept &= log.arrival < replay.until

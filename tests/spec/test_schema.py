@@ -136,3 +136,17 @@ def test_every_key_is_described(kind: Literal["scenario", "topology", "parts"]) 
                 named = schema["$defs"].get(value.get("$ref", "").rsplit("/", 1)[-1], {})
                 said = value.get("description") or named.get("description")
                 assert said, f"{form.get('title')}.{key}"
+
+
+def test_defaults_are_written_as_one_would_write_them() -> None:
+    schema = json_schema()
+    keep = schema["$defs"]["KeepTimesFields"]["properties"]
+    assert schema["properties"]["bin"]["default"] == "1 min"
+    assert keep["dram"]["default"] == keep["nand"]["default"] == "0 s"
+
+
+def test_an_example_says_where_zero_is_allowed() -> None:
+    gpu = json_schema("parts")["$defs"]["GpuPart"]["anyOf"][1]
+    assert gpu["properties"]["hbm"]["examples"] == ["80 GB"]
+    nic = json_schema("parts")["$defs"]["NicPart"]["anyOf"][1]
+    assert nic["properties"]["latency"]["examples"] == ["1.5 h", "0 h"]

@@ -92,3 +92,8 @@ def test_no_two_dimensions_share_a_unit() -> None:
     dimensions = [units.SIZE, units.TIME, units.BANDWIDTH, units.COMPUTE, units.RATE, units.POWER]
     names = [unit for dimension in dimensions for unit in dimension.units]
     assert len(names) == len(set(names))
+
+
+@given(st.integers(0, units.INT64))
+def test_times_are_written_as_they_are_read(ns: int) -> None:
+    assert units.whole(units.time_as_written(ns), units.TIME) == ns

@@ -1,0 +1,132 @@
+"""The command as a process of its own: exit codes, streams, signals, a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from cli_scenes import files_below, write_scene
+
+BUSY = ("duration=1 h", "jobs.chat.arrivals.rate=300/s")
+"""Over a million requests: the engine is at work for seconds."""
+
+
+def dcsim(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dcsim", *arguments],
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "80", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_streams_and_exit_codes(tmp_path: Path) -> None:
+    write_scene(tmp_path / "short.yaml")
+    done = dcsim("run", "short.yaml", "--out", "out", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("results: out\n")
+    wrong = dcsim("run", "short.yaml", "--out", "out", "--set", "bin=5", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("error: bin: 5 is a bare number")
+
+
+def test_equal_whatever_python_hashes(tmp_path: Path) -> None:
+    """Sets and dicts of text change their order from process to process; results do not."""
+    write_scene(tmp_path / "short.yaml")
+    for seed in ("1", "2"):
+        done = dcsim("run", "short.yaml", "--out", seed, cwd=tmp_path, PYTHONHASHSEED=seed)
+        assert done.returncode == 0, done.stderr
+    one, two = tmp_path / "1", tmp_path / "2"
+    assert files_below(one) == files_below(two)
+    for name in files_below(one):
+        if name != "summary.json":  # that has wall times
+            assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+def test_a_reader_that_has_enough(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dcsim", "schema"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(60) != 0
+    process.stderr.close()
+
+
+def on_a_terminal(
+    folder: Path, seen: str, kind: signal.Signals | None = None
+) -> tuple[int, str, str]:
+    """Runs the busy scenario with a terminal for stderr until `seen` shows there, then sends it
+    the signal, if any. Exit code, stdout, and what the terminal showed."""
+    ours, theirs = os.openpty()
+    sets = [part for setting in BUSY for part in ("--set", setting)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "dcsim", "run", "short.yaml", "--out", "out", *sets],
+        cwd=folder,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        end = time.monotonic() + 60
+        sent = kind is None
+        while time.monotonic() < end:
+            if not select.select([ours], [], [], 0.1)[0]:
+                continue
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # the other end is closed: the process has ended
+                break
+            shown += piece
+            if not piece:
+                break
+            if not sent and kind is not None and seen.encode() in shown:
+                process.send_signal(kind)
+                sent = True
+        os.close(ours)
+        out = process.communicate(timeout=60)[0]
+    return process.returncode, out, shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "last"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")]
+)
+def test_stopped_in_the_middle(tmp_path: Path, kind: signal.Signals, code: int, last: str) -> None:
+    write_scene(tmp_path / "short.yaml")
+    returned, out, shown = on_a_terminal(tmp_path, "as built", kind)
+    assert (returned, out) == (code, "")
+    assert "Traceback" not in shown
+    assert last in shown
+    assert "writing" not in shown
+    assert files_below(tmp_path) == {"short.yaml"}
+
+
+def test_progress_on_a_terminal(tmp_path: Path) -> None:
+    write_scene(tmp_path / "short.yaml")
+    code, out, shown = on_a_terminal(tmp_path, "")
+    assert code == 0
+    steps = ("reading", "as built", "capacities lifted", "writing results and plots")
+    places = [shown.find(step) for step in steps]
+    assert places == sorted(places)
+    assert places[0] >= 0
+    assert re.search(r"\d+%", shown)
+    assert "\x1b" not in out  # stdout is no terminal
+    assert "results: out" in out
+    assert shown.rstrip().endswith("\x1b[2K")  # the bar is wiped away at the end
