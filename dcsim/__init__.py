@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dcsim.assembly import Plan
+    from dcsim.assembly import Plan, make_plan
     from dcsim.models import ModelError
     from dcsim.operations import DataCenter, Environment, Process
-    from dcsim.planning import check, compare, load, make_plan, run, simulate, variants
+    from dcsim.planning import check, compare, load, run, simulate, variants
     from dcsim.results import Results
     from dcsim.spec import (
         Problem,
@@ -41,7 +41,7 @@ _HOMES = {
     "load": "planning",
     "load_scenario": "spec",
     "load_topology": "spec",
-    "make_plan": "planning",
+    "make_plan": "assembly",
     "run": "planning",
     "scenario_from_data": "spec",
     "simulate": "planning",

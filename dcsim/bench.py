@@ -14,9 +14,9 @@ from types import ModuleType
 from typing import Any
 
 from dcsim import report as reports
-from dcsim.assembly import Plan
+from dcsim.assembly import Plan, make_plan
 from dcsim.engine import build, floor_seconds
-from dcsim.planning import make_plan, run
+from dcsim.planning import run
 from dcsim.spec import scenario_from_data
 from dcsim.traces import trace
 

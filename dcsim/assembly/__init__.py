@@ -1,6 +1,6 @@
 """From a scenario to the engine's tables."""
 
-from dcsim.assembly.build import assemble
+from dcsim.assembly.build import make_plan
 from dcsim.assembly.plan import ChannelInfo, Plan, PoolInfo
 
-__all__ = ["ChannelInfo", "Plan", "PoolInfo", "assemble"]
+__all__ = ["ChannelInfo", "Plan", "PoolInfo", "make_plan"]

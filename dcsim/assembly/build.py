@@ -17,7 +17,7 @@ from dcsim.workload import Requests, generate
 from dcsim.workload.shapes import Clip
 
 
-def assemble(scenario: Scenario) -> Plan:
+def make_plan(scenario: Scenario) -> Plan:
     """The plan of a scenario.
 
     Raises:

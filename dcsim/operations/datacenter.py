@@ -111,7 +111,11 @@ class DataCenter:
 
     def set_capacity(self, pool: str, capacity: int) -> None:
         """A DRAM or NAND pool comes to hold `capacity` bytes; what no longer fits is lost."""
-        self._engine.set_capacity(self._pool(pool), capacity)
+        row = self._pool(pool)
+        try:
+            self._engine.set_capacity(row, capacity)
+        except ValueError as error:
+            raise ValueError(f"{pool}: {error}") from error
 
     def sample(self) -> None:
         """Takes one reading of every pool and service."""

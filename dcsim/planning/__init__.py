@@ -1,6 +1,5 @@
 """Questions over runs: run one, compare variants."""
 
-from dcsim.assembly import assemble as make_plan
 from dcsim.planning.check import check
 from dcsim.planning.compare import compare, variants
 from dcsim.planning.run import Progress, Run, load, run, simulate
@@ -11,7 +10,6 @@ __all__ = [
     "check",
     "compare",
     "load",
-    "make_plan",
     "run",
     "simulate",
     "variants",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dcsim.assembly import Plan, assemble
+from dcsim.assembly import Plan, make_plan
 from dcsim.engine import Outputs
 from dcsim.operations import DataCenter, Process, Sample, operate, processes
 from dcsim.results import Results, collect
@@ -35,7 +35,7 @@ def load(path: str | Path, *, overrides: Sequence[str] = (), what_if: str | None
     Raises:
         SpecError: with every problem of the files, the models, the placement and the logs.
     """
-    return assemble(load_scenario(path, overrides=overrides, what_if=what_if))
+    return make_plan(load_scenario(path, overrides=overrides, what_if=what_if))
 
 
 def simulate(

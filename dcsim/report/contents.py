@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
@@ -60,12 +61,20 @@ def plot_contents(results: Results, path: Path) -> None:
 
 def _held(results: Results) -> dict[tuple[str, str, str], Bytes]:
     contents = results.contents()
-    keys = [contents[name].to_pylist() for name in ("tier", "category", "job")]
     sizes = contents["mean_bytes"].to_numpy().astype(np.float64)
-    rows: dict[tuple[str, str, str], list[int]] = {}
-    for row, key in enumerate(zip(*keys, strict=True)):
-        rows.setdefault(key, []).append(row)
-    return {key: sizes[mine] for key, mine in rows.items()}
+    names, group = [], np.zeros(len(sizes), dtype=np.int64)
+    for column in ("tier", "category", "job"):
+        words = contents[column].combine_chunks()
+        if not pa.types.is_dictionary(words.type):
+            words = words.dictionary_encode()
+        names.append(words.dictionary.to_pylist())
+        group = group * len(names[-1]) + words.indices.to_numpy()
+    held = {}
+    for code in np.unique(group).tolist():
+        rest, job = divmod(code, len(names[2]))
+        tier, category = divmod(rest, len(names[1]))
+        held[names[0][tier], names[1][category], names[2][job]] = sizes[group == code]
+    return held
 
 
 def _largest_jobs(held: Held, most: int) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scene import changed, scene
 
-from dcsim.assembly import Plan, assemble
+from dcsim.assembly import Plan, make_plan
 from dcsim.engine import COLUMNS
 from dcsim.spec import SpecError, scenario_from_data
 
@@ -16,7 +16,7 @@ GB = 10**9
 
 
 def plan_of(data: dict[str, Any]) -> Plan:
-    return assemble(scenario_from_data(data))
+    return make_plan(scenario_from_data(data))
 
 
 def problems_of(data: dict[str, Any]) -> dict[str, str]:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from scene import scene
 
-from dcsim.assembly import Plan
+from dcsim.assembly import Plan, make_plan
 from dcsim.operations import DataCenter, Environment, operate, sampler, scripted_outage
-from dcsim.planning import make_plan, run, simulate
+from dcsim.planning import run, simulate
 from dcsim.spec import SpecError, scenario_from_data
 
 SECOND = 10**9

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from scene import changed, scene
 
-from dcsim.assembly import assemble
+from dcsim.assembly import make_plan
 from dcsim.planning import check, compare, load, run, simulate, variants
 from dcsim.spec import SpecError, scenario_from_data
 
@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_run_has_both_passes() -> None:
-    plan = assemble(scenario_from_data(changed("topology.racks.rack0.dram", "25 GB")))
+    plan = make_plan(scenario_from_data(changed("topology.racks.rack0.dram", "25 GB")))
     results = run(plan)
     dram = results.summary["tiers"]["dram"]
     assert dram["capacity"] == 25 * 10**9
@@ -41,7 +41,7 @@ def test_a_run_has_both_passes() -> None:
 
 def test_progress_rises_to_one() -> None:
     told: dict[str, list[float]] = {}
-    plan = assemble(scenario_from_data(scene()))
+    plan = make_plan(scenario_from_data(scene()))
     run(plan, progress=lambda what, share: told.setdefault(what, []).append(share))
     assert list(told) == ["as built", "capacities lifted"]
     for shares in told.values():
@@ -51,7 +51,7 @@ def test_progress_rises_to_one() -> None:
 
 
 def test_progress_changes_nothing() -> None:
-    plan = assemble(scenario_from_data(scene()))
+    plan = make_plan(scenario_from_data(scene()))
     watched = run(plan, progress=lambda what, share: None)
     alone = run(plan)
     for name, table in alone.tables.items():
@@ -115,7 +115,7 @@ def test_seed_and_override(file: Path) -> None:
 
 
 def test_two_runs_are_equal() -> None:
-    first, second = (run(assemble(scenario_from_data(scene()))) for _ in range(2))
+    first, second = (run(make_plan(scenario_from_data(scene()))) for _ in range(2))
     assert first.manifest == second.manifest
     for name, table in first.tables.items():
         assert second.tables[name].equals(table), name

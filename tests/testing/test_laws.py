@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from dcsim.assembly import make_plan
 from dcsim.engine import CAUSES, OUTCOMES, Outputs
-from dcsim.planning import make_plan, run, simulate
+from dcsim.planning import run, simulate
 from dcsim.results import Results
 from dcsim.results.events import KINDS
 from dcsim.testing import (

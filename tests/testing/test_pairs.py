@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dcsim.planning import make_plan, run, simulate
+from dcsim.assembly import make_plan
+from dcsim.planning import run, simulate
 from dcsim.results import Results
 from dcsim.spec import scenario_from_data
 from dcsim.testing import (

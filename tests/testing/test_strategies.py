@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 from scene import scene
 
-from dcsim.planning import make_plan
+from dcsim.assembly import make_plan
 from dcsim.spec import Capacity, Failures, Sampler, load_parts, load_scenario, scenario_from_data
 from dcsim.testing import (
     DrawnScenario,

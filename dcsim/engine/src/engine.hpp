@@ -78,7 +78,7 @@ class Engine {
         const i64 weights = weights_->held(pool);
         if (!lifted_) {
             if (weights > bytes)
-                throw std::invalid_argument("capacity: pool " + std::to_string(pool) + " holds " + std::to_string(weights) +
+                throw std::invalid_argument("the pool holds " + std::to_string(weights) +
                                             " bytes of weights, more than " + std::to_string(bytes));
             pools_.set_capacity(pool, bytes);
             objects_->shrink(now_, pool);

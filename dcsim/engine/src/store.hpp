@@ -19,6 +19,8 @@ struct Due {
 };
 inline constexpr Due kNoDue{kNever, kNever};
 
+inline constexpr i64 kFar = i64{1} << 61;
+
 // Links: first come first served on each, a transfer cut through all of its path.
 class Channels {
   public:
@@ -40,10 +42,11 @@ class Channels {
     void add(Booking& booking, i64 t, i64 bytes, std::size_t c) {
         const Channel& channel = tables_.channels[c];
         const i128 scaled = static_cast<i128>(bytes) * 1'000'000'000 + channel.bandwidth - 1;
-        const i64 duration = static_cast<i64>(scaled / channel.bandwidth);
+        const i128 duration = scaled / channel.bandwidth;
         const i64 from = std::max(t, busy_[c]);
-        busy_[c] = from + duration;
-        if (duration > 0) timeline_.move(c, bytes, from, busy_[c]);
+        // Beyond 73 years it is never; so that no sum leaves 64 bits.
+        busy_[c] = from + duration < kFar ? static_cast<i64>(from + duration) : std::max(from, kFar);
+        if (busy_[c] > from) timeline_.move(c, bytes, from, busy_[c]);
         booking.end = std::max(booking.end, busy_[c]);
         booking.latency += channel.latency;
     }
