@@ -17,7 +17,6 @@ import numpy as np
 from dcsim.models import ops
 from dcsim.models.parallel import (
     ALONE,
-    Ranks,
     all_gather,
     all_reduce_,
     all_to_all,
@@ -26,6 +25,7 @@ from dcsim.models.parallel import (
 from dcsim.models.positions import grid_positions, timestep_embedding
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
+from dcsim.spec import Layout
 
 TIME_WIDTH = 256
 
@@ -128,7 +128,7 @@ def forward(
     condition: Tensor,
     *,
     numerics: Numerics,
-    ranks: Ranks = ALONE,
+    layout: Layout = ALONE,
     guidance: float | None = None,
 ) -> Tensor:
     """Predict noise or velocity: (batch, out_channels, frames, rows, columns).
@@ -136,7 +136,7 @@ def forward(
     `steps` (batch,) are timesteps, `condition` either class labels (batch,) of int64 or text
     embeddings (batch, tokens, text_width).
     """
-    check_execution(latents.tape, ranks)
+    check_execution(latents.tape, layout)
     dtype = numerics.dtype
 
     def embed(prefix: str) -> Tensor:
@@ -151,17 +151,17 @@ def forward(
     shared = None
     if c.modulation == "shared":
         shared = all_gather(
-            ops.linear(ops.silu(signal), *w.linear("modulation")), ranks.tp, axis=-1
+            ops.linear(ops.silu(signal), *w.linear("modulation")), layout.tp, axis=-1
         )
-    x = _patchify(c, w, latents, dtype, ranks.sp)
+    x = _patchify(c, w, latents, dtype, layout.sp)
     x = ops.cast(x, numerics.residual)
     for i in range(c.depth):
         mine = embed(f"{i}.") if per_block else signal
-        x = _block(c, w, f"{i}", x, mine, shared, text, numerics, ranks)
+        x = _block(c, w, f"{i}", x, mine, shared, text, numerics, layout)
     shift, scale = ops.linear(ops.silu(signal), *w.linear("final.modulation")).chunk(2, -1)
     x = _modulated(c, x, shift, scale, numerics)
     x = ops.linear(x, *w.linear("final.out"))
-    x = all_gather(x, ranks.sp, axis=1)
+    x = all_gather(x, layout.sp, axis=1)
     return _unpatchify(c, x, latents.shape)
 
 
@@ -249,57 +249,57 @@ def _block(
     shared: Tensor | None,
     text: Tensor | None,
     n: Numerics,
-    ranks: Ranks,
+    layout: Layout,
 ) -> Tensor:
     batch = x.shape[0]
     if shared is None:
         six = ops.linear(ops.silu(signal), *w.linear(f"{name}.modulation"))
-        six = all_gather(six, ranks.tp, axis=-1)
+        six = all_gather(six, layout.tp, axis=-1)
     else:
         six = ops.add(shared, w[f"{name}.offset"].reshape(1, 6 * c.hidden))
     shift1, scale1, gate1, shift2, scale2, gate2 = six.chunk(6, -1)
 
     y = _modulated(c, x, shift1, scale1, n)
-    y = _self_attention(c, w, name, y, n, ranks)
+    y = _self_attention(c, w, name, y, n, layout)
     x = ops.add(x, ops.mul(gate1.reshape(batch, 1, c.hidden), y), dtype=n.residual)
     if text is not None:
-        y = _cross_attention(c, w, name, ops.cast(x, n.dtype), text, n, ranks)
+        y = _cross_attention(c, w, name, ops.cast(x, n.dtype), text, n, layout)
         x = ops.add(x, y, dtype=n.residual)
     y = _modulated(c, x, shift2, scale2, n)
     y = ops.linear(y, *w.linear(f"{name}.up"))
     y = ops.linear(ops.gelu(y), *w.linear(f"{name}.down"))
-    all_reduce_(y, ranks.tp)
+    all_reduce_(y, layout.tp)
     return ops.add(x, ops.mul(gate2.reshape(batch, 1, c.hidden), y), dtype=n.residual)
 
 
 def _self_attention(
-    c: DitConfig, w: Weights, name: str, x: Tensor, n: Numerics, ranks: Ranks
+    c: DitConfig, w: Weights, name: str, x: Tensor, n: Numerics, layout: Layout
 ) -> Tensor:
     batch, tokens, _ = x.shape
-    heads, width = c.heads // ranks.tp, c.hidden // c.heads
+    heads, width = c.heads // layout.tp, c.hidden // c.heads
     qkv = ops.linear(x, *w.linear(f"{name}.qkv")).reshape(batch, tokens, 3, heads, width)
-    every = (batch, tokens * ranks.sp, heads // ranks.sp, width)
-    q, k, v = (all_to_all(qkv[:, :, i], ranks.sp, every) for i in range(3))
-    if ranks.sp > 1:
+    every = (batch, tokens * layout.sp, heads // layout.sp, width)
+    q, k, v = (all_to_all(qkv[:, :, i], layout.sp, every) for i in range(3))
+    if layout.sp > 1:
         del qkv
     y = ops.attention(q, k, v, kernel=n.kernel)
     del q, k, v
-    y = all_to_all(y, ranks.sp, (batch, tokens, heads, width))
+    y = all_to_all(y, layout.sp, (batch, tokens, heads, width))
     y = ops.linear(y.reshape(batch, tokens, heads * width), *w.linear(f"{name}.out"))
-    all_reduce_(y, ranks.tp)
+    all_reduce_(y, layout.tp)
     return y
 
 
 def _cross_attention(
-    c: DitConfig, w: Weights, name: str, x: Tensor, text: Tensor, n: Numerics, ranks: Ranks
+    c: DitConfig, w: Weights, name: str, x: Tensor, text: Tensor, n: Numerics, layout: Layout
 ) -> Tensor:
     batch, tokens, _ = x.shape
-    heads, width = c.heads // ranks.tp, c.hidden // c.heads
+    heads, width = c.heads // layout.tp, c.hidden // c.heads
     q = ops.linear(x, *w.linear(f"{name}.cross.q")).reshape(batch, tokens, heads, width)
     kv = ops.linear(text, *w.linear(f"{name}.cross.kv"))
     kv = kv.reshape(batch, text.shape[1], 2, heads, width)
     y = ops.attention(q, kv[:, :, 0], kv[:, :, 1], kernel=n.kernel)
     del q, kv
     y = ops.linear(y.reshape(batch, tokens, heads * width), *w.linear(f"{name}.cross.out"))
-    all_reduce_(y, ranks.tp)
+    all_reduce_(y, layout.tp)
     return y

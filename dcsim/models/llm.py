@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dcsim.models import ops
-from dcsim.models.parallel import ALONE, Ranks, all_gather, all_reduce_, check_execution
+from dcsim.models.parallel import ALONE, all_gather, all_reduce_, check_execution
 from dcsim.models.positions import rotate
 from dcsim.models.tape import MEMORY, Array, Shape, Tape, Tensor
 from dcsim.models.weights import Weights
+from dcsim.spec import Layout
 
 
 @dataclass(frozen=True)
@@ -78,44 +79,44 @@ def forward(
     cache: Cache,
     *,
     logits: bool,
-    ranks: Ranks = ALONE,
+    layout: Layout = ALONE,
 ) -> Tensor | None:
     """Feed `count` tokens that follow those in the cache; float32 logits of the last, if asked.
 
     `ids` (count,) when executing.
     """
-    check_execution(tape, ranks)
+    check_execution(tape, layout)
     tokens = tape.tensor((count,), "int64", ids)
-    # A rank looks up the rows it holds; the sum over ranks completes them.
+    # A rank looks up the rows it holds; the sum over layout completes them.
     x = ops.embedding(w["embed"], tokens, w.dtype)
-    all_reduce_(x, ranks.tp)
+    all_reduce_(x, layout.tp)
     if not cache.pieces:
         cache.pieces = [([], []) for _ in range(c.layers)]
     for i in range(c.layers):
         y = ops.rms_norm(x, w[f"{i}.norm1"], c.eps)
-        y = _attention(c, w, f"{i}", y, cache, i, ranks)
+        y = _attention(c, w, f"{i}", y, cache, i, layout)
         ops.add_(x, y)
         y = ops.rms_norm(x, w[f"{i}.norm2"], c.eps)
         gate, up = ops.linear(y, w[f"{i}.up"]).chunk(2, -1)
         y = ops.gated("silu", gate, up)
         del gate, up
         y = ops.linear(y, w[f"{i}.down"])
-        all_reduce_(y, ranks.tp)
+        all_reduce_(y, layout.tp)
         ops.add_(x, y)
         del y
     cache.tokens += count
     if not logits:
         return None
     last = ops.rms_norm(x[count - 1 :], w["norm"], c.eps)
-    scores = all_gather(ops.linear(last, w["head"]), ranks.tp, axis=-1)
+    scores = all_gather(ops.linear(last, w["head"]), layout.tp, axis=-1)
     return ops.cast(scores[:, : c.vocabulary], "fp32")
 
 
 def _attention(
-    c: LlmConfig, w: Weights, name: str, x: Tensor, cache: Cache, layer: int, ranks: Ranks
+    c: LlmConfig, w: Weights, name: str, x: Tensor, cache: Cache, layer: int, layout: Layout
 ) -> Tensor:
     count = x.shape[0]
-    heads, kv = c.heads // ranks.tp, c.kv_local(ranks.tp)
+    heads, kv = c.heads // layout.tp, c.kv_local(layout.tp)
     qkv = ops.linear(x, w[f"{name}.qkv"])
     q = qkv[:, : heads * c.head].reshape(1, count, heads, c.head)
     k = qkv[:, heads * c.head : (heads + kv) * c.head].reshape(1, count, kv, c.head)
@@ -130,7 +131,7 @@ def _attention(
     values.append(_store(v, cache.dtype))
     y = _paged_attention(q, keys, values)
     y = ops.linear(y.reshape(count, heads * c.head), w[f"{name}.out"])
-    all_reduce_(y, ranks.tp)
+    all_reduce_(y, layout.tp)
     return y
 
 

@@ -8,31 +8,16 @@ parallel 4 O(p h), Ulysses 4/n O(p h).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dcsim.models.tape import COMM, Array, Shape, Tape, Tensor
+from dcsim.spec import Layout
+
+ALONE = Layout()
+"""One GPU."""
 
 
-@dataclass(frozen=True)
-class Ranks:
-    """How one forward pass is spread: tensor and sequence parallel degrees, CFG branches."""
-
-    tp: int = 1
-    sp: int = 1
-    cfg: int = 1
-
-    @property
-    def gpus(self) -> int:
-        """GPUs of the layout."""
-        return self.tp * self.sp * self.cfg
-
-
-ALONE = Ranks()
-
-
-def check_execution(tape: Tape, ranks: Ranks) -> None:
+def check_execution(tape: Tape, layout: Layout) -> None:
     """ValueError where a tape executes a layout of several GPUs: one rank has not all data."""
-    if tape.execute and ranks.gpus > 1:
+    if tape.execute and layout.gpus > 1:
         raise ValueError("a layout of several GPUs is traced by shape, not executed")
 
 

@@ -10,12 +10,13 @@ import numpy as np
 
 from dcsim.models import dit, ops, t5, vae
 from dcsim.models.dit import DitConfig, Numerics
-from dcsim.models.parallel import ALONE, Ranks, all_gather
+from dcsim.models.parallel import ALONE, all_gather
 from dcsim.models.sampler import Sampler
 from dcsim.models.tape import Array, Tape, Tensor
 from dcsim.models.tiles import Tiles
 from dcsim.models.vae import VaeConfig
 from dcsim.models.weights import Weights
+from dcsim.spec import Layout
 
 LATENT = "fp32"
 """Latents are kept in float32 between steps, as Wan and most schedulers do."""
@@ -52,12 +53,12 @@ class Pipeline:
         size: tuple[int, int, int],
         steps: int,
         *,
-        ranks: Ranks = ALONE,
+        layout: Layout = ALONE,
         arrays: Mapping[str, Mapping[str, Array]] | None = None,
         seed: int = 0,
     ) -> None:
         """`size` is (frames, height, width) in pixels."""
-        self.tape, self.networks, self.options, self.ranks = tape, networks, options, ranks
+        self.tape, self.networks, self.options, self.layout = tape, networks, options, layout
         dtype = options["dtype"]
         self.numerics = Numerics(
             dtype,
@@ -72,7 +73,7 @@ class Pipeline:
         arrays = arrays or {}
         self.dit_weights = Weights(
             tape,
-            dit.parameters(networks.dit, ranks.tp),
+            dit.parameters(networks.dit, layout.tp),
             _or(options["weights_dtype"], dtype),
             arrays.get("dit"),
         )
@@ -92,7 +93,7 @@ class Pipeline:
     @property
     def branches(self) -> int:
         """Guidance branches this GPU computes."""
-        return 1 if self.options["cfg"] == "distilled" or self.ranks.cfg == 2 else 2
+        return 1 if self.options["cfg"] == "distilled" or self.layout.cfg == 2 else 2
 
     def encode(self, ids: Array | None = None) -> None:
         """Embed the prompt and, under guidance, the negative prompt: ids (branches, tokens)."""
@@ -144,12 +145,12 @@ class Pipeline:
                     np.full(batch, self._times[index]),
                     condition,
                     numerics=self.numerics,
-                    ranks=self.ranks,
+                    layout=self.layout,
                     guidance=self.options["guidance"],
                 )
             )
             del many
-        if self.ranks.cfg == 2:
+        if self.layout.cfg == 2:
             parts = [all_gather(parts[0], 2, 0)]
         if len(parts) == 1:
             if parts[0].shape[0] == 1:

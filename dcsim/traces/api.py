@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from dcsim.models.catalogue import Model, get
 from dcsim.models.options import ModelError
-from dcsim.models.parallel import Ranks
+from dcsim.spec import Gpu, Layout
 from dcsim.traces.clips import trace_clip
-from dcsim.traces.price import Gpu, Work, price
+from dcsim.traces.price import Work, price
 from dcsim.traces.shapes import DitShape, RequestShape, TokenShape
 from dcsim.traces.trace import MemoryTrace
 from dcsim.traces.turns import trace_turn
-
-
-class Layout(Protocol):
-    """How a replica is spread over GPUs; `dcsim.spec.Layout` is one."""
-
-    @property
-    def tp(self) -> int: ...
-    @property
-    def sp(self) -> int: ...
-    @property
-    def cfg(self) -> int: ...
 
 
 def trace(
@@ -39,15 +28,15 @@ def trace(
     unknown option, impossible shape and layout at once.
     """
     found = get(model)
-    ranks = Ranks() if layout is None else Ranks(layout.tp, layout.sp, layout.cfg)
+    layout = layout or Layout()
     shape = default_shape(found) if shape is None else shape
     wanted = DitShape if found.kind == "dit" else TokenShape
     if not isinstance(shape, wanted):
         raise ModelError([("shape", f"{model} takes a {wanted.__name__}")])
     resolved = found.resolve(options)
     if isinstance(shape, DitShape):
-        return trace_clip(found, resolved, shape, ranks)
-    return trace_turn(found, resolved, shape, ranks)
+        return trace_clip(found, resolved, shape, layout)
+    return trace_turn(found, resolved, shape, layout)
 
 
 def default_shape(model: Model) -> RequestShape:

@@ -9,17 +9,17 @@ from typing import Any
 from dcsim.models import dit, t5, vae
 from dcsim.models.catalogue import Model
 from dcsim.models.options import ModelError
-from dcsim.models.parallel import Ranks
 from dcsim.models.pipeline import LATENT, Networks, Pipeline
 from dcsim.models.sampler import TRAINED
 from dcsim.models.tape import Tape, nbytes
 from dcsim.models.weights import count, size
+from dcsim.spec import Layout
 from dcsim.traces.shapes import DitShape
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
 
 def check_clip(
-    networks: Networks, options: Mapping[str, Any], shape: DitShape, ranks: Ranks
+    networks: Networks, options: Mapping[str, Any], shape: DitShape, layout: Layout
 ) -> list[tuple[str, str]]:
     """Every reason why a shape or a layout cannot be, as (path, message)."""
     problems = []
@@ -46,23 +46,23 @@ def check_clip(
         problems.append(("shape.steps", f"{shape.steps} steps; at least 1"))
     elif options["sampler"] != "rectified_flow" and shape.steps > TRAINED:
         problems.append(("shape.steps", f"{shape.steps} steps of a model trained with {TRAINED}"))
-    return problems + _check_layout(config, options, ranks)
+    return problems + _check_layout(config, options, layout)
 
 
 def _check_layout(
-    config: dit.DitConfig, options: Mapping[str, Any], ranks: Ranks
+    config: dit.DitConfig, options: Mapping[str, Any], layout: Layout
 ) -> list[tuple[str, str]]:
     problems = []
-    if config.heads % (ranks.tp * ranks.sp):
+    if config.heads % (layout.tp * layout.sp):
         problems.append(
             (
                 "layout",
-                f"tp {ranks.tp} x sp {ranks.sp} does not divide {config.heads} attention heads",
+                f"tp {layout.tp} x sp {layout.sp} does not divide {config.heads} attention heads",
             )
         )
-    if ranks.cfg not in (1, 2):
-        problems.append(("layout.cfg", f"{ranks.cfg}; guidance has 2 branches, so 1 or 2"))
-    elif ranks.cfg == 2 and options["cfg"] == "distilled":
+    if layout.cfg not in (1, 2):
+        problems.append(("layout.cfg", f"{layout.cfg}; guidance has 2 branches, so 1 or 2"))
+    elif layout.cfg == 2 and options["cfg"] == "distilled":
         problems.append(("layout.cfg", "2, but distilled guidance has one branch"))
     if options["vae_parallel"] and options["vae_tiling"] == "none":
         problems.append(("options.vae_parallel", "true needs tiles: vae_tiling is none"))
@@ -70,18 +70,18 @@ def _check_layout(
 
 
 def trace_clip(
-    model: Model, options: Mapping[str, Any], shape: DitShape, ranks: Ranks
+    model: Model, options: Mapping[str, Any], shape: DitShape, layout: Layout
 ) -> MemoryTrace:
     """The trace of one clip; `options` resolved. ModelError lists all that cannot be."""
     networks = model.built(options)
     assert isinstance(networks, Networks)
-    problems = check_clip(networks, options, shape, ranks)
+    problems = check_clip(networks, options, shape, layout)
     if problems:
         raise ModelError(problems)
     tape = Tape()
     pixels = (shape.frames, shape.height, shape.width)
-    run = Pipeline(tape, networks, options, pixels, shape.steps, ranks=ranks)
-    gpus = ranks.gpus
+    run = Pipeline(tape, networks, options, pixels, shape.steps, layout=layout)
+    gpus = layout.gpus
     records: dict[str, Record] = {}
     phases, rows = [], []
 
@@ -98,7 +98,7 @@ def trace_clip(
     run.step(0)
     records["denoise"] = Record.of(tape, start)
     passes = len(run.conditions)
-    phases.append(_dit_phase(networks, options, records["denoise"], ranks, passes))
+    phases.append(_dit_phase(networks, options, records["denoise"], layout, passes))
     rows += _denoise(networks, run, records["denoise"], gpus, shape.steps, passes)
     run.begin_decode()
     start = len(tape.profile)
@@ -113,9 +113,9 @@ def trace_clip(
         "dit",
         dict(options),
         shape,
-        ranks.tp,
-        ranks.sp,
-        ranks.cfg,
+        layout.tp,
+        layout.sp,
+        layout.cfg,
         tuple(phases),
         tuple(rows),
         records,
@@ -194,7 +194,7 @@ def _text_phase(
 
 
 def _dit_phase(
-    networks: Networks, options: Mapping[str, Any], record: Record, ranks: Ranks, passes: int
+    networks: Networks, options: Mapping[str, Any], record: Record, layout: Layout, passes: int
 ) -> Phase:
     config, dtype = networks.dit, options["dtype"]
     kept = options["weights_dtype"]
@@ -203,9 +203,9 @@ def _dit_phase(
         "denoise",
         config.depth,
         count(dit.parameters(config)),
-        ranks.gpus * size(dit.parameters(config, ranks.tp), kept),
+        layout.gpus * size(dit.parameters(config, layout.tp), kept),
         size(dit.parameters(config), kept),
-        ranks.gpus * -(-record.total("weights", "dense") // passes),
+        layout.gpus * -(-record.total("weights", "dense") // passes),
         dtype,
         kept,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dcsim.models.tape import CATEGORIES
-from dcsim.traces.price import Gpu
+from dcsim.spec import Gpu
 from dcsim.traces.report import step_seconds
 from dcsim.traces.trace import MemoryTrace
 

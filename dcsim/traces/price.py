@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.models.options import ModelError
 from dcsim.models.tape import KINDS
+from dcsim.spec import Gpu
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
 TICKS = 65536
@@ -26,25 +26,6 @@ TICKS = 65536
 TICKS_PER_SECOND = TICKS * 10**9
 
 RULES = {"fixed": 0, "prefill": 1, "decode": 2}
-
-
-class Gpu(Protocol):
-    """What pricing needs to know of a GPU; `dcsim.spec.Gpu` has it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def hbm(self) -> int: ...
-    @property
-    def hbm_bandwidth(self) -> int: ...
-    @property
-    def flops(self) -> Mapping[str, int]: ...
-    @property
-    def scale_up(self) -> int: ...
-    @property
-    def efficiency(self) -> Mapping[str, float]: ...
-    @property
-    def launch(self) -> int: ...
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dcsim.traces.price import TICKS_PER_SECOND, Costs, Gpu, Rates, costs, price_phase
+from dcsim.spec import Gpu
+from dcsim.traces.price import TICKS_PER_SECOND, Costs, Rates, costs, price_phase
 from dcsim.traces.trace import MemoryTrace, Phase, Segment
 
 

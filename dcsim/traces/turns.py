@@ -13,9 +13,9 @@ from dcsim.models import llm
 from dcsim.models.catalogue import Model
 from dcsim.models.llm import Cache, LlmConfig
 from dcsim.models.options import ModelError
-from dcsim.models.parallel import Ranks
 from dcsim.models.tape import Tape
 from dcsim.models.weights import Weights, count, size
+from dcsim.spec import Layout
 from dcsim.traces.shapes import TokenShape
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
@@ -23,17 +23,19 @@ NEAR, FAR = 64, 128
 """Chunks whose difference gives the figures of a token."""
 
 
-def check_turn(config: LlmConfig, shape: TokenShape, ranks: Ranks) -> list[tuple[str, str]]:
+def check_turn(config: LlmConfig, shape: TokenShape, layout: Layout) -> list[tuple[str, str]]:
     """Every reason why a shape or a layout cannot be, as (path, message)."""
     problems = []
-    for name, degree in (("sp", ranks.sp), ("cfg", ranks.cfg)):
+    for name, degree in (("sp", layout.sp), ("cfg", layout.cfg)):
         if degree != 1:
             problems.append((f"layout.{name}", f"{degree}; a language model is spread by tp only"))
-    if config.heads % ranks.tp:
-        problems.append(("layout.tp", f"{ranks.tp} does not divide {config.heads} attention heads"))
-    elif config.kv_heads % ranks.tp and ranks.tp % config.kv_heads:
+    if config.heads % layout.tp:
         problems.append(
-            ("layout.tp", f"{ranks.tp} neither divides nor repeats {config.kv_heads} KV heads")
+            ("layout.tp", f"{layout.tp} does not divide {config.heads} attention heads")
+        )
+    elif config.kv_heads % layout.tp and layout.tp % config.kv_heads:
+        problems.append(
+            ("layout.tp", f"{layout.tp} neither divides nor repeats {config.kv_heads} KV heads")
         )
     for name in ("prompt", "output", "chunk"):
         if getattr(shape, name) < 1:
@@ -42,27 +44,27 @@ def check_turn(config: LlmConfig, shape: TokenShape, ranks: Ranks) -> list[tuple
 
 
 def trace_turn(
-    model: Model, options: Mapping[str, Any], shape: TokenShape, ranks: Ranks
+    model: Model, options: Mapping[str, Any], shape: TokenShape, layout: Layout
 ) -> MemoryTrace:
     """The trace of one turn; `options` resolved. ModelError lists all that cannot be."""
     config = model.network
     assert isinstance(config, LlmConfig)
-    problems = check_turn(config, shape, ranks)
+    problems = check_turn(config, shape, layout)
     if problems:
         raise ModelError(problems)
     kept = options["weights_dtype"]
     kept = options["dtype"] if kept == "as dtype" else kept
-    near = record_pass(config, options, ranks, NEAR)
-    far = record_pass(config, options, ranks, FAR)
-    chunk = record_pass(config, options, ranks, shape.chunk)
-    token = record_pass(config, options, ranks, 1, logits=True)
-    gpus = ranks.gpus
+    near = record_pass(config, options, layout, NEAR)
+    far = record_pass(config, options, layout, FAR)
+    chunk = record_pass(config, options, layout, shape.chunk)
+    token = record_pass(config, options, layout, 1, logits=True)
+    gpus = layout.gpus
     decode = _decode_row(token, gpus)
     phase = Phase(
         "transformer",
         config.layers,
         count(llm.parameters(config)),
-        gpus * size(llm.parameters(config, ranks.tp), kept),
+        gpus * size(llm.parameters(config, layout.tp), kept),
         size(llm.parameters(config), kept),
         gpus * token.total("weights", "dense"),
         options["dtype"],
@@ -73,9 +75,9 @@ def trace_turn(
         "llm",
         dict(options),
         shape,
-        ranks.tp,
-        ranks.sp,
-        ranks.cfg,
+        layout.tp,
+        layout.sp,
+        layout.cfg,
         (phase,),
         (_prefill_row(near, far, chunk, shape.chunk, gpus), decode),
         {"prefill": chunk, "decode": token},
@@ -87,7 +89,7 @@ def trace_turn(
 def record_pass(
     config: LlmConfig,
     options: Mapping[str, Any],
-    ranks: Ranks,
+    layout: Layout,
     tokens: int,
     *,
     before: int = 0,
@@ -97,13 +99,15 @@ def record_pass(
     tape = Tape()
     kept, kv = options["weights_dtype"], options["kv_dtype"]
     dtype = options["dtype"]
-    weights = Weights(tape, llm.parameters(config, ranks.tp), dtype if kept == "as dtype" else kept)
+    weights = Weights(
+        tape, llm.parameters(config, layout.tp), dtype if kept == "as dtype" else kept
+    )
     weights.dtype = dtype
     cache = Cache(dtype if kv == "as dtype" else kv)
     if before:
-        llm.forward(config, weights, tape, None, before, cache, logits=False, ranks=ranks)
+        llm.forward(config, weights, tape, None, before, cache, logits=False, layout=layout)
     start = len(tape.profile)
-    out = llm.forward(config, weights, tape, None, tokens, cache, logits=logits, ranks=ranks)
+    out = llm.forward(config, weights, tape, None, tokens, cache, logits=logits, layout=layout)
     del out
     return Record.of(tape, start)
 

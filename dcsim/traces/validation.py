@@ -16,11 +16,10 @@ import numpy as np
 
 from dcsim.models import dit, t5, vae
 from dcsim.models.catalogue import get
-from dcsim.models.parallel import Ranks
 from dcsim.models.pipeline import Networks, Pipeline
 from dcsim.models.tape import Tape
 from dcsim.models.weights import Weights, count
-from dcsim.spec import load_parts
+from dcsim.spec import Layout, load_parts
 from dcsim.traces.api import token_work, trace
 from dcsim.traces.price import TICKS_PER_SECOND
 from dcsim.traces.shapes import TokenShape
@@ -187,7 +186,7 @@ def _t5_peak(a: Args) -> float:
 def _turn(a: Args) -> tuple[int, int]:
     """Weights of one GPU, and KV bytes of a token in the replica."""
     tp = int(a.get("tp", "1"))
-    found = trace(a["model"], None, TokenShape(1, 1), Ranks(tp))
+    found = trace(a["model"], None, TokenShape(1, 1), Layout(tp))
     return found.weights_bytes // tp, found.rows[0].live
 
 
@@ -229,12 +228,12 @@ def _activation(a: Args) -> float:
 def _throughput(a: Args) -> float:
     """Output tokens a second in a steady state of as many jobs as fit."""
     gpu = load_parts().gpus[a["gpu"]]
-    ranks = Ranks(int(a["tp"]))
+    layout = Layout(int(a["tp"]))
     prompt, output = int(a["prompt"]), int(a["output"])
     options = {"weights_dtype": "fp8", "kv_dtype": "fp8"}
-    work = token_work(a["model"], options, ranks, gpu, 2048, 8192, 2048)
+    work = token_work(a["model"], options, layout, gpu, 2048, 8192, 2048)
     (phase,), (prefill, decode) = work.phases, work.segments
-    room = ranks.gpus * gpu.hbm - work.weights - work.reserve
+    room = layout.gpus * gpu.hbm - work.weights - work.reserve
     context = prompt + output / 2
     jobs = min(2048.0, room / (decode["live"] * context))
     fed = jobs / output * prompt

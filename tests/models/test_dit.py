@@ -9,10 +9,10 @@ from model_scenes import IMAGE, VIDEO, arrays
 from dcsim.models import dit
 from dcsim.models.catalogue import get
 from dcsim.models.dit import DitConfig, Numerics
-from dcsim.models.parallel import Ranks
 from dcsim.models.pipeline import Networks
 from dcsim.models.tape import Array, Tape, Tensor
 from dcsim.models.weights import Weights, count
+from dcsim.spec import Layout
 
 FP32 = Numerics("fp32", "fp32", "fp32")
 SIZES = {"s": (12, 384, 6), "b": (12, 768, 12), "l": (24, 1024, 16), "xl": (28, 1152, 16)}
@@ -51,7 +51,7 @@ def run(
     *,
     batch: int = 1,
     numerics: Numerics = FP32,
-    ranks: Ranks = dit.ALONE,
+    layout: Layout = dit.ALONE,
     frames: int = 1,
 ) -> Tensor:
     rng = np.random.Generator(np.random.Philox(9))
@@ -63,9 +63,9 @@ def run(
         assert c.text_width is not None
         size = (batch, 5, c.text_width)
         condition = tape.tensor(size, "fp32", rng.standard_normal(size).astype(np.float32))
-    weights = Weights(tape, dit.parameters(c, ranks.tp), numerics.dtype, data)
+    weights = Weights(tape, dit.parameters(c, layout.tp), numerics.dtype, data)
     return dit.forward(
-        c, weights, latents, np.full(batch, 400.0), condition, numerics=numerics, ranks=ranks
+        c, weights, latents, np.full(batch, 400.0), condition, numerics=numerics, layout=layout
     )
 
 
@@ -164,25 +164,25 @@ def test_shape_only_record_equals_the_executed_one(
     assert tapes[0].live == tapes[1].live == 0
 
 
-@pytest.mark.parametrize("ranks", [Ranks(2, 1), Ranks(1, 2), Ranks(2, 2), Ranks(1, 4)])
-def test_parallel_layouts_split_the_work(ranks: Ranks) -> None:
+@pytest.mark.parametrize("layout", [Layout(2, 1), Layout(1, 2), Layout(2, 2), Layout(1, 4)])
+def test_parallel_layouts_split_the_work(layout: Layout) -> None:
     alone, spread = Tape(), Tape()
     c = VIDEO.dit
     run(c, alone, 128, None, frames=5)
-    run(c, spread, 128, None, frames=5, ranks=ranks)
+    run(c, spread, 128, None, frames=5, layout=layout)
 
     def total(tape: Tape, column: int, *kinds: str) -> int:
         return sum(e[column] for e in tape.events if e[0] == "op" and e[2] in kinds)
 
-    n = ranks.tp * ranks.sp
+    n = layout.tp * layout.sp
     # Self-attention divides exactly; cross-attention too. Some small layers are repeated.
     assert total(spread, 3, "attention") * n == total(alone, 3, "attention")
     dense = total(spread, 3, "dense") * n / total(alone, 3, "dense")
     assert 1 <= dense < 1.35
     tokens, h = 5 * 8 * 8, c.hidden
-    block = 2 * tokens // ranks.sp * h * 4
-    reduce = c.depth * 3 * (2 * (ranks.tp - 1) * block // (2 * ranks.tp))
-    swap = c.depth * 4 * ((ranks.sp - 1) * (block // 2) // ranks.sp // ranks.tp)
+    block = 2 * tokens // layout.sp * h * 4
+    reduce = c.depth * 3 * (2 * (layout.tp - 1) * block // (2 * layout.tp))
+    swap = c.depth * 4 * ((layout.sp - 1) * (block // 2) // layout.sp // layout.tp)
     sent = total(spread, 6, "comm")
     # Beside the activations only modulations and the final gather travel.
     assert reduce + swap <= sent <= 1.3 * (reduce + swap) + 60_000
@@ -191,4 +191,4 @@ def test_parallel_layouts_split_the_work(ranks: Ranks) -> None:
 def test_a_layout_of_several_gpus_is_not_executed() -> None:
     data = arrays(IMAGE)["dit"]
     with pytest.raises(ValueError, match="not executed"):
-        run(IMAGE.dit, Tape(execute=True), 64, data, ranks=Ranks(1, 2))
+        run(IMAGE.dit, Tape(execute=True), 64, data, layout=Layout(1, 2))

@@ -8,9 +8,9 @@ import pytest
 from dcsim.models import llm, t5
 from dcsim.models.catalogue import get
 from dcsim.models.llm import Cache, LlmConfig
-from dcsim.models.parallel import Ranks
 from dcsim.models.tape import Array, Tape
 from dcsim.models.weights import Weights, count, random_arrays
+from dcsim.spec import Layout
 
 SMALL = LlmConfig(3, 48, 6, 2, 64, 101, head=8)
 NORMED = LlmConfig(2, 48, 6, 2, 64, 101, head=8, head_norm=True)
@@ -118,7 +118,7 @@ def test_tensor_parallel_shards_the_weights(tp: int) -> None:
 def test_tensor_parallel_sends_two_all_reduces_a_layer() -> None:
     tape, n, tp = Tape(), 16, 2
     weights = Weights(tape, llm.parameters(SMALL, tp), "bf16")
-    llm.forward(SMALL, weights, tape, None, n, Cache("bf16"), logits=False, ranks=Ranks(tp))
+    llm.forward(SMALL, weights, tape, None, n, Cache("bf16"), logits=False, layout=Layout(tp))
     sent = sum(e[6] for e in tape.events if e[0] == "op")
     # One more after the embedding; a ring sends 2 (tp - 1) / tp of the tensor.
     assert sent == (2 * SMALL.layers + 1) * n * SMALL.hidden * 2

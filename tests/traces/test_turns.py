@@ -11,7 +11,6 @@ from dcsim import traces
 from dcsim.models import ModelError
 from dcsim.models.catalogue import get
 from dcsim.models.llm import LlmConfig
-from dcsim.models.parallel import Ranks
 from dcsim.spec import Layout
 from dcsim.traces import Segment, TokenShape
 from dcsim.traces.turns import record_pass
@@ -74,9 +73,9 @@ def _steps(segments: tuple[Segment, ...]):  # type: ignore[no-untyped-def]
 def test_a_tokens_figures_give_any_recorded_pass(name: str, tp: int, n: int, before: int) -> None:
     model = get(name)
     assert isinstance(model.network, LlmConfig)
-    options, ranks = model.resolve(), Ranks(tp)
-    record = record_pass(model.network, options, ranks, n, before=before)
-    row, _ = traces.trace(name, None, TokenShape(1, 1, 512), ranks).rows
+    options, layout = model.resolve(), Layout(tp)
+    record = record_pass(model.network, options, layout, n, before=before)
+    row, _ = traces.trace(name, None, TokenShape(1, 1, 512), layout).rows
     pairs = n * before + n * (n + 1) // 2
     assert record.total("flops", "dense") * tp == row.dense_flops * n
     assert record.total("flops", "attention") * tp == row.attn_flops * pairs
@@ -94,7 +93,7 @@ def test_a_tokens_figures_give_any_recorded_pass(name: str, tp: int, n: int, bef
 def test_a_decode_pass_is_the_decode_row(name: str) -> None:
     model = get(name)
     assert isinstance(model.network, LlmConfig)
-    record = record_pass(model.network, model.resolve(), Ranks(), 1, before=777, logits=True)
+    record = record_pass(model.network, model.resolve(), Layout(), 1, before=777, logits=True)
     _, row = traces.trace(name).rows
     assert record.total("flops", "dense") == row.dense_flops
     assert record.total("flops", "attention") == row.attn_flops * 778
