@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from dcsim.models.catalogue import Model, get
@@ -33,7 +34,18 @@ def trace(
     wanted = DitShape if found.kind == "dit" else TokenShape
     if not isinstance(shape, wanted):
         raise ModelError([("shape", f"{model} takes a {wanted.__name__}")])
-    resolved = found.resolve(options)
+    # With the types: 1 and 1.0 are equal, but not the same option.
+    resolved = tuple((name, type(v), v) for name, v in found.resolve(options).items())
+    return _traced(model, resolved, shape, layout)
+
+
+@lru_cache(maxsize=64)
+def _traced(
+    model: str, options: tuple[tuple[str, type, Any], ...], shape: RequestShape, layout: Layout
+) -> MemoryTrace:
+    """Variants and drawn scenarios ask for the same traces again and again."""
+    found = get(model)
+    resolved = {name: value for name, _, value in options}
     if isinstance(shape, DitShape):
         return trace_clip(found, resolved, shape, layout)
     return trace_turn(found, resolved, shape, layout)

@@ -42,6 +42,12 @@ class Record:
     live: int
     """Bytes held when the step has ended."""
 
+    def __post_init__(self) -> None:
+        for field in fields(self):  # traces are remembered and shared
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and all(
             np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)
