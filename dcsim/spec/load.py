@@ -125,9 +125,23 @@ def _read(file: Path, kind: Kind, problems: list[Problem]) -> Node:
         if found is not None and found != kind:
             message = f"holds {_WHAT[found]}; {_WHAT[kind]} is due here"
             raise SpecError([Problem(file, 1, 1, "", message)])
-        return compose_files(tree, file, kind)
+        try:
+            return compose_files(tree, file, kind)
+        except SpecError as error:
+            rest = _beside_topology(tree) if kind == "scenario" else []
+            raise SpecError([*error.problems, *rest]) from error
     except SpecError as error:
         raise in_order([*problems, *error.problems]) from error
+
+
+def _beside_topology(tree: Node) -> list[Problem]:
+    """What is wrong with the rest of a scenario whose topology cannot be read."""
+    if tree.map is None or tree.child("extends") is not None:
+        return []
+    found: list[Problem] = []
+    rest = {key: node for key, node in tree.map.items() if key != "topology"}
+    validated(ScenarioFile, _extended_jobs(tree.with_map(rest), found), found, [])
+    return [problem for problem in found if problem.path != "topology"]
 
 
 _WHAT: Mapping[Kind, str] = {

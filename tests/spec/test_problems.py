@@ -353,3 +353,19 @@ def test_no_junk_gets_past_the_error(path: tuple[str, ...], value: Any) -> None:
     set_at(".".join(path), value)(data)
     with suppress(SpecError):
         scenario_from_data(data)
+
+
+def test_a_missing_topology_hides_nothing_else(tmp_path: Path) -> None:
+    """A newcomer's mistakes: the name of the topology was the only one told."""
+    file = tmp_path / "bad.yaml"
+    file.write_text(
+        "name: bad\nduration: 90\ntopology: hgx_h1000\njobs:\n  chat:\n    model: m\n"
+        "    replicas: 2\n    arivals: {process: poisson, rate: 2/s}\n    shape: {prompt: 1}\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(SpecError) as caught:
+        load_scenario(file)
+    found = [(p.line, p.path) for p in caught.value.problems]
+    assert (2, "duration") in found
+    assert (3, "topology") in found
+    assert (8, "jobs.chat.arivals") in found
