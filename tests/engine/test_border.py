@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -141,3 +143,38 @@ def test_order_of_columns_is_that_of_the_table() -> None:
     assert rows.tolist() == [[2, 3]]
     with pytest.raises(KeyError):
         table("channels", [{"speed": 3}])
+
+
+def test_the_engine_owns_its_tables() -> None:
+    """It read the request arrays in place: a class that is not there, written later, crashed."""
+    given = tables()
+    engine = Engine(given, 1000, 100)
+    for name in ("arrival", "klass", "work", "prompt", "output"):
+        given[name][:] = 1 << 40  # type: ignore[literal-required]
+    assert engine.finish()["end"].tolist() == [10, 16]
+
+
+def test_two_engines_run_on_two_threads() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        outs = list(pool.map(lambda _: Engine(tables(), 1000, 100).finish(), range(8)))
+    assert all(out["end"].tolist() == [10, 16] for out in outs)
+
+
+def test_one_engine_takes_one_thread_at_a_time() -> None:
+    many = 200_000
+    columns = {
+        name: np.zeros(many, dtype=np.int64) for name in ("klass", "work", "prompt", "output")
+    }
+    engine = Engine(tables(arrival=np.arange(many, dtype=np.int64) * 5, **columns), 10**9, 10**6)
+
+    def look() -> str:
+        try:
+            return str(engine.now)
+        except RuntimeError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(engine.run_until, 10**9)
+        while not run.done():
+            assert look() in ("0", str(10**9), "the engine is running in another thread")
+    assert engine.now == 10**9

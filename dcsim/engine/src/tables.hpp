@@ -60,7 +60,7 @@ template <class Row>
 inline constexpr std::size_t kColumns = sizeof(Row) / sizeof(i64);
 
 struct Requests {
-    std::span<const i64> arrival, klass, work, prompt, output;
+    std::vector<i64> arrival, klass, work, prompt, output;
     i64 size() const { return static_cast<i64>(arrival.size()); }
 };
 

@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <atomic>
 #include <cstring>
 #include <initializer_list>
 #include <memory>
@@ -52,7 +53,21 @@ nb::object numpy(std::vector<T>&& data, std::initializer_list<std::size_t> shape
     return nb::cast(nb::ndarray<nb::numpy, T>(pointer, shape.size(), shape.begin(), owner));
 }
 
-// Keeps the request arrays alive: the core reads them in place.
+// One thread at a time: run_until lets go of the interpreter's lock, so a second thread could come in.
+class Busy {
+  public:
+    explicit Busy(std::atomic_flag& flag) : flag_(flag) {
+        if (flag_.test_and_set()) throw std::runtime_error("the engine is running in another thread");
+    }
+    ~Busy() { flag_.clear(); }
+    Busy(const Busy&) = delete;
+    Busy& operator=(const Busy&) = delete;
+
+  private:
+    std::atomic_flag& flag_;
+};
+
+// Owns all that it is given: what a caller does to an array afterwards changes nothing here.
 class PyEngine {
   public:
     PyEngine(const nb::dict& tables, i64 horizon, i64 bin, bool lifted) {
@@ -68,27 +83,42 @@ class PyEngine {
         t.services = rows<dcsim::Service>(tables, "services");
         t.classes = rows<dcsim::Class>(tables, "classes");
         t.replicas = rows<dcsim::ReplicaRow>(tables, "replicas");
-        const char* names[] = {"arrival", "klass", "work", "prompt", "output"};
-        std::span<const i64>* spans[] = {&t.requests.arrival, &t.requests.klass, &t.requests.work, &t.requests.prompt,
-                                         &t.requests.output};
-        for (std::size_t i = 0; i < 5; ++i) {
-            requests_[i] = column<Array1>(tables, names[i]);
-            *spans[i] = {requests_[i].data(), requests_[i].shape(0)};
-        }
+        t.requests.arrival = values(tables, "arrival");
+        t.requests.klass = values(tables, "klass");
+        t.requests.work = values(tables, "work");
+        t.requests.prompt = values(tables, "prompt");
+        t.requests.output = values(tables, "output");
         t.check();
         engine_ = std::make_unique<dcsim::Engine>(std::move(t), horizon, bin, lifted);
     }
 
-    dcsim::Engine& engine() {
+    // What `act` makes of the engine, with no other thread in it.
+    template <class Act>
+    auto with(Act act) {
+        const Busy busy(busy_);
         if (!engine_) throw std::runtime_error("the run is finished");
-        return *engine_;
+        return act(*engine_);
+    }
+
+    void run_until(i64 t) {
+        with([t](dcsim::Engine& e) {
+            nb::gil_scoped_release release;
+            e.run_until(t);
+        });
     }
 
     nb::dict finish() {
-        {
-            nb::gil_scoped_release release;
-            engine().finish();
-        }
+        return with([this](dcsim::Engine& e) {
+            {
+                nb::gil_scoped_release release;
+                e.finish();
+            }
+            return outputs();
+        });
+    }
+
+  private:
+    nb::dict outputs() {
         dcsim::Timeline& timeline = engine_->timeline();
         const std::size_t bins = timeline.bins().count();
         const std::size_t accounts = timeline.accounts().size();
@@ -129,8 +159,7 @@ class PyEngine {
         return out;
     }
 
-  private:
-    Array1 requests_[5];
+    std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
     std::unique_ptr<dcsim::Engine> engine_;
 };
 
@@ -169,21 +198,19 @@ NB_MODULE(_core, m) {
     m.def("floor_seconds", &dcsim::floor_seconds, "events"_a, "live"_a, "rows"_a, nb::call_guard<nb::gil_scoped_release>());
     nb::class_<PyEngine>(m, "Engine")
         .def(nb::init<const nb::dict&, i64, i64, bool>(), "tables"_a, "horizon"_a, "bin"_a, "lifted"_a = false)
-        .def_prop_ro("now", [](PyEngine& e) { return e.engine().now(); })
-        .def_prop_ro("arrived", [](PyEngine& e) { return e.engine().arrived(); })
-        .def_prop_ro("completed", [](PyEngine& e) { return e.engine().completed(); })
-        .def("run_until", [](PyEngine& e, i64 t) {
-            dcsim::Engine& engine = e.engine();
-            nb::gil_scoped_release release;
-            engine.run_until(t);
-        }, "t"_a)
-        .def("fail", [](PyEngine& e, std::size_t r) { e.engine().fail(r); }, "replica"_a)
-        .def("start", [](PyEngine& e, std::size_t r) { e.engine().start(r); }, "replica"_a)
-        .def("set_capacity", [](PyEngine& e, i64 pool, i64 bytes) { e.engine().set_capacity(pool, bytes); }, "pool"_a, "bytes"_a)
-        .def("used", [](PyEngine& e, i64 pool) { return e.engine().used(pool); }, "pool"_a)
-        .def("capacity", [](PyEngine& e, i64 pool) { return e.engine().capacity(pool); }, "pool"_a)
-        .def("state", [](PyEngine& e, std::size_t r) { return e.engine().state(r); }, "replica"_a)
-        .def("running", [](PyEngine& e, std::size_t r) { return e.engine().running(r); }, "replica"_a)
-        .def("waiting", [](PyEngine& e, std::size_t r) { return e.engine().waiting(r); }, "replica"_a)
+        .def_prop_ro("now", [](PyEngine& p) { return p.with([](dcsim::Engine& e) { return e.now(); }); })
+        .def_prop_ro("arrived", [](PyEngine& p) { return p.with([](dcsim::Engine& e) { return e.arrived(); }); })
+        .def_prop_ro("completed", [](PyEngine& p) { return p.with([](dcsim::Engine& e) { return e.completed(); }); })
+        .def("run_until", &PyEngine::run_until, "t"_a)
+        .def("fail", [](PyEngine& p, std::size_t r) { p.with([r](dcsim::Engine& e) { e.fail(r); }); }, "replica"_a)
+        .def("start", [](PyEngine& p, std::size_t r) { p.with([r](dcsim::Engine& e) { e.start(r); }); }, "replica"_a)
+        .def("set_capacity", [](PyEngine& p, i64 pool, i64 bytes) {
+            p.with([pool, bytes](dcsim::Engine& e) { e.set_capacity(pool, bytes); });
+        }, "pool"_a, "bytes"_a)
+        .def("used", [](PyEngine& p, i64 pool) { return p.with([pool](dcsim::Engine& e) { return e.used(pool); }); }, "pool"_a)
+        .def("capacity", [](PyEngine& p, i64 pool) { return p.with([pool](dcsim::Engine& e) { return e.capacity(pool); }); }, "pool"_a)
+        .def("state", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Engine& e) { return e.state(r); }); }, "replica"_a)
+        .def("running", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Engine& e) { return e.running(r); }); }, "replica"_a)
+        .def("waiting", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Engine& e) { return e.waiting(r); }); }, "replica"_a)
         .def("finish", &PyEngine::finish);
 }
