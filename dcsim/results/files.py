@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import glob
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,9 @@ import pyarrow.parquet as pq
 __all__ = ["MANIFEST", "check_target", "replacing", "write_json", "write_table"]
 
 MANIFEST = "manifest.json"
+_LOCK = "lock"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a write meets that names no file: libraries write to open files."""
 
 
 def check_target(directory: Path) -> None:
@@ -44,10 +51,20 @@ def replacing(directory: Path) -> Iterator[Path]:
     target = Path(os.path.abspath(directory))
     check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as workshop:
+    _clear_abandoned(target)
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as workshop,
+        open(Path(workshop, _LOCK), "wb") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
         fresh, stale = Path(workshop, "new"), Path(workshop, "old")
         fresh.mkdir()
-        yield fresh
+        try:
+            yield fresh
+        except OSError as error:
+            if error.filename is None and error.errno in _FULL:
+                raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
+            raise
         if target.exists():
             target.rename(stale)
         try:
@@ -55,6 +72,21 @@ def replacing(directory: Path) -> Iterator[Path]:
         except OSError:
             stale.rename(target)
             raise
+
+
+def _clear_abandoned(target: Path) -> None:
+    """Remove what runs that were killed have left beside the target.
+
+    Each holds a lock on a file of its own while it lives, however it dies. One that died between
+    putting the earlier results away and putting its own in place gives the earlier ones back.
+    """
+    for path in sorted(target.parent.glob(f".{glob.escape(target.name)}.*/{_LOCK}")):
+        with suppress(OSError), open(path, "rb") as lock:  # another run may be clearing it too
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stale = path.parent / "old"
+            if stale.is_dir() and not target.exists():
+                stale.rename(target)
+            shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -66,27 +67,31 @@ class Results:
             for name in columns.column_names
         }
 
-    def write(self, directory: Path, *, extras: Callable[[Path], None] | None = None) -> None:
+    def write(
+        self, directory: str | PathLike[str], *, extras: Callable[[Path], None] | None = None
+    ) -> None:
         """Write everything to a directory, whole or not at all.
 
         `extras` is called with the directory to add files of its own (plots). Earlier results
         are replaced; raises `FileExistsError` where other files are in the way.
         """
-        with replacing(directory) as fresh:
+        with replacing(Path(directory)) as fresh:
             self.save(fresh)
             if extras is not None:
                 extras(fresh)
 
-    def save(self, directory: Path) -> None:
+    def save(self, directory: str | PathLike[str]) -> None:
         """Write the files into a directory that exists."""
+        directory = Path(directory)
         for name, table in self.tables.items():
             write_table(directory / f"{name}.parquet", table)
         write_json(directory / SUMMARY, self.summary)
         write_json(directory / MANIFEST, self.manifest)
 
     @classmethod
-    def read(cls, directory: Path) -> Results:
+    def read(cls, directory: str | PathLike[str]) -> Results:
         """Results that `write` wrote. Raises `FileNotFoundError` where there are none."""
+        directory = Path(directory)
         tables = {path.stem: pq.read_table(path) for path in sorted(directory.glob("*.parquet"))}
         return cls(
             json.loads((directory / SUMMARY).read_text(encoding="utf-8")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,3 +121,58 @@ def test_the_manifest_tells_runs_apart() -> None:
     half, other = manifest(dram=1000), manifest(seed=8)
     assert half["hash"] != base["hash"] != other["hash"]
     assert half["requests_hash"] == base["requests_hash"] != other["requests_hash"]
+
+
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    results = made_up()
+    results.write(str(tmp_path / "out"))
+    assert Results.read(str(tmp_path / "out")).summary == results.summary
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dcsim.results import replacing
+
+with replacing(Path("out")) as fresh:
+    (fresh / "manifest.json").write_text("{}")
+    if sys.argv[1] == "between":
+        Path("out").rename(fresh.parent / "old")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "between"])
+def test_what_a_killed_run_left_is_cleared(tmp_path: Path, when: str) -> None:
+    """Also where it died with the earlier results put away: those come back."""
+    with replacing(tmp_path / "out") as fresh:
+        (fresh / "manifest.json").write_text("earlier")
+    subprocess.run([sys.executable, "-c", KILLED, when], cwd=tmp_path, check=False)
+    assert len(list(tmp_path.glob(".out.*"))) == 1
+    with pytest.raises(RuntimeError), replacing(tmp_path / "out"):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+    assert (tmp_path / "out" / "manifest.json").read_text() == "earlier"
+
+
+def test_what_a_living_run_uses_is_left_alone(tmp_path: Path) -> None:
+    with replacing(tmp_path / "out") as slow:
+        (slow / "manifest.json").write_text("slow")
+        with replacing(tmp_path / "out") as quick:
+            (quick / "manifest.json").write_text("quick")
+    assert (tmp_path / "out" / "manifest.json").read_text() == "slow"
+
+
+def test_a_full_disk_is_reported_with_its_place(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+
+    def write() -> None:
+        with replacing(tmp_path / "out") as fresh:
+            (fresh / "summary.json").symlink_to(full)
+            write_json(fresh / "summary.json", {})
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        write()
+    assert raised.value.filename == str(tmp_path / "out")
