@@ -39,6 +39,7 @@ Sets = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="Override one value; may be repeated."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw pictures too.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
@@ -76,6 +77,7 @@ def run_command(
         str | None,
         typer.Option("--what-if", metavar="NAME", help="A variant of the what_if block."),
     ] = None,
+    plots: Plots = True,
     quiet: Quiet = False,
 ) -> None:
     """Simulate a scenario; write tables, summary, manifest and plots."""
@@ -90,8 +92,8 @@ def run_command(
                 target, lambda: planning.load(scenario, overrides=overrides, what_if=what_if)
             )
             results = planning.run(plan, progress=progress)
-            progress("writing results and plots", 1.0)
-            report.write_run(results, target)
+            progress("writing results and plots" if plots else "writing results", 1.0)
+            report.write_run(results, target, plots=plots)
         if not quiet:
             from dcsim.report.screen import show_summary
 
@@ -118,6 +120,7 @@ def compare(
             help="One more variant, `changed`: this override; may be repeated.",
         ),
     ] = None,
+    plots: Plots = True,
     quiet: Quiet = False,
 ) -> None:
     """Simulate variants on the same arrivals; show them side by side."""
@@ -131,8 +134,8 @@ def compare(
                 target, lambda: planning.variants(scenario, what_if=what_if, overrides=sets or ())
             )
             results = planning.compare(plans, progress=progress)
-            progress("writing results and plots", 1.0)
-            comparison = report.write_comparison(results, target)
+            progress("writing results and plots" if plots else "writing results", 1.0)
+            comparison = report.write_comparison(results, target, plots=plots)
         if not quiet:
             from dcsim.report.screen import show_comparison
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from dcsim.spec import load_scenario
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done, 0 to 1."""
+
+_SECONDS_BETWEEN = 0.2
+"""Between two words of progress while the passes are waited for."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +64,10 @@ def run(
     """The results of a plan: occupancy as built, demand with capacities lifted, same arrivals.
 
     `commands`: SimPy processes of the caller's, beside the scenario's operations. They are
-    called once for each of the two passes, so they must keep no state outside.
+    called once for each of the two passes, which run at once on two threads, so they must keep
+    no state outside.
     """
-    passes = []
-    for name, lifted in (("as built", False), ("capacities lifted", True)):
-        report = _share(progress, name, plan.scenario.duration)
-        passes.append(simulate(plan, lifted=lifted, commands=commands, progress=report))
-    built, lifted_run = passes
+    built, lifted_run = _both_passes(plan, commands, progress)
     return collect(
         plan,
         built.outputs,
@@ -76,10 +78,43 @@ def run(
     )
 
 
-def _share(progress: Progress | None, name: str, horizon: int) -> Callable[[int], None] | None:
-    if progress is None:
-        return None
-    return lambda now: progress(name, now / horizon)
+class _Stopped(Exception):
+    """The other pass has failed, or the user has had enough."""
+
+
+def _both_passes(
+    plan: Plan, commands: Sequence[Process], progress: Progress | None
+) -> tuple[Run, Run]:
+    """As built on this thread, which Ctrl-C reaches, and lifted on another. An error of the
+    first goes before one of the second; progress is told from this thread alone."""
+    stop = threading.Event()
+    done = {"built": 0, "lifted": 0}  # ns
+
+    def tell() -> None:
+        if progress is not None:
+            progress("simulating", sum(done.values()) / (2 * plan.scenario.duration))
+
+    def built_is_at(now: int) -> None:
+        done["built"] = now
+        tell()
+
+    def lifted_is_at(now: int) -> None:
+        done["lifted"] = now
+        if stop.is_set():
+            raise _Stopped
+
+    with ThreadPoolExecutor(1, thread_name_prefix="dcsim-lifted") as pool:
+        other = pool.submit(simulate, plan, lifted=True, commands=commands, progress=lifted_is_at)
+        try:
+            built = simulate(plan, commands=commands, progress=built_is_at if progress else None)
+            while not wait([other], timeout=_SECONDS_BETWEEN).done:
+                tell()
+            lifted = other.result()
+            tell()
+            return built, lifted
+        except BaseException:
+            stop.set()
+            raise
 
 
 def _samples(samples: Sequence[Sample]) -> pa.Table:

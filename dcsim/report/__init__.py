@@ -6,12 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dcsim.report.pictures import plot_run
     from dcsim.report.terminal import comparison_table, summary_table
-    from dcsim.report.write import plot_run, write_comparison, write_run
+    from dcsim.report.write import write_comparison, write_run
 
 _HOMES = {
     "comparison_table": "dcsim.report.terminal",
-    "plot_run": "dcsim.report.write",
+    "plot_run": "dcsim.report.pictures",
     "summary_table": "dcsim.report.terminal",
     "write_comparison": "dcsim.report.write",
     "write_run": "dcsim.report.write",

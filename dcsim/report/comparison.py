@@ -66,7 +66,7 @@ def plot_latencies(results: Mapping[str, Results], path: Path) -> None:
             tidy(axes, title=f"{job}: {title}")
     panels[-1][1].set_xlabel(TIME_LABEL, fontsize=9)
     _title(figure, "Latency by job class", results)
-    legend_below(figure, range_handles())
+    legend_below(figure, range_handles(), names=results)
     save(figure, path)
 
 
@@ -88,7 +88,7 @@ def plot_outcomes(results: Mapping[str, Results], path: Path) -> None:
         Patch(facecolor=color, hatch=hatch, edgecolor="white", label=name)
         for name, (color, hatch) in _OUTCOME_STYLES.items()
     ]
-    legend_below(figure, handles)
+    legend_below(figure, handles, names=results, right=1.2)
     save(figure, path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from dcsim.report.style import legend_below, new_figure, save, tidy
 from dcsim.results import Results
@@ -40,7 +40,7 @@ def plot_latency(results: Results, path: Path) -> None:
     panels[-1].set_xlabel(TIME_LABEL, fontsize=9)
     name = results.summary["scenario"]
     figure.suptitle(f"Latency by job class: {name}", x=0.01, ha="left", fontsize=12)
-    legend_below(figure, range_handles())
+    legend_below(figure, range_handles(), names=jobs)
     save(figure, path)
 
 
@@ -57,6 +57,7 @@ def draw_ranges(axes: Any, spreads: Mapping[str, Mapping[str, int] | None]) -> N
         for p, (mark, color, size) in _MARKS.items():
             axes.plot(seconds[p], row, mark, color=color, ms=size, mec="white", mew=0.5, zorder=2)
     axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: time_label(value)))
     axes.set_yticks(range(len(spreads)), list(spreads))
     axes.set_ylim(len(spreads) - 0.5, -0.5)

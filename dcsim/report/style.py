@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ __all__ = [
     "draw_line",
     "legend_below",
     "new_figure",
+    "place",
     "save",
     "tidy",
 ]
@@ -44,13 +45,37 @@ CYCLE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 _SIZE = 9.0
+_LETTER = 0.08
+"""Width of a letter of that size, and height of a row of a legend, in inches."""
+_ROW = 0.22
 
 
 def new_figure(width: float, height: float) -> Figure:
     """A figure of this size in inches, drawn without a display and without global state."""
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=120)
     FigureCanvasAgg(figure)
     return figure
+
+
+def place(
+    figure: Figure, *, names: Iterable[str] = (), legend_rows: int = 1, right: float = 0.2
+) -> None:
+    """Margins in inches around the panels: titles and tick labels, `names` of rows at the left,
+    the legend below. Fixed ones: solving for them takes longer than drawing."""
+    width, height = figure.get_size_inches()
+    left = max(0.85, min(0.3 + _LETTER * max(map(len, names), default=0), width / 2))
+    bottom = 0.6 + _ROW * legend_rows
+    grid = figure.axes[0].get_gridspec() if figure.axes else None
+    rows = 1 if grid is None else grid.nrows
+    panel = (height - 0.72 - bottom - 0.5 * (rows - 1)) / rows
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        top=1 - 0.72 / height,
+        bottom=bottom / height,
+        hspace=0.5 / max(panel, 0.1),
+        wspace=0.12,
+    )
 
 
 def tidy(axes: Any, *, x: str = "", y: str = "", title: str = "") -> None:
@@ -58,7 +83,9 @@ def tidy(axes: Any, *, x: str = "", y: str = "", title: str = "") -> None:
     axes.set_xlabel(x, fontsize=_SIZE)
     axes.set_ylabel(y, fontsize=_SIZE)
     if title:
-        axes.set_title(title, fontsize=_SIZE + 1, loc="left")
+        axes.set_title(
+            title, fontsize=_SIZE + 1, loc="left", y=1.0
+        )  # given, it is not searched for
     axes.tick_params(labelsize=_SIZE)
     axes.grid(color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -77,11 +104,20 @@ def draw_area(axes: Any, edges: Floats, low: Floats, high: Floats, **look: Any) 
     axes.fill_between(corners, np.repeat(low, 2), np.repeat(high, 2), **look)
 
 
-def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 5) -> None:
-    """One legend for the whole figure, under the axes, where no data is."""
+def legend_below(
+    figure: Figure,
+    handles: Sequence[Any],
+    columns: int = 5,
+    *,
+    names: Iterable[str] = (),
+    right: float = 0.2,
+) -> None:
+    """One legend for the whole figure, under the axes, where no data is; it and the margins (see
+    `place`) come last."""
+    place(figure, names=names, legend_rows=-(-len(handles) // columns), right=right)
     figure.legend(
         handles=list(handles),
-        loc="outside lower center",
+        loc="lower center",
         ncols=columns,
         fontsize=_SIZE,
         frameon=False,

@@ -75,15 +75,15 @@ def short(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots are most of the time of a small run; where they do not matter, empty files do."""
-    from dcsim.report import write
+    from dcsim.report import pictures
 
     def touch(results: object, directory: Path) -> None:
         for name in ("demand.png", "contents.png", "latency.png"):
             (directory / name).touch()
 
-    monkeypatch.setattr(write, "plot_run", touch)
+    monkeypatch.setattr(pictures, "plot_run", touch)
     for name in ("plot_demands", "plot_latencies", "plot_outcomes"):
-        monkeypatch.setattr(write, name, lambda results, path: path.touch())
+        monkeypatch.setattr(pictures, name, lambda results, path: path.touch())
 
 
 def files_below(folder: Path) -> set[str]:

@@ -68,6 +68,11 @@ def test_a_reader_that_has_enough(tmp_path: Path) -> None:
     process.stderr.close()
 
 
+def hear_interrupts() -> None:
+    """A shell starts what runs in the background with SIGINT ignored, and children inherit it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def on_a_terminal(
     folder: Path, seen: str, kind: signal.Signals | None = None
 ) -> tuple[int, str, str]:
@@ -82,6 +87,7 @@ def on_a_terminal(
         stdout=subprocess.PIPE,
         stderr=theirs,
         text=True,
+        preexec_fn=hear_interrupts,
     ) as process:
         os.close(theirs)
         shown = b""
@@ -110,7 +116,7 @@ def on_a_terminal(
 )
 def test_stopped_in_the_middle(tmp_path: Path, kind: signal.Signals, code: int, last: str) -> None:
     write_scene(tmp_path / "short.yaml")
-    returned, out, shown = on_a_terminal(tmp_path, "as built", kind)
+    returned, out, shown = on_a_terminal(tmp_path, "simulating", kind)
     assert (returned, out) == (code, "")
     assert "Traceback" not in shown
     assert last in shown
@@ -122,7 +128,7 @@ def test_progress_on_a_terminal(tmp_path: Path) -> None:
     write_scene(tmp_path / "short.yaml")
     code, out, shown = on_a_terminal(tmp_path, "")
     assert code == 0
-    steps = ("reading", "as built", "capacities lifted", "writing results and plots")
+    steps = ("reading", "simulating", "writing results and plots")
     places = [shown.find(step) for step in steps]
     assert places == sorted(places)
     assert places[0] >= 0
@@ -130,3 +136,38 @@ def test_progress_on_a_terminal(tmp_path: Path) -> None:
     assert "\x1b" not in out  # stdout is no terminal
     assert "results: out" in out
     assert shown.rstrip().endswith("\x1b[2K")  # the bar is wiped away at the end
+
+
+def test_interrupted_at_once(tmp_path: Path) -> None:
+    """Ctrl-C while the first modules are still being imported."""
+    code = (
+        "import builtins, dcsim.__main__ as entry\n"
+        "plain = builtins.__import__\n"
+        "def interrupted(name, *rest):\n"
+        "    if name == 'dcsim.cli':\n"
+        "        raise KeyboardInterrupt\n"
+        "    return plain(name, *rest)\n"
+        "builtins.__import__ = interrupted\n"
+        "entry.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_no_plots_draws_and_imports_nothing(tmp_path: Path) -> None:
+    write_scene(tmp_path / "short.yaml")
+    code = (
+        "import sys\n"
+        "from dcsim.cli import app\n"
+        "words = 'run short.yaml --out out --no-plots --quiet'\n"
+        "app(words.split(), standalone_mode=False)\n"
+        "assert 'matplotlib' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not any(path.suffix == ".png" for path in (tmp_path / "out").iterdir())
+    assert (tmp_path / "out" / "requests.parquet").is_file()

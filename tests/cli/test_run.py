@@ -140,7 +140,7 @@ def test_nothing_half_written_stays(
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
 ) -> None:
-    from dcsim.report import write
+    from dcsim.report import pictures
 
     assert dcsim("run", short, "--out", "out", "--quiet").code == 0
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -148,7 +148,7 @@ def test_nothing_half_written_stays(
     def fails(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(write, "plot_latency", fails)
+    monkeypatch.setattr(pictures, "plot_latency", fails)
     for target in ("out", "new"):
         done = dcsim("run", short, "--seed", 9, "--out", target)
         if isinstance(error, KeyboardInterrupt):

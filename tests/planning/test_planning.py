@@ -43,7 +43,7 @@ def test_progress_rises_to_one() -> None:
     told: dict[str, list[float]] = {}
     plan = make_plan(scenario_from_data(scene()))
     run(plan, progress=lambda what, share: told.setdefault(what, []).append(share))
-    assert list(told) == ["as built", "capacities lifted"]
+    assert list(told) == ["simulating"]
     for shares in told.values():
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
