@@ -71,7 +71,8 @@ class GpuPart(Part):
     """An accelerator."""
 
     hbm: Bytes
-    """Usable HBM, such as `80 GB`."""
+    """HBM as its driver reports it, such as `81559 MiB`; what the runtime takes from that is the
+    model option `runtime_overhead`."""
     hbm_bandwidth: Bandwidth
     """Peak HBM bandwidth, such as `3.35 TB/s`."""
     flops: Flops

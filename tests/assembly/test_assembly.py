@@ -42,7 +42,7 @@ def test_pools_add_up_to_the_topology() -> None:
     names = [pool.name for pool in plan.pools]
     assert len(set(names)) == len(names)
     # Five of the eight GPUs serve nobody: their HBM is a pool of the domain.
-    assert plan.pools[plan.pool("rack0/node0/hbm")].capacity == 5 * 80 * GB
+    assert plan.pools[plan.pool("rack0/node0/hbm")].capacity == 5 * 81_559 * 2**20
 
 
 def test_rows_and_names_agree() -> None:
@@ -110,7 +110,7 @@ def test_explicit_places() -> None:
     place = [{"domain": "rack0/node0", "gpus": [7]}, {"domain": "rack0/node0", "gpus": [2]}]
     plan = plan_of(changed("jobs.chat.replicas", {"place": place}))
     assert plan.replicas == ("chat/0", "chat/1", "image/0")
-    assert plan.pools[plan.pool("rack0/node0/hbm")].capacity == 5 * 80 * GB
+    assert plan.pools[plan.pool("rack0/node0/hbm")].capacity == 5 * 81_559 * 2**20
 
 
 def test_gpus_too_scattered() -> None:
@@ -138,7 +138,7 @@ def test_a_model_that_does_not_fit() -> None:
     assert list(found) == ["jobs.chat.layout"]
     message = found["jobs.chat.layout"]
     assert "llama-3.1-70b does not fit its replica: 141.1 GB of weights" in message
-    assert "1 x h100 hold 80.0 GB" in message
+    assert "1 x h100 hold 85.5 GB" in message
     data["jobs"]["chat"]["layout"] = {"tp": 2}
     assert plan_of(data).replicas == ("chat/0", "chat/1", "image/0")
 

@@ -100,7 +100,7 @@ VALUES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "a model that does not fit": (
         changed(f"{CHAT}.model", "llama-3.1-70b"),
-        [f"{CHAT}.layout: llama-3.1-70b does not fit ... 1 x h100 hold 80.0 GB. Use more GPUs"],
+        [f"{CHAT}.layout: llama-3.1-70b does not fit ... 1 x h100 hold 85.5 GB. Use more GPUs"],
     ),
     "options": (
         changed(f"{CHAT}.options", {"dtpye": "bf16", "kv_dtype": "fp7", "runtime_overhead": -1}),

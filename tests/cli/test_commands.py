@@ -79,7 +79,7 @@ def test_show_of_a_topology(dcsim: Dcsim, file: Path) -> None:
 
 def test_show_has_totals(dcsim: Dcsim, short: Path) -> None:
     out = dcsim("show", "hgx_h100").out
-    for line in ("totals: 8 GPUs in 1 rack(s)", "HBM   640 GB", "DRAM  2.05 TB", "NAND  30.7 TB"):
+    for line in ("totals: 8 GPUs in 1 rack(s)", "HBM   684 GB", "DRAM  2.05 TB", "NAND  30.7 TB"):
         assert line in out
     # Of a scenario: its topology, its shelf with its share of the pod.
     done = dcsim("show", short, "--set", "topology.racks.rack0.dram=1 TB")

@@ -59,7 +59,7 @@ def test_the_parts_that_are_asked_for() -> None:
 def test_figures_of_the_data_sheets() -> None:
     h100 = PARTS.gpus["h100"]
     assert (h100.hbm, h100.hbm_bandwidth, h100.flops["bf16"]) == (
-        80 * 10**9,
+        81_559 * 2**20,
         3_350 * 10**9,
         989_400 * 10**9,
     )
@@ -72,7 +72,11 @@ def test_hgx_node() -> None:
     topology = load_topology("hgx_h100")
     (node,) = topology.domains
     assert (node.name, node.rack, node.gpus) == ("rack0/node0", "rack0", 8)
-    assert (node.hbm, node.dram, node.nand) == (640 * 10**9, 2048 * 10**9, 30_720 * 10**9)
+    assert (node.hbm, node.dram, node.nand) == (
+        8 * 81_559 * 2**20,
+        2048 * 10**9,
+        30_720 * 10**9,
+    )
     assert node.nic == 500 * 10**9, "MLPerf gives 500 GB/s"
     assert (topology.gpus, topology.hbm) == (8, node.hbm)
     assert (topology.dram, topology.nand) == (node.dram, node.nand)
