@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from dcsim.report.quantities import bytes_text, rate_text, time_text
 from dcsim.report.words import TIER_NAMES
@@ -23,10 +24,47 @@ def summary_table(results: Results) -> Group:
     Nothing in it depends on the clock.
     """
     parts: list[Any] = [_tier_table(results.summary), _job_table(results.summary)]
+    parts += _unfinished(results.summary)
+    parts += _shortfalls(results.summary)
     wear = results.summary["tiers"]["nand"]["wear"]
     if wear["bytes_written"]:
         parts.append(_wear_text(wear))
     return Group(*parts)
+
+
+def _unfinished(summary: dict[str, Any]) -> list[Text]:
+    """A sentence for each job of which not all requests were completed."""
+    texts = []
+    for job, figures in summary["jobs"].items():
+        missing = figures["arrived"] - figures["outcomes"]["completed"]
+        others = [
+            f"{count:,} {outcome}"
+            for outcome, count in figures["outcomes"].items()
+            if count and outcome != "completed"
+        ]
+        if missing:
+            text = f"{job}: {missing:,} of {figures['arrived']:,} requests were not completed by "
+            texts.append(Text(text + f"the end ({', '.join(others)})."))
+    return texts
+
+
+def _shortfalls(summary: dict[str, Any]) -> list[Text]:
+    """A sentence for each tier that runs short: which pool, when, by how much, for how long."""
+    texts = []
+    for tier, figures in summary["tiers"].items():
+        pool = figures["first_shortfall_pool"]
+        if pool is None:
+            continue
+        text = (
+            f"Short of {TIER_NAMES[tier]}: {pool} first, at "
+            f"{time_text(figures['first_shortfall_ns'])}, by up to "
+            f"{bytes_text(figures['first_shortfall_pool_peak'])}, for "
+            f"{time_text(figures['first_shortfall_pool_ns'])} in all"
+        )
+        if figures["demand"]["peak"] <= figures["capacity_least"]:
+            text += "; other pools of the tier have room, which it cannot use"
+        texts.append(Text(text + "."))
+    return texts
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:

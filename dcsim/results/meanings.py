@@ -250,6 +250,15 @@ SUMMARY: tuple[Entry, ...] = (
         "tiers.TIER.first_shortfall_ns", "int?", "ns", "Start of the first bin with a shortfall."
     ),
     Entry("tiers.TIER.first_shortfall_pool", "text?", "", "The pool that runs short first."),
+    Entry(
+        "tiers.TIER.first_shortfall_pool_peak", "int?", "B", "The most that this pool is short of."
+    ),
+    Entry(
+        "tiers.TIER.first_shortfall_pool_ns",
+        "int?",
+        "ns",
+        "Length of all bins in which it is short.",
+    ),
     Entry("tiers.TIER.flows.CAUSE", "int", "bytes", "As the timeline, over the run."),
     Entry("tiers.nand.wear.bytes_written", "int", "bytes", "Written to NAND, all pools."),
     Entry(

@@ -83,11 +83,16 @@ def _shortfall(plan: Plan, series: Series, rows: list[int]) -> dict[str, Any]:
         "shortfall_peak": int(short.sum(axis=0).max()),
         "first_shortfall_ns": None,
         "first_shortfall_pool": None,
+        "first_shortfall_pool_peak": None,
+        "first_shortfall_pool_ns": None,
     }
     if short.any():
-        row = int(np.argmax(short.any(axis=0)))
-        figures["first_shortfall_ns"] = int(series.bins.start[row])
-        figures["first_shortfall_pool"] = plan.pools[rows[int(np.argmax(short[:, row]))]].name
+        first = int(np.argmax(short.any(axis=0)))
+        pool = int(np.argmax(short[:, first]))
+        figures["first_shortfall_ns"] = int(series.bins.start[first])
+        figures["first_shortfall_pool"] = plan.pools[rows[pool]].name
+        figures["first_shortfall_pool_peak"] = int(short[pool].max())
+        figures["first_shortfall_pool_ns"] = int(series.bins.length[short[pool] > 0].sum())
     return figures
 
 

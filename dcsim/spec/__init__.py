@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dcsim.spec.catalogue import load_parts
+from dcsim.spec.compose import find_scenario, shipped_file, shipped_files
 from dcsim.spec.errors import Problem, SpecError, did_you_mean
 from dcsim.spec.jobs import (
     Arrivals,
@@ -97,9 +98,12 @@ __all__ = [
     "check_file",
     "did_you_mean",
     "file_kind",
+    "find_scenario",
     "json_schema",
     "load_parts",
     "load_scenario",
     "load_topology",
     "scenario_from_data",
+    "shipped_file",
+    "shipped_files",
 ]

@@ -150,14 +150,37 @@ def find_topology(text: str, folder: Path = Path()) -> Path:
 
     Raises SpecError where there is none of that name.
     """
-    if text.endswith(_YAML):
-        return folder / text
-    home = shipped("topologies")
+    return folder / text if text.endswith(_YAML) else shipped_file("topologies", text)
+
+
+_SINGULAR = {"topologies": "topology", "scenarios": "scenario"}
+
+
+def shipped_file(folder: str, name: str) -> Path:
+    """The shipped file of that name in `scenarios` or `topologies`. Raises SpecError where there
+    is none."""
+    home = shipped(folder)
     known = sorted(path.stem for path in home.glob("*.yaml"))
-    if text not in known:
-        message = f"no shipped topology {text!r}, and no .yaml file; {did_you_mean(text, known)}"
-        raise SpecError([Problem(None, None, None, "topology", message)])
-    return home / f"{text}.yaml"
+    if name not in known:
+        kind = _SINGULAR[folder]
+        message = f"no shipped {kind} {name!r}, and no .yaml file; {did_you_mean(name, known)}"
+        raise SpecError([Problem(None, None, None, kind, message)])
+    return home / f"{name}.yaml"
+
+
+def find_scenario(path: Path) -> Path:
+    """A scenario's file, or the shipped one where the path is a bare name and no file."""
+    bare = path.suffix not in _YAML and path.name == str(path)
+    return shipped_file("scenarios", path.name) if bare and not path.exists() else path
+
+
+def shipped_files(folder: str) -> dict[str, str]:
+    """The names of what is shipped in `scenarios` or `topologies`, with their descriptions."""
+    found = {}
+    for path in sorted(shipped(folder).glob("*.yaml")):
+        description = read_yaml(path).child("description")
+        found[path.stem] = " ".join(str(description.value).split()) if description else ""
+    return found
 
 
 def _absolute_includes(node: Node, file: Path) -> Node:

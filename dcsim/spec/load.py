@@ -13,6 +13,7 @@ from dcsim.spec.compose import (
     KINDS,
     compose_files,
     expand_variables,
+    find_scenario,
     find_topology,
     merge,
     override,
@@ -32,12 +33,12 @@ Kind = Literal["scenario", "topology", "parts"]
 def load_scenario(
     path: str | Path, *, overrides: Sequence[str] = (), what_if: str | None = None
 ) -> Scenario:
-    """Read a scenario file.
+    """Read a scenario file, or a shipped scenario by its name.
 
     `overrides` are `dotted.path=VALUE`, the value in YAML, applied in order; then those of
     the variant `what_if`. Raises SpecError with all that is wrong.
     """
-    file = Path(path)
+    file = find_scenario(Path(path))
     problems: list[Problem] = []
     tree = _read(file, "scenario", problems)
     return _from_tree(tree, file, overrides, what_if, problems)

@@ -215,3 +215,32 @@ def test_bench_says_how_fast(dcsim: Dcsim, monkeypatch: pytest.MonkeyPatch) -> N
     assert figures["engine"]["times_the_floor"] > 0
     assert figures["trace"]["seconds"] < 60
     assert {"oracle", "run", "build"} <= set(figures)
+
+
+def test_shipped_scenarios_go_by_name(dcsim: Dcsim, tmp_path: Path) -> None:
+    assert dcsim("check", "quickstart").out == "quickstart: ok\n"
+    assert "totals: 8 GPUs" in dcsim("show", "quickstart").out
+    done = dcsim("run", "quickstrt")
+    assert (done.code, done.out) == (2, "")
+    assert (
+        "no shipped scenario 'quickstrt', and no .yaml file; did you mean 'quickstart'" in done.err
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_has_all_that_has_a_name(dcsim: Dcsim) -> None:
+    out = dcsim("list").out
+    for word in ("quickstart", "gb300_nvl72_context", "bluefield-4", "llama-3.1-8b", "scenarios:"):
+        assert word in out
+
+
+def test_init_writes_a_scenario_that_runs(dcsim: Dcsim, tmp_path: Path) -> None:
+    assert dcsim("init", "mine.yaml").code == 0
+    assert dcsim("check", "mine.yaml").out == "mine.yaml: ok\n"
+    before = (tmp_path / "mine.yaml").read_bytes()
+    again = dcsim("init", "mine.yaml", "--from", "video_and_chat_nvl72")
+    assert (again.code, again.err) == (2, "error: mine.yaml: File exists\n")
+    assert (tmp_path / "mine.yaml").read_bytes() == before
+    assert "did you mean 'quickstart'" in dcsim("init", "b.yaml", "--from", "quikstart").err
+    assert "ends in .yaml" in dcsim("init", "b.txt").err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]

@@ -31,6 +31,20 @@ def test_the_summary_fits_eighty_columns() -> None:
     assert "drive writes per day" in text
 
 
+def test_what_is_short_and_what_was_left_is_said() -> None:
+    results = make_results(make_plan(dram=700 * GB), troubled=True)
+    text = " ".join(printed(summary_table(results)).split())
+    dram = results.summary["tiers"]["dram"]
+    pool = [row for row in results.events().to_pylist() if row["kind"] == "shortfall"]
+    stretches = [row for row in pool if row["subject"] == dram["first_shortfall_pool"]]
+    assert dram["first_shortfall_pool_peak"] == max(row["bytes"] for row in stretches)
+    assert "Short of DRAM: node.dram first, at 60.0 min, by up to 506 GB, for 60.0 min" in text
+    for job, figures in results.summary["jobs"].items():
+        missing = figures["arrived"] - figures["outcomes"]["completed"]
+        said = f"{job}: {missing:,} of {figures['arrived']:,} requests were not completed" in text
+        assert said == bool(missing)
+
+
 def test_the_summary_knows_no_clock() -> None:
     slower = make_results(make_plan(dram=700 * GB), troubled=True)
     slower.summary["engine"]["wall_seconds"] = 1e6

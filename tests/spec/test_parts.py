@@ -83,11 +83,12 @@ def test_hgx_node() -> None:
 
 
 def test_nvl72_racks() -> None:
-    for name, dram in (("gb300_nvl72", 17.28), ("vera_rubin_nvl72", 54.0)):
+    racks = (("gb300_nvl72", 17.28, 284_208 * 2**20), ("vera_rubin_nvl72", 54.0, 288 * 10**9))
+    for name, dram, hbm in racks:
         (rack,) = load_topology(name).domains
         assert (rack.name, rack.gpus) == ("rack0", 72)
         assert rack.dram == pytest.approx(dram * 1e12)
-        assert 20e12 < rack.hbm < 21e12
+        assert rack.hbm == 72 * hbm
         assert rack.price is not None
 
 

@@ -98,6 +98,7 @@ def test_the_simplest_scenario_is_simple() -> None:
     }
 
 
+@pytest.mark.slow
 def test_trouble_shrinks_to_its_cause() -> None:
     kept = simplest(
         scenarios(operations=False),

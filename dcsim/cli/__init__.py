@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-if TYPE_CHECKING:
-    from dcsim.planning import Progress
-    from dcsim.spec import Problem
-
-FAILED = 1
-WRONG_INPUT = 2
-INTERRUPTED = 128 + signal.SIGINT
-MOST_SHOWN = 100
-"""Problems printed: a log of the wrong kind has one in every row."""
-LONGEST = 2000
+from dcsim.cli.trouble import checked, complain, explained, progress_bar
 
 app = typer.Typer(
     name="dcsim",
@@ -33,7 +21,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ScenarioFile = Annotated[Path, typer.Argument(metavar="SCENARIO", help="A scenario in YAML.")]
+ScenarioFile = Annotated[
+    Path, typer.Argument(metavar="SCENARIO", help="A scenario in YAML, or a shipped one by name.")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override one value; may be repeated."),
@@ -167,7 +157,9 @@ def check(
 def show(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="A scenario, a topology or the name of a shipped one."),
+        typer.Argument(
+            metavar="FILE", help="A scenario or a topology, or the name of a shipped one."
+        ),
     ],
     sets: Sets = None,
 ) -> None:
@@ -177,6 +169,8 @@ def show(
         from dcsim.report.screen import show_topology
 
         named = not file.suffix and not file.exists()
+        if named and file.name in spec.shipped_files("scenarios"):
+            file, named = spec.shipped_file("scenarios", file.name), False
         if not named and spec.file_kind(file) == "scenario":
             topology = spec.load_scenario(file, overrides=sets or ()).topology
         else:
@@ -277,113 +271,46 @@ def bench(
         print(benchmarks.report(requests, as_json=as_json))
 
 
-Made = TypeVar("Made")
+def _line(*words: str) -> str:
+    return "  ".join(word.ljust(26) for word in words[:-1]) + words[-1]
 
 
-def checked(target: Path, make: Callable[[], Made]) -> Made:
-    """What `make` gives, if results can be written to the target too.
+@app.command("list")
+def list_command() -> None:
+    """Print what there is by name: scenarios, topologies, parts, models."""
+    with explained():
+        from dcsim import models, spec
 
-    Raises SpecError with what is wrong with either, before anything is run.
-    """
-    from dcsim.spec import SpecError
-
-    problems = place_problems(target)
-    try:
-        made = make()
-    except SpecError as error:
-        raise SpecError([*problems, *error.problems]) from None
-    if problems:
-        raise SpecError(problems)
-    return made
-
-
-def place_problems(target: Path) -> list[Problem]:
-    """What keeps a directory of results from being written; tried out, nothing is left there."""
-    from dcsim.results import check_target
-    from dcsim.spec import Problem
-
-    try:
-        check_target(target)
-        above = Path(os.path.abspath(target)).parent
-        while not above.exists():
-            above = above.parent
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=above):
-            return []
-    except OSError as error:
-        text = f"cannot write to {target}: {error.strerror}" if error.strerror else str(error)
-        return [Problem(None, None, None, "--out", text)]
+        for folder in ("scenarios", "topologies"):
+            print(f"{folder}:")
+            for name, description in spec.shipped_files(folder).items():
+                print(_line(f"  {name}", description))
+        parts = spec.load_parts()
+        print("parts:")
+        for kind in fields(parts):
+            print(_line(f"  {kind.name}", ", ".join(getattr(parts, kind.name))))
+        print("models:")
+        for name in models.names():
+            print(_line(f"  {name}", models.get(name).description))
 
 
-@contextmanager
-def explained(*, writes: bool = False) -> Iterator[None]:
-    """Turns what goes wrong into a message and an exit code, never a traceback.
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The scenario to write (.yaml).")],
+    base: Annotated[
+        str, typer.Option("--from", metavar="SCENARIO", help="A shipped scenario to begin with.")
+    ] = "quickstart",
+) -> None:
+    """Write a commented scenario to change."""
+    with explained():
+        from dcsim import spec
 
-    2: the input or the place for the output is wrong. 1: disk or memory run out. 130: Ctrl-C.
-    """
-    from dcsim.models import ModelError
-    from dcsim.spec import SpecError
-
-    try:
-        yield
-    except SpecError as error:
-        complain(error.problems, writes=writes)
-    except ModelError as error:
-        complain([f"{path}: {message}" for path, message in error.problems], writes=writes)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        wrong = FileExistsError | FileNotFoundError | IsADirectoryError | NotADirectoryError
-        place = isinstance(error, wrong | PermissionError)
-        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        complain([text], code=WRONG_INPUT if place else FAILED)
-    except MemoryError as error:
-        complain([f"not enough memory: {error}"], code=FAILED)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def complain(
-    problems: Iterable[object], *, writes: bool = False, code: int = WRONG_INPUT
-) -> NoReturn:
-    """Prints every problem on stderr and exits."""
-    texts = [printable(str(problem)) for problem in problems]
-    for text in texts[:MOST_SHOWN]:
-        print(f"error: {text}", file=sys.stderr)
-    if len(texts) > MOST_SHOWN:
-        print(f"... and {len(texts) - MOST_SHOWN:,} more", file=sys.stderr)
-    if len(texts) > 1:
-        end = "; nothing was written" if writes else ""
-        print(f"{len(texts):,} problems{end}", file=sys.stderr)
-    raise typer.Exit(code)
-
-
-def printable(text: str) -> str:
-    """The text with what would steer a terminal written out: `\\x1b`."""
-    text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-@contextmanager
-def progress_bar(quiet: bool) -> Iterator[Progress]:
-    """A bar on stderr where that is a terminal; elsewhere nothing is shown.
-
-    Told of progress the engine stops often, so that Ctrl-C is heard soon: hence always.
-    """
-    if quiet or not sys.stderr.isatty():
-        yield lambda what, share: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def update(what: str, share: float) -> None:
-            """Of what is wholly begun nobody knows how long it takes: the bar pulses."""
-            bar.update(task, description=what, completed=share, total=None if share == 1.0 else 1.0)
-
-        yield update
+        text = spec.shipped_file("scenarios", base).read_text(encoding="utf-8")
+        if file.suffix not in (".yaml", ".yml"):
+            complain([f"{file}: the name of a scenario ends in .yaml"])
+        with open(file, "x", encoding="utf-8") as out:
+            out.write(text)
+        print(f"{file}: a copy of {base}; next: dcsim run {file}")
 
 
 def main() -> None:
