@@ -193,3 +193,36 @@ def test_replicas_on_different_gpus() -> None:
     found = problems_of(data)
     assert list(found) == ["jobs.chat.replicas"]
     assert "h100 in rack0/node0, h100 in rack1/node0" in found["jobs.chat.replicas"]
+
+
+def test_a_shelf_must_serve_the_rack_and_be_reached() -> None:
+    data = changed("jobs.chat.keep", {"store": "shelf", "context": {"nand": "1 min"}})
+    data["topology"]["racks"]["rack1"] = "hgx-h100"
+    data["topology"]["shelves"]["shelf"]["serves"] = ["rack1"]
+    found = problems_of(data)
+    assert "shelf 'shelf' does not serve 'rack0', where chat/" in found["jobs.chat.keep.store"]
+    alone = {"extends": "hgx-h100", "nics": 0, "dpus": 0}
+    data = changed("jobs.chat.keep", {"store": "shelf", "context": {"nand": "1 min"}})
+    data["topology"]["racks"]["rack0"]["node"] = alone
+    found = problems_of(data)
+    assert "which has no network to 'shelf'" in found["jobs.chat.keep.store"]
+
+
+def test_a_replica_of_two_gpus_loads_over_both_their_links() -> None:
+    """An H100 reaches its host's DRAM at 63 GB/s: two of them at 126."""
+    plan = plan_of(changed("jobs.chat.layout", {"tp": 2}))
+    names = [channel.name for channel in plan.channels]
+    bandwidth = column(plan, "channels", "bandwidth")
+    for way in ("onboard", "offload"):
+        assert bandwidth[names.index(f"chat/0/{way}")] == 2 * 63 * GB
+        assert bandwidth[names.index(f"image/0/{way}")] == 63 * GB
+
+
+def test_a_hundredth_of_the_budget_is_kept_free() -> None:
+    plan = plan_of(scene())
+    (weights, _), (reserve, _) = (
+        column(plan, "services", "weights"),
+        column(plan, "services", "reserve"),
+    )
+    budget = 81_559 * 2**20 - weights - reserve
+    assert column(plan, "services", "watermark") == [budget // 100, 0]

@@ -58,6 +58,9 @@ def test_it_runs_as_written() -> None:
     assert out["end"].tolist() == [10, 16]
     assert out["first"].tolist() == [10, 16]
     assert out["start"].tolist() == [0, 6]
+    # Events: two arrivals, edges at 6, 10 and 16 ns; edges visited: those and the one at 0 that the
+    # first arrival makes. Iterations: two alone, one of both, two alone.
+    assert out["stats"] == {"events": 5, "boundaries": 4, "steps": 6, "iterations": 5}
 
 
 @pytest.mark.parametrize(

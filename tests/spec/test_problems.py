@@ -135,6 +135,17 @@ CASES: list[tuple[Change, str]] = [
     (set_at("operations", [{"kind": "capcity"}]), "did you mean 'capacity'?"),
     (set_at("operations", [{"kind": "failures", "job": "chat"}]), "mtbf and mttr are required"),
     (
+        set_at("operations", [{"kind": "failures", "job": "chat", "mtbf": "1 d"}]),
+        "mtbf and mttr are required, or a script",
+    ),
+    (
+        set_at(
+            "operations",
+            [{"kind": "failures", "job": "chat", "mtbf": "1 d", "script": [["1 s", 0, "1 s"]]}],
+        ),
+        "script stands alone",
+    ),
+    (
         set_at("operations", [{"kind": "failures", "job": "x", "mtbf": "1 d", "mttr": "1 h"}]),
         "operations.0.job: no job 'x'; known: video, chat",
     ),
