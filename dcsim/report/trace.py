@@ -14,6 +14,7 @@ from dcsim.models import ModelError
 from dcsim.models import get as get_model
 from dcsim.report.quantities import bytes_text, time_text
 from dcsim.spec import Layout, SpecError, did_you_mean, load_parts
+from dcsim.spec.fields import resolution
 from dcsim.spec.tree import parse_value, plain
 from dcsim.spec.units import shown
 from dcsim.traces import MemoryTrace, default_shape
@@ -90,8 +91,9 @@ def _places(out: Path | None, plot: Path | None) -> list[tuple[str, str]]:
 def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
     """The trace of a model with `key=value` settings.
 
-    A key is a field of the shape (`width`, `frames`, `prompt`, ...), `tp` or `sp` of the layout,
-    or an option of the model; `shape.`, `layout.` or `options.` before it settles which.
+    A key is a field of the shape (`width`, `frames`, `prompt`, ...; `resolution=1280x720` for width
+    and height), `tp` or `sp` of the layout, or an option of the model; `shape.`, `layout.` or
+    `options.` before it settles which.
     Raises ModelError with all that is wrong.
     """
     problems: list[tuple[str, str]] = []
@@ -101,8 +103,9 @@ def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
     except ModelError as error:
         raise ModelError([*error.problems, *problems]) from None
     shape = default_shape(found)
+    sizes = {field.name for field in fields(shape)}
     groups: dict[str, Collection[str]] = {
-        "shape": {field.name for field in fields(shape)},
+        "shape": sizes | ({"resolution"} if "width" in sizes else set()),
         "layout": _LAYOUT,
         "options": found.options,
     }
@@ -111,11 +114,10 @@ def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
         group, name = _group(key, groups, problems)
         if group is None:
             continue
-        wrong = None if group == "options" else _not_a_count(value)
-        if wrong is None:
-            chosen[group][name] = value
-        else:
-            problems.append((f"{group}.{name}", wrong))
+        try:
+            chosen[group] |= _figures(group, name, value)
+        except ValueError as error:
+            problems.append((f"{group}.{name}", str(error)))
     try:
         layout = Layout(**chosen["layout"])
         memory = counted_trace(model, chosen["options"], replace(shape, **chosen["shape"]), layout)
@@ -124,6 +126,17 @@ def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
     if problems:
         raise ModelError(problems)
     return memory
+
+
+def _figures(group: str, name: str, value: Any) -> dict[str, Any]:
+    """What a setting comes to. Raises ValueError for a shape or layout that cannot be."""
+    if (group, name) == ("shape", "resolution"):
+        width, height = resolution(value if isinstance(value, str) else shown(value))
+        return {"width": width, "height": height}
+    wrong = None if group == "options" else _not_a_count(value)
+    if wrong is not None:
+        raise ValueError(wrong)
+    return {name: value}
 
 
 def _setting(text: str, problems: list[tuple[str, str]]) -> tuple[str, Any] | None:

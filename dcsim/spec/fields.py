@@ -163,6 +163,8 @@ class Composable(Written):
 
     like: ClassVar[str]
     """What `extends` names."""
+    by_name: ClassVar[bool] = True
+    """Whether a bare name will do."""
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -179,7 +181,7 @@ class Composable(Written):
         body["properties"] = {"extends": extends, **own}
         name = {"type": "string", "description": "By name."}
         nothing = {"type": "null", "description": "Take away what an extended file has."}
-        return {"anyOf": [name, schema, nothing]}
+        return {"anyOf": [name, schema, nothing] if cls.by_name else [schema, nothing]}
 
 
 def _follows(line: ErrorDetails, found: list[ErrorDetails]) -> bool:

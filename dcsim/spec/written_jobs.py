@@ -196,6 +196,7 @@ class JobFields(Composable):
     """A class of jobs."""
 
     like = "Another job of the scenario"
+    by_name = False
 
     model: str | None = None
     """The model that serves it; needed without `shares`."""

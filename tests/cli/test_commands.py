@@ -186,6 +186,18 @@ def test_trace_settings(dcsim: Dcsim) -> None:
     assert facts["shape"]["frames"] == 49
 
 
+def test_trace_takes_a_resolution(dcsim: Dcsim) -> None:
+    """As a job's shape does; docs/models.md said so before it was true."""
+    one = dcsim("trace", "video-dit-2b", "--json", "--set", "resolution=1280x720").out
+    two = dcsim("trace", "video-dit-2b", "--json", "--set", "width=1280", "--set", "height=720")
+    assert json.loads(one)["shape"]["width"] == 1280
+    assert one == two.out
+    wrong = dcsim("trace", "dit-xl-2", "--set", "resolution=720p")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "shape.resolution: '720p' is no resolution: width x height in pixels" in wrong.err
+    assert dcsim("trace", "llama-3.1-8b", "--set", "resolution=8x8").code == 2
+
+
 @pytest.mark.parametrize("model", ["dit-s-8", "llama-3.1-8b"])
 def test_trace_saves_and_draws(dcsim: Dcsim, tmp_path: Path, model: str) -> None:
     done = dcsim("trace", model, "--json", "--out", "t.npz", "--plot", "t.svg")

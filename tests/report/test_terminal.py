@@ -61,6 +61,6 @@ def test_a_comparison_shows_values_and_differences() -> None:
     assert "first short at 60.0 min -" in lines
     assert lines[0] == "Variants, and their differences to base"
     assert lines[1] == "base more"
-    for heading in ("HBM", "DRAM", "NAND", "chat", "video"):
+    for heading in ("requests", "HBM", "DRAM", "NAND", "chat", "video"):
         assert heading in lines
     assert any(line.startswith("completed, p99") for line in lines)

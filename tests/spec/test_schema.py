@@ -145,6 +145,12 @@ def test_defaults_are_written_as_one_would_write_them() -> None:
     assert keep["dram"]["default"] == keep["nand"]["default"] == "0 s"
 
 
+def test_a_job_is_no_bare_name() -> None:
+    """The loader refuses it, so an editor should."""
+    forms = json_schema()["$defs"]["JobFields"]["anyOf"]
+    assert [form["type"] for form in forms] == ["object", "null"]
+
+
 def test_an_example_says_where_zero_is_allowed() -> None:
     gpu = json_schema("parts")["$defs"]["GpuPart"]["anyOf"][1]
     assert gpu["properties"]["hbm"]["examples"] == ["80 GB"]
