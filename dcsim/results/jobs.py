@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.assembly.plan import Plan
-from dcsim.engine import OUTCOMES, Outputs
+from dcsim.engine import COLUMNS, OUTCOMES, Outputs
 from dcsim.results.statistics import spread
 
 __all__ = ["job_figures", "outcome_counts"]
@@ -42,7 +42,9 @@ def _figures(
     first, end = built["first"][mine], built["end"][mine]
     done = outcome == COMPLETED
     figures: dict[str, Any] = {
-        "service": plan.services[int(plan.tables["classes"][klass, 0])],
+        "service": plan.services[
+            int(plan.tables["classes"][klass, COLUMNS["classes"].index("service")])
+        ],
         "arrived": len(mine),
         "outcomes": outcome_counts(outcome),
         "outcomes_lifted": outcome_counts(lifted["outcome"][mine]),

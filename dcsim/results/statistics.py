@@ -22,11 +22,11 @@ def spread(values: NDArray[np.int64]) -> dict[str, int] | None:
     """
     if len(values) == 0:
         return None
-    ordered = np.sort(values)
+    ranks = {f"p{p}": math.ceil(len(values) * p / 100) - 1 for p in PERCENTILES}
+    placed = np.partition(values, sorted(set(ranks.values())))  # only these come to their places
     figures = {"count": len(values), "mean": round(float(values.mean()))}
-    for p in PERCENTILES:
-        figures[f"p{p}"] = int(ordered[math.ceil(len(ordered) * p / 100) - 1])
-    return figures | {"max": int(ordered[-1])}
+    figures |= {name: int(placed[rank]) for name, rank in ranks.items()}
+    return figures | {"max": int(values.max())}
 
 
 def weighted_percentile(values: NDArray[Any], weights: NDArray[Any], p: float) -> int:
