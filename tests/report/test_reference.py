@@ -32,7 +32,8 @@ KINDS: tuple[Literal["scenario", "topology", "parts"], ...] = ("scenario", "topo
 
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_are_up_to_date(name: str) -> None:
-    assert (DOCS / name).read_text(encoding="utf-8") == page(DOCS / name)
+    fresh = (DOCS / name).read_text(encoding="utf-8") == page(DOCS / name)
+    assert fresh, "stale; render it: python -m dcsim.report.reference docs"
 
 
 def test_the_command_renders_only_what_is_below_the_mark(tmp_path: Path) -> None:

@@ -32,4 +32,5 @@ def test_every_row_has_a_source(rows: tuple[Row, ...]) -> None:
 
 
 def test_the_page_is_up_to_date(rows: tuple[Row, ...]) -> None:
-    assert PAGE.read_text(encoding="utf-8") == markdown(rows)
+    fresh = PAGE.read_text(encoding="utf-8") == markdown(rows)
+    assert fresh, "stale; render it: python -m dcsim.traces.validation > docs/validation.md"
