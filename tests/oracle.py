@@ -150,6 +150,7 @@ class Oracle:
             job.start_over()
             replica.waiting.insert(0, job)
         if replica.batch:
+            replica.share_out()
             self.begin(replica, instant)
 
     def begin(self, replica: Replica, instant: int) -> None:

@@ -55,10 +55,19 @@ class Replica:
             return True
         if service.same_shape and batch[0].work != head.work:
             return False
-        tokens = sum(job.segment.tokens for job in batch) + head.segment.tokens
-        if tokens > service.max_tokens:
+        if self.share_out() < (1 if head.is_token else head.segment.tokens):
             return False
         return self.budget is None or self.holds + head.hold <= self.budget - service.watermark
+
+    def share_out(self) -> int:
+        """Gives jobs in prefill their chunks of the coming iteration; the tokens that are left."""
+        left = self.service.max_tokens
+        left -= sum(job.segment.tokens for job in self.batch if not job.in_prefill)
+        for job in self.batch:
+            if job.in_prefill:
+                job.feed(max(1, min(job.most, left)))
+                left -= job.segment.tokens
+        return left
 
     def phase_times(self, phases: list[SimpleNamespace]) -> list[tuple[int, list[Job]]]:
         """The iteration's phases in order: ticks, and the jobs in it."""

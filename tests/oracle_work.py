@@ -65,31 +65,22 @@ def fixed(row: SimpleNamespace) -> Segment:
     )
 
 
-def prefill(row: SimpleNamespace, prompt: int) -> list[Segment]:
-    """One segment of one step for every chunk of the prompt."""
-    out = []
-    done = 0
-    while done < prompt:
-        n = min(row.tokens, prompt - done)
-        pairs = n * done + n * (n + 1) // 2
-        own = row.own * n + max(row.pair * pairs, row.ctx * (done + n))
-        done += n
-        out.append(
-            Segment(
-                1,
-                row.phase,
-                n,
-                row.dense * n,
-                own,
-                0,
-                row.live * prompt,
-                0,
-                row.peak * n,
-                row.mean * n,
-                bool(row.first) and done == prompt,
-            )
-        )
-    return out
+def chunk(row: SimpleNamespace, prompt: int, done: int, n: int) -> Segment:
+    """The one step that feeds `n` tokens of a prompt after `done` earlier ones."""
+    pairs = n * done + n * (n + 1) // 2
+    return Segment(
+        1,
+        row.phase,
+        n,
+        row.dense * n,
+        row.own * n + max(row.pair * pairs, row.ctx * (done + n)),
+        0,
+        row.live * prompt,
+        0,
+        row.peak * n,
+        row.mean * n,
+        bool(row.first) and done + n == prompt,
+    )
 
 
 def decode(row: SimpleNamespace, prompt: int, output: int) -> list[Segment]:
@@ -114,7 +105,7 @@ def decode(row: SimpleNamespace, prompt: int, output: int) -> list[Segment]:
     ]
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One request. `prompt` and `output` change when a token work starts over."""
 
@@ -126,10 +117,11 @@ class Job:
     prompt: int
     output: int
     segments: list[Segment] = field(default_factory=list)
-    chunks: int = 0
+    fed: int = 0
     largest: int = 0
     at: int = 0
     step: int = 0
+    feeding: Segment = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.begin()
@@ -146,32 +138,43 @@ class Job:
 
     def begin(self) -> None:
         """Lay out the segments from the start."""
-        self.at = self.step = 0
+        self.at = self.step = self.fed = 0
         if self.is_token:
-            first, second = self.rows
-            head = prefill(first, self.prompt)
-            self.chunks = len(head)
-            self.segments = head + decode(second, self.prompt, self.output)
-        else:
-            self.segments = [fixed(row) for row in self.rows]
+            self.segments = decode(self.rows[1], self.prompt, self.output)
+            return
+        self.segments = [fixed(row) for row in self.rows]
         self.largest = max(
             s.live + s.live_slope * k + s.peak for s in self.segments for k in range(s.steps)
         )
 
     def start_over(self) -> None:
         """Lose the progress made; tokens that are out join the prompt."""
-        if self.is_token and self.at >= self.chunks:
+        if self.is_token and not self.in_prefill:
             out = 1 + self.step
             self.prompt += out
             self.output -= out
         self.begin()
+
+    @property
+    def in_prefill(self) -> bool:
+        """Tokens of its prompt are not yet fed."""
+        return self.is_token and self.fed < self.prompt
+
+    @property
+    def most(self) -> int:
+        """Tokens it would take of an iteration, were there no other."""
+        return int(min(self.rows[0].tokens, self.prompt - self.fed))
+
+    def feed(self, tokens: int) -> None:
+        """The coming step feeds this many tokens of the prompt."""
+        self.feeding = chunk(self.rows[0], self.prompt, self.fed, tokens)
 
     # The step about to run (or running).
 
     @property
     def segment(self) -> Segment:
         """The segment the job is in."""
-        return self.segments[self.at]
+        return self.feeding if self.in_prefill else self.segments[self.at]
 
     @property
     def own(self) -> int:
@@ -181,6 +184,8 @@ class Job:
     @property
     def live(self) -> int:
         """Live bytes."""
+        if self.in_prefill:
+            return int(self.rows[0].live * self.prompt)
         return self.segment.live + self.segment.live_slope * self.step
 
     @property
@@ -196,6 +201,9 @@ class Job:
     def advance(self) -> bool:
         """One step is done. True if its segment ended with a `first` result."""
         segment = self.segment
+        if self.in_prefill:
+            self.fed += segment.tokens
+            return segment.first
         self.step += 1
         if self.step < segment.steps:
             return False
@@ -206,4 +214,4 @@ class Job:
     @property
     def done(self) -> bool:
         """No segment left."""
-        return self.at == len(self.segments)
+        return not self.in_prefill and self.at == len(self.segments)

@@ -163,7 +163,7 @@ class SchedulerFields(Written):
     max_batched_tokens: Count | None = None
     """Tokens of an iteration over all jobs. Default 8192 for LLMs, no limit for diffusion."""
     prefill_chunk: Count | None = None
-    """Prompt tokens a job feeds in one iteration (LLMs). Default 2048."""
+    """Most prompt tokens that a request feeds in one iteration (LLMs). Default 2048."""
     router: Literal["least_loaded", "round_robin"] = "least_loaded"
     """Which replica gets a new job."""
     same_shape: Annotated[bool, Strict()] | None = None

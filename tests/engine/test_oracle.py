@@ -99,6 +99,28 @@ def test_prefill_chunks(play: Play, prompt: int, steps: int, ns: int) -> None:
     assert out["stats"]["steps"] == steps
 
 
+def test_chunks_shrink_to_what_decodes_leave(play: Play) -> None:
+    # 4 tokens an iteration, 1 ns each in prefill and launch 10. The first request takes all 4,
+    # so the second waits; then a decode leaves 3, 3 and, when it has ended, the last 2 of 8.
+    services = {"replicas": 1, "max_jobs": 8, "max_tokens": 4}
+    rows = chat({"own": NS}, services=services)
+    out = play(world([ask(0, 4, 3), ask(0, 8, 1)], **rows))
+    assert out["start"].tolist() == [0, 14]
+    assert out["first"].tolist() == [14, 14 + 13 + 13 + 12]
+    assert out["end"].tolist() == [14 + 13 + 13, 14 + 13 + 13 + 12]
+    assert (out["stats"]["steps"], out["stats"]["iterations"]) == (6, 4)
+
+
+def test_prefills_share_what_is_left_in_order_of_admission(play: Play) -> None:
+    # 6 tokens an iteration, rows of 4: 4 and 2; then 1 (the last of 5) and 4 (of the 4 left)
+    services = {"replicas": 1, "max_jobs": 8, "max_tokens": 6}
+    rows = chat({"own": NS}, services=services)
+    out = play(world([ask(0, 1, 1), ask(1, 5, 1), ask(1, 6, 1)], **rows))
+    # the first is alone in the batch until 11, then both others join
+    assert out["start"].tolist() == [0, 11, 11]
+    assert out["end"].tolist() == [11, 11 + 16 + 15, 11 + 16 + 15]
+
+
 def test_prefill_crosses_from_context_to_pairs(play: Play) -> None:
     # chunk 4: pairs cost 4*o + 10, context 3.5*(o + 4): equal at o = 8
     out = play(world([ask(0, 16, 1)], **chat({"pair": 2 * NS, "ctx": 7 * NS})))

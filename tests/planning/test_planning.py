@@ -119,3 +119,18 @@ def test_two_runs_are_equal() -> None:
     assert first.manifest == second.manifest
     for name, table in first.tables.items():
         assert second.tables[name].equals(table), name
+
+
+def test_a_token_budget_of_one_chunk_starves_nobody() -> None:
+    # vLLM's well-known setting alone: a long prompt must not wait for an empty batch
+    def completed(budget: int) -> int:
+        data = changed("jobs.chat.scheduler", {"max_batched_tokens": budget}, duration="1 min")
+        data["jobs"]["chat"] |= {
+            "replicas": 1,
+            "arrivals": {"process": "constant", "rate": "5/s"},
+            "shape": {"prompt": 2100, "output": 200},
+        }
+        out = simulate(make_plan(scenario_from_data(data)), lifted=False).outputs
+        return int((out["outcome"] == 2).sum())
+
+    assert completed(2048) >= 0.97 * completed(8192) > 200

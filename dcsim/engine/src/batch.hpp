@@ -18,6 +18,7 @@ struct Running {
     i64 work = 0;
     i64 tokens_out = 0;  // before the present course began
     i64 begun = 0;       // iteration at which the segment began
+    i64 cut = -1;        // number of the segment among all of the batch; -1: none is in hand
     i64 order = -1;      // of admission; -1: the slot is free
 };
 
@@ -28,7 +29,8 @@ class Batch {
 
     bool empty() const { return running_ == 0; }
     i64 running() const { return running_; }
-    i64 tokens() const { return tokens_; }
+    // Tokens that the coming iterations leave of those they may have (see feed).
+    i64 left() const { return left_; }
     i64 iteration() const { return iteration_; }
     const Line& hold() const { return hold_; }
     const Line& live() const { return live_; }
@@ -48,15 +50,29 @@ class Batch {
         job.order = admitted_++;
         slots_[slot] = job;
         ++running_;
-        enter(slot);
+        if (job.course.in_prefill()) {
+            prefills_.push_back(slot);
+            feed(slot);
+        } else {
+            left_ -= job.segment.tokens;
+            enter(slot);
+        }
+    }
+
+    // Shares the tokens of the coming iterations out: decode and fixed steps take theirs, prefills
+    // what is left, in order of admission. A chunk that stays what it is goes on as it is cut.
+    void feed_all(i64 max_tokens) {
+        left_ = max_tokens - steady_;
+        for (const std::size_t slot : prefills_) feed(slot);
     }
 
     // Takes a job out, whole, wherever it stands in its segment.
     Running release(std::size_t slot) {
         Running& job = slots_[slot];
-        leave(job);
         const Running out = job;
-        job.order = -1;
+        if (job.cut >= 0) leave(job);
+        if (job.course.in_prefill()) prefills_.erase(std::find(prefills_.begin(), prefills_.end(), slot));
+        job.order = job.cut = -1;
         free_.push_back(slot);
         --running_;
         return out;
@@ -73,16 +89,22 @@ class Batch {
                 continue;
             }
             Running& job = slots_[end.slot];
+            const bool prefill = job.course.in_prefill();
             leave(job);
             if (job.segment.first) first(job.request);
+            if (prefill && job.course.in_prefill()) {  // fed on when the tokens are shared out
+                job.cut = -1;
+                pop_end();
+                continue;
+            }
+            if (prefill) prefills_.erase(std::find(prefills_.begin(), prefills_.end(), end.slot));
             if (job.course.next(job.segment)) {
-                job.begun = iteration_;
-                add(job.segment, 0, 1);
-                replace_end({iteration_ + job.segment.steps, end.order, end.slot});
+                begin(job);
+                replace_end({iteration_ + job.segment.steps, end.order, end.slot, job.cut});
             } else {
                 done(job);
                 pop_end();
-                job.order = -1;
+                job.order = job.cut = -1;
                 free_.push_back(end.slot);
                 --running_;
             }
@@ -187,6 +209,7 @@ class Batch {
     struct End {
         i64 iteration, order;
         std::size_t slot;
+        i64 cut;
         bool operator>(const End& o) const {
             return iteration != o.iteration ? iteration > o.iteration : order > o.order;
         }
@@ -214,15 +237,38 @@ class Batch {
     }
 
     void enter(std::size_t slot) {
-        const Running& job = slots_[slot];
-        add(job.segment, 0, 1);
-        ends_.push_back({iteration_ + job.segment.steps, job.order, slot});
+        Running& job = slots_[slot];
+        begin(job);
+        ends_.push_back({iteration_ + job.segment.steps, job.order, slot, job.cut});
         std::push_heap(ends_.begin(), ends_.end(), std::greater<>());
     }
-    void leave(const Running& job) { add(job.segment, steps_done(job), -1); }
+    void begin(Running& job) {
+        job.begun = iteration_;
+        job.cut = cuts_++;
+        if (!job.course.in_prefill()) steady_ += job.segment.tokens;
+        add(job.segment, 0, 1);
+    }
+    // Takes what is left of the segment in hand out of the sums; a prefill has been fed till here.
+    void leave(Running& job) {
+        const i64 steps = steps_done(job);
+        add(job.segment, steps, -1);
+        if (job.course.in_prefill())
+            job.course.fed(steps * job.segment.tokens);
+        else
+            steady_ -= job.segment.tokens;
+    }
+    void feed(std::size_t slot) {
+        Running& job = slots_[slot];
+        const i64 fed = job.cut < 0 ? 0 : steps_done(job) * job.segment.tokens;
+        const i64 chunk = std::max<i64>(1, std::min(job.course.most(fed), left_));
+        left_ -= chunk;
+        if (job.cut >= 0 && chunk == job.segment.tokens) return;
+        if (job.cut >= 0) leave(job);
+        job.segment = job.course.feed(chunk);
+        enter(slot);
+    }
 
     void add(const Segment& s, i64 k, i64 sign) {
-        tokens_ += sign * s.tokens;
         live_.a += sign * s.live.at(k);
         live_.b += sign * s.live.b;
         hold_.a += sign * s.hold.at(k);
@@ -236,7 +282,7 @@ class Batch {
         p.own.b += sign * s.own.b;
     }
 
-    bool stale(const End& end) const { return slots_[end.slot].order != end.order; }
+    bool stale(const End& end) const { return slots_[end.slot].cut != end.cut; }
     void pop_end() {
         const End last = ends_.back();
         ends_.pop_back();
@@ -262,7 +308,9 @@ class Batch {
     Line live_, hold_, cost_;
     std::size_t bin_ = 0;  // of the timeline, last written to
     i128 bin_end_ = 0;
-    i64 tokens_ = 0, top_ = 0, iteration_ = 0, admitted_ = 0, running_ = 0, work_ = 0;
+    std::vector<std::size_t> prefills_;  // slots, in order of admission
+    i64 steady_ = 0;  // tokens of decode and fixed steps
+    i64 left_ = 0, cuts_ = 0, top_ = 0, iteration_ = 0, admitted_ = 0, running_ = 0, work_ = 0;
 };
 
 }  // namespace dcsim

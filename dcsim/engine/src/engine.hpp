@@ -232,8 +232,13 @@ class Engine {
         Replica& replica = replicas_[r];
         Batch& batch = replica.batch;
         ++stats_.boundaries;
+        const i64 max_tokens = service_of(r).max_tokens;
+        batch.feed_all(max_tokens);
         while (!replica.waiting.empty() && fits(r, replica.waiting.front(), 0)) join(r);
-        while (batch.hold().a > replica.budget) preempt(r);
+        if (batch.hold().a > replica.budget) {
+            while (batch.hold().a > replica.budget) preempt(r);
+            batch.feed_all(max_tokens);
+        }
         if (batch.empty()) {
             edges_.clear(r);
             return;
@@ -258,7 +263,7 @@ class Engine {
         const WorkInfo& info = works_[static_cast<std::size_t>(work)];
         const i64 prompt = prompt_of(job);
         return batch.running() < s.max_jobs && (!s.same_shape || batch.work() == work) &&
-               batch.tokens() + info.first_tokens(prompt) <= s.max_tokens &&
+               info.first_tokens() <= batch.left() &&
                batch.hold().at(after) + info.admission_hold(prompt) <= replica.budget - replica.watermark;
     }
 
@@ -273,8 +278,7 @@ class Engine {
         running.work = work_of(job.request);
         running.tokens_out = job.tokens_out;
         running.course = Course(info.rows, info.count, info.hold, prompt_of(job), tables_.requests.output[q] - job.tokens_out);
-        running.course.next(running.segment);
-        running.begun = replica.batch.iteration();
+        if (!running.course.in_prefill()) running.course.next(running.segment);
         replica.batch.admit(running);
         out_.outcome[q] = kRunning;
         out_.replica[q] = static_cast<std::int32_t>(r);
@@ -371,7 +375,8 @@ class Engine {
     }
 
     // The head of the queue may join at the next edge: make that a boundary.
-    // If it does not fit then, it will not before the planned boundary either.
+    // If it does not fit then, it will not before the planned boundary either: only the head may
+    // join (first come, first served), no chunk changes before then, and holds but grow.
     void call_edge(std::size_t r) {
         Replica& replica = replicas_[r];
         if (!fits(r, replica.waiting.front(), 0)) return;

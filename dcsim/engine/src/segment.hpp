@@ -16,7 +16,7 @@ struct Segment {
     bool first;
 };
 
-// One job's way through its work. A token work is expanded lazily: nothing is
+// One job's way through its work. A token work is cut as it goes: nothing is
 // stored for a job that waits but its request and the tokens it has put out.
 class Course {
   public:
@@ -25,72 +25,62 @@ class Course {
         : rows_(rows), count_(count), hold_(hold), prompt_(prompt), output_(output) {}
 
     bool token() const { return rows_->rule != kFixed; }
-    i64 prompt() const { return prompt_; }
+    bool in_prefill() const { return token() && at_ < prompt_; }
+    // The most tokens that a step may feed when `fed` have been since the segment began.
+    i64 most(i64 fed) const { return std::min(rows_->tokens, prompt_ - at_ - fed); }
     // Tokens put out when `steps` steps of the segment in hand are done.
     i64 tokens_out(i64 steps) const { return decoded_ ? 1 + steps : 0; }
     // Bytes of the KV blocks at the end of a token work.
     i64 context() const { return rows_->live * (prompt_ + output_ - 1); }
 
-    // Fills `out` with the next segment; false when the work is done.
-    bool next(Segment& out) {
-        if (!token()) {
-            if (at_ == count_) return false;
-            out = fixed(rows_[at_++], hold_);
-            return true;
-        }
-        while (stage_ < kDecodeStage)
-            if (chunks(out)) return true;
-        return stage_ == kDecodeStage && output_ > 1 && !decoded_ && decode(out);
-    }
+    void fed(i64 tokens) { at_ += tokens; }
 
-  private:
-    static constexpr int kDecodeStage = 2;
-
-    static Segment fixed(const SegmentRow& r, i64 hold) {
-        return {r.phase, r.steps, r.tokens, r.dense, {r.own, r.own_slope}, {r.live, r.live_slope}, {hold, 0},
-                r.peak, r.mean, r.first != 0};
-    }
-
-    // `n` steps of `c` tokens from token at_ on. Attention is the larger of two
-    // lines: flops of (query, key) pairs, or the bytes of the context.
-    bool chunks(Segment& out) {
+    // The next steps of `c` prompt tokens each, as many as are alike. Attention is the larger of
+    // two lines: flops of (query, key) pairs, or the bytes of the context.
+    Segment feed(i64 c) const {
         const SegmentRow& r = rows_[0];
-        const i64 chunk = r.tokens;
-        const bool whole = stage_ == 0;
-        const i64 c = whole ? chunk : prompt_ % chunk;
-        i64 n = whole ? (prompt_ - at_) / chunk : (c > 0 ? 1 : 0);
-        if (n == 0) {
-            ++stage_;
-            return false;
-        }
+        i64 n = (prompt_ - at_) / c;
         const Line pair{r.pair * (c * at_ + c * (c + 1) / 2), r.pair * c * c};
         const Line context{r.ctx * (at_ + c), r.ctx * c};
         const bool by_pairs = pair.a >= context.a;
         const Line& upper = by_pairs ? pair : context;
         const Line& lower = by_pairs ? context : pair;
         if (lower.b > upper.b) n = std::min(n, (upper.a - lower.a) / (lower.b - upper.b) + 1);
-        at_ += n * c;
         const i64 live = r.live * prompt_;
-        out = {r.phase, n, c, r.dense * c, {r.own * c + upper.a, upper.b}, {live, 0}, {live, 0},
-               r.peak * c, r.mean * c, r.first != 0 && at_ == prompt_};
-        if (!whole) ++stage_;
+        return {r.phase, n, c, r.dense * c, {r.own * c + upper.a, upper.b}, {live, 0}, {live, 0},
+                r.peak * c, r.mean * c, r.first != 0 && at_ + n * c == prompt_};
+    }
+
+    // Fills `out` with the next segment that is no prefill; false when the work is done.
+    bool next(Segment& out) {
+        if (!token()) {
+            if (at_ == count_) return false;
+            out = fixed(rows_[at_++], hold_);
+            return true;
+        }
+        if (output_ == 1 || decoded_) return false;
+        decode(out);
         return true;
     }
 
-    bool decode(Segment& out) {
+  private:
+    static Segment fixed(const SegmentRow& r, i64 hold) {
+        return {r.phase, r.steps, r.tokens, r.dense, {r.own, r.own_slope}, {r.live, r.live_slope}, {hold, 0},
+                r.peak, r.mean, r.first != 0};
+    }
+
+    void decode(Segment& out) {
         const SegmentRow& r = rows_[1];
         const i64 attention = std::max(r.pair, r.ctx);
         const Line live{r.live * (prompt_ + 1), r.live};
         out = {r.phase, output_ - 1, 1, r.dense, {r.own + attention * (prompt_ + 1), attention}, live, live,
                r.peak, r.mean, r.first != 0};
         decoded_ = true;
-        return true;
     }
 
     const SegmentRow* rows_ = nullptr;
     i64 count_ = 0, hold_ = 0, prompt_ = 0, output_ = 0;
-    i64 at_ = 0;     // fixed: next row; token: prompt tokens given out
-    int stage_ = 0;  // token: whole chunks, the rest, decode
+    i64 at_ = 0;  // fixed: next row; token: prompt tokens fed when the segment in hand began
     bool decoded_ = false;
 };
 
@@ -101,7 +91,8 @@ struct WorkInfo {
     bool token;
 
     i64 admission_hold(i64 prompt) const { return token ? rows->live * prompt : hold; }
-    i64 first_tokens(i64 prompt) const { return token ? std::min(rows->tokens, prompt) : rows->tokens; }
+    // What must be left of an iteration's tokens for it to join.
+    i64 first_tokens() const { return token ? 1 : rows->tokens; }
     i64 need(i64 prompt, i64 output) const { return token ? rows->live * (prompt + output - 1) : hold; }
 };
 
