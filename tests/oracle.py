@@ -21,9 +21,18 @@ from oracle_store import HBM, Store
 from oracle_work import Job, rows
 
 EDGE, _, _, ARRIVAL = range(4)
-QUEUED, RUNNING, COMPLETED, REJECTED = range(4)
+QUEUED, RUNNING, COMPLETED, REJECTED, AWAITED, ABANDONED = range(6)
+NEVER = 2**63 - 1
 WENT_LOADING, WENT_UP, WENT_DOWN, CAPACITY = range(4)
 COLD, WARM = 0, 1
+
+
+def graph(tables: dict[str, np.ndarray], n: int) -> tuple[list[int], list[int], list[int]]:
+    """`after_start`, `after`, `delay`; where there is no graph no request waits."""
+    if "after" not in tables:
+        return [0] * (n + 1), [], [0] * n
+    start, after, delay = (tables[name].tolist() for name in ("after_start", "after", "delay"))
+    return start, after, delay
 
 
 class Oracle:
@@ -72,14 +81,22 @@ class Oracle:
         arrival = tables["arrival"].tolist()
         n = len(arrival)
         self.out = {name: [-1] * n for name in ("start", "first", "end", "replica")}
-        self.out |= {"outcome": [QUEUED] * n, "preemptions": [0] * n}
+        self.out |= {"outcome": [QUEUED] * n, "preemptions": [0] * n, "arrived": list(arrival)}
+        start, after, self.delay = graph(tables, n)
+        self.open = [set(after[start[row] : start[row + 1]]) for row in range(n)]
+        self.earliest = arrival
+        self.jobs = []
         columns = [tables[name].tolist() for name in ("klass", "work", "prompt", "output")]
         for row, (t, klass, work, prompt, output) in enumerate(zip(arrival, *columns, strict=True)):
             work_row = self.works[work]
             segments = self.segments[work_row.segment : work_row.segment + work_row.segments]
             service = self.classes[klass].service
-            job = Job(row, klass, service, work, segments, prompt, output)
-            self.at(t, ARRIVAL, row, partial(self.arrive, job))
+            self.jobs.append(Job(row, klass, service, work, segments, prompt, output))
+            if self.open[row]:
+                self.out["outcome"][row] = AWAITED
+                self.out["arrived"][row] = -1
+            else:
+                self.at(t, ARRIVAL, row, partial(self.arrive, self.jobs[row]))
 
     # Time.
 
@@ -98,12 +115,33 @@ class Oracle:
             act()
         self.now = t
 
+    # Requests that wait for others.
+
+    def ended(self, row: int, outcome: int) -> None:
+        """A request has come to its end: those that wait for it come later, or never."""
+        self.out["outcome"][row] = outcome
+        for waiting, others in enumerate(self.open):
+            if row not in others:
+                continue
+            others.remove(row)
+            if self.out["outcome"][waiting] != AWAITED:
+                continue
+            if outcome != COMPLETED:
+                self.ended(waiting, ABANDONED)
+            elif not others:
+                time = max(self.earliest[waiting], self.out["end"][row] + self.delay[waiting])
+                if time <= NEVER:
+                    arrive = partial(self.arrive, self.jobs[waiting])
+                    self.at(time, ARRIVAL, waiting, arrive)
+
     # Routing.
 
     def arrive(self, job: Job) -> None:
+        self.out["outcome"][job.row] = QUEUED
+        self.out["arrived"][job.row] = self.now
         budgets = [r.budget for r in self.replicas if r.plan.service == job.service]
         if any(budget is not None and job.need > budget for budget in budgets):
-            self.out["outcome"][job.row] = REJECTED
+            self.ended(job.row, REJECTED)
         else:
             self.route(job)
 
@@ -174,8 +212,8 @@ class Oracle:
                 self.out["first"][job.row] = ns
             if job.done:
                 replica.batch.remove(job)
-                self.out["outcome"][job.row] = COMPLETED
                 self.out["end"][job.row] = ns
+                self.ended(job.row, COMPLETED)
                 artifact = self.works[job.work].artifact
                 klass = self.classes[job.klass]
                 self.store.finished(job, klass, replica.plan, artifact, ns)

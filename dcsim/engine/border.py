@@ -17,7 +17,7 @@ TIERS = ("hbm", "dram", "nand")
 RULES = ("fixed", "prefill", "decode")
 ROUTERS = ("least_loaded", "round_robin")
 STARTS = ("cold", "warm", "down")
-OUTCOMES = ("queued", "running", "completed", "rejected")
+OUTCOMES = ("queued", "running", "completed", "rejected", "awaited", "abandoned")
 CATEGORIES = ("weights", "live", "transient", "cache", "artifacts")
 CAUSES = ("taken", "moved", "expired", "evicted", "lost", "dropped", "spilled")
 EVENTS = ("loading", "up", "down", "capacity")
@@ -32,6 +32,7 @@ COLUMNS: dict[str, tuple[str, ...]] = _core.columns()
 class Outputs(TypedDict):
     """What ``Engine.finish`` returns; shapes in ``docs/engine.md``, times in ns, sizes in bytes."""
 
+    arrived: Int64
     start: Int64
     first: Int64
     end: Int64

@@ -29,6 +29,17 @@ def table(name: str, rows: list[Row]) -> np.ndarray:
     return np.array(flat, dtype=np.int64).reshape(-1, len(names))
 
 
+def graph(after: list[list[int]], delay: list[int]) -> dict[str, np.ndarray]:
+    """The three arrays of a request graph; none where no request waits."""
+    if not any(after):
+        return {}
+    return {
+        "delay": np.array(delay, dtype=np.int64),
+        "after_start": np.cumsum([0, *map(len, after)]).astype(np.int64),
+        "after": np.array([row for rows in after for row in rows], dtype=np.int64),
+    }
+
+
 def look(machine: Any, case: Case) -> list[int]:
     """What an engine shows at a stop."""
     replicas = range(len(case.tables["replicas"]))

@@ -18,7 +18,7 @@ import numpy as np
 from hypothesis import strategies as st
 from oracle_work import COLUMNS
 
-from engine.case import Case, Control, Row, table
+from engine.case import Case, Control, Row, graph, table
 
 TICKS = 65536
 FOCI = ("any", "storm", "tiers", "shelf", "loading", "long")
@@ -113,6 +113,8 @@ class Mix:
     classes: list[Row] = field(default_factory=list)
     replicas: list[Row] = field(default_factory=list)
     requests: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    after: list[list[int]] = field(default_factory=list)
+    delay: list[int] = field(default_factory=list)
     work_of: list[list[int]] = field(default_factory=list)
 
     def bend(self, usual: list[Any], **focused: list[Any]) -> st.SearchStrategy[Any]:
@@ -210,7 +212,19 @@ def draw_requests(draw: Draw, mix: Mix, most: int) -> int:
             output = draw(mix.bend([1, 1, 2, 3, 9, 30], storm=[1, 5, 9, 20, 30], long=[100, 400]))
         mix.requests.append((t, klass, work, prompt, output))
         t += draw(st.just(0) if crowd else gaps)
+    draw_graph(draw, mix)
     return int(t)
+
+
+def draw_graph(draw: Draw, mix: Mix) -> None:
+    """In half of the cases requests wait for others: chains, forks and joins, by short delays."""
+    linked = draw(st.booleans())
+    delays = st.sampled_from([0, 0, 1, mix.scale.ns, 10 * mix.scale.ns, 2**63 - 1])
+    for row in range(len(mix.requests)):
+        some = st.integers(max(0, row - 3), row - 1) if row else st.nothing()
+        most = draw(st.sampled_from([0, 1, 1, 2])) if linked and row else 0
+        mix.after.append(sorted(draw(st.sets(some, max_size=most))))
+        mix.delay.append(draw(delays) if mix.after[-1] else 0)
 
 
 def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
@@ -333,6 +347,7 @@ def cases(draw: Draw, most: int = 14, control: bool = True, focus: tuple[str, ..
     }
     for name, column in zip(("arrival", "klass", "work", "prompt", "output"), columns, strict=True):
         tables[name] = np.array(column, dtype=np.int64)
+    tables |= graph(mix.after, mix.delay)
     ns = mix.scale.ns
     long = 2 * last + 3000 * ns
     horizon = draw(mix.bend(

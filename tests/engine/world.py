@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from oracle_work import COLUMNS
 
-from engine.case import Case, Control, Row, run, table
+from engine.case import Case, Control, Row, graph, run, table
 
 NS = 65536  # ticks
 
@@ -32,10 +32,13 @@ def whole(name: str, row: Row) -> Row:
     return dict.fromkeys(COLUMNS[name].split(), 0) | row
 
 
-def world(requests: list[Row], paths: list[list[int]] | None = None, **rows: Any) -> dict[str, Any]:
+def world(
+    requests: list[dict[str, Any]], paths: list[list[int]] | None = None, **rows: Any
+) -> dict[str, Any]:
     """Tables from the defaults, `rows` by table, and requests by column.
 
-    A table given as a dict of columns changes the only row that the default has.
+    A table given as a dict of columns changes the only row that the default has. A request may
+    have `after` (rows it waits for) and `delay`.
     """
     tables: dict[str, Any] = {}
     for name, default in DEFAULTS.items():
@@ -48,7 +51,8 @@ def world(requests: list[Row], paths: list[list[int]] | None = None, **rows: Any
     tables["path_channels"] = np.array([c for path in paths for c in path], dtype=np.int64)
     for name in ("arrival", "klass", "work", "prompt", "output"):
         tables[name] = np.array([r.get(name, 0) for r in requests], dtype=np.int64)
-    return tables
+    after = [list(r.get("after", ())) for r in requests]
+    return tables | graph(after, [r.get("delay", 0) for r in requests])
 
 
 class Play(Protocol):

@@ -67,7 +67,8 @@ def test_laws_hold_of_a_storm(storm: Any, stormy: Results, tmp_path: Path) -> No
 def test_the_storm_has_everything(stormy: Results) -> None:
     """What the tests below falsify is there."""
     outcomes = stormy.summary["requests"]["outcomes"]
-    assert all(outcomes[name] for name in OUTCOMES)
+    alone = set(OUTCOMES) - {"awaited", "abandoned"}  # no request of the storm waits for others
+    assert all(outcomes[name] for name in alone)
     assert stormy.summary["requests"]["preemptions"]
     tiers = stormy.summary["tiers"]
     assert all(tiers["dram"]["flows"][c] for c in CAUSES if c != "evicted")

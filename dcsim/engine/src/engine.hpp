@@ -6,6 +6,7 @@
 #include <queue>
 
 #include "batch.hpp"
+#include "graph.hpp"
 #include "objects.hpp"
 #include "weights.hpp"
 
@@ -14,7 +15,7 @@ namespace dcsim {
 struct Stats { i64 events = 0, boundaries = 0, steps = 0, iterations = 0; };
 
 struct RequestColumns {
-    std::vector<i64> start, first, end;
+    std::vector<i64> arrived, start, first, end;
     std::vector<std::int8_t> outcome;
     std::vector<std::int32_t> preemptions, replica;
 };
@@ -26,7 +27,7 @@ class Engine {
     Engine(Tables tables, i64 horizon, i64 bin, bool lifted)
         : tables_(std::move(tables)), lifted_(lifted), timeline_({bin, horizon}, tables_.pools.size(), tables_.channels.size()),
           pools_(tables_, timeline_, lifted), channels_(tables_, timeline_), works_(work_infos(tables_)),
-          edges_(tables_.replicas.size(), kNever) {
+          graph_(tables_.requests), edges_(tables_.replicas.size(), kNever) {
         const auto n = static_cast<std::size_t>(tables_.requests.size());
         out_.start.assign(n, -1);
         out_.first.assign(n, -1);
@@ -34,6 +35,12 @@ class Engine {
         out_.outcome.assign(n, kQueued);
         out_.preemptions.assign(n, 0);
         out_.replica.assign(n, -1);
+        out_.arrived = tables_.requests.arrival;
+        for (std::size_t q = 0; graph_.any() && q < n; ++q)
+            if (graph_.waits(q)) {
+                out_.arrived[q] = -1;
+                out_.outcome[q] = kAwaited;
+            }
         for (std::size_t r = 0; r < tables_.replicas.size(); ++r) add_replica(r);
         weights_.emplace(tables_, pools_, channels_);
         objects_.emplace(tables_, timeline_, pools_, channels_);
@@ -103,7 +110,7 @@ class Engine {
     i64 running(std::size_t r) { return at(r).batch.running(); }
     i64 waiting(std::size_t r) { return static_cast<i64>(at(r).waiting.size()); }
     i64 completed() const { return completed_; }
-    i64 arrived() const { return static_cast<i64>(next_); }
+    i64 arrived() const { return arrived_; }
 
     void finish() {
         if (finished_) return;
@@ -189,8 +196,8 @@ class Engine {
         const i64 edge = edges_.top_key();
         const i64 moved = transfers_.empty() ? kNever : transfers_.top().due.time;
         const i64 due = objects_->next_due().time;
-        const i64 arrival = next_ < out_.start.size() ? tables_.requests.arrival[next_] : kNever;
-        const i64 t = std::min(std::min(edge, moved), std::min(due, arrival));
+        const Due arrival = next_arrival();
+        const i64 t = std::min(std::min(edge, moved), std::min(due, arrival.time));
         if (t > limit || t == kNever) return false;
         now_ = t;
         ++stats_.events;
@@ -203,9 +210,30 @@ class Engine {
         } else if (due == t) {
             track(objects_->expire(t));
         } else {
-            admit_request(static_cast<i64>(next_++));
+            arrive(arrival.sequence);
         }
         return true;
+    }
+
+    // The next to arrive, as (time, row): of those that wait for none, or of those that have waited.
+    Due next_arrival() {
+        while (next_ < out_.start.size() && graph_.waits(next_)) ++next_;
+        const Due first = graph_.next();
+        if (next_ == out_.start.size()) return first;
+        return std::min(first, Due{tables_.requests.arrival[next_], static_cast<i64>(next_)});
+    }
+
+    void arrive(i64 request) {
+        const auto q = static_cast<std::size_t>(request);
+        if (graph_.waits(q)) {
+            graph_.pop();
+            out_.arrived[q] = now_;
+            out_.outcome[q] = kQueued;
+        } else {
+            ++next_;
+        }
+        ++arrived_;
+        admit_request(request);
     }
 
     void boundary(std::size_t r) {
@@ -312,6 +340,7 @@ class Engine {
         out_.end[q] = now_;
         out_.outcome[q] = kCompleted;
         ++completed_;
+        graph_.completed(now_, job.request);
         add_load(r, -1);
         const i64 klass = tables_.requests.klass[q];
         track(objects_->put(now_, klass, kArtifacts, works_[static_cast<std::size_t>(job.work)].artifact, r));
@@ -337,10 +366,9 @@ class Engine {
         i64 budget = kNever;
         for (i64 r = s.replica; r < s.replica + s.replicas; ++r)
             budget = std::min(budget, replicas_[static_cast<std::size_t>(r)].budget);
-        if (need > budget)
-            out_.outcome[q] = kRejected;
-        else
-            route({request, 0});
+        if (need <= budget) return route({request, 0});
+        out_.outcome[q] = kRejected;
+        graph_.failed(request, [&](i64 other) { out_.outcome[static_cast<std::size_t>(other)] = kAbandoned; });
     }
 
     void route(const Waiting& job) {
@@ -481,6 +509,7 @@ class Engine {
     Pools pools_;
     Channels channels_;
     std::vector<WorkInfo> works_;
+    Graph graph_;
     WinnerTree<i64> edges_;
     std::vector<Replica> replicas_;
     std::vector<Queue> queues_;
@@ -491,7 +520,7 @@ class Engine {
     RequestColumns out_;
     Stats stats_;
     std::size_t next_ = 0;
-    i64 now_ = 0, completed_ = 0, transfers_begun_ = 0;
+    i64 now_ = 0, arrived_ = 0, completed_ = 0, transfers_begun_ = 0;
     bool finished_ = false;
 };
 

@@ -16,7 +16,7 @@ enum Tier : i64 { kHbm, kDram, kNand };
 enum Rule : i64 { kFixed, kPrefill, kDecode };
 enum Router : i64 { kLeastLoaded, kRoundRobin };
 enum Start : i64 { kCold, kWarm, kDown };
-enum Outcome : std::int8_t { kQueued, kRunning, kCompleted, kRejected };
+enum Outcome : std::int8_t { kQueued, kRunning, kCompleted, kRejected, kAwaited, kAbandoned };
 enum Category : i64 { kWeights, kLive, kTransient, kCache, kArtifacts };
 enum Cause { kTaken, kMoved, kExpired, kEvicted, kLost, kDropped, kSpilled, kCauses };
 enum EventKind : i64 { kLoading, kUp, kWentDown, kCapacity };
@@ -61,6 +61,7 @@ inline constexpr std::size_t kColumns = sizeof(Row) / sizeof(i64);
 
 struct Requests {
     std::vector<i64> arrival, klass, work, prompt, output;
+    std::vector<i64> delay, after_start, after;  // all empty: no request waits for another
     i64 size() const { return static_cast<i64>(arrival.size()); }
 };
 
@@ -82,6 +83,14 @@ struct Tables {
         return std::span<const i64>(path_channels).subspan(first, last - first);
     }
     void check() const;
+
+  private:
+    void check_links() const;
+    void check_works() const;
+    void check_services() const;
+    void check_replicas() const;
+    void check_requests() const;
+    void check_graph() const;
 };
 
 namespace detail {
@@ -105,7 +114,16 @@ inline bool all_at_least(std::initializer_list<i64> values, i64 low) {
 
 // A wrong row is an error with its place, never a crash: the border is public.
 inline void Tables::check() const {
-    using detail::all_at_least, detail::in, detail::require;
+    check_links();
+    check_works();
+    check_services();
+    check_replicas();
+    check_requests();
+    if (!requests.after_start.empty() || !requests.after.empty() || !requests.delay.empty()) check_graph();
+}
+
+inline void Tables::check_links() const {
+    using detail::in, detail::require;
     for (std::size_t i = 0; i < pools.size(); ++i)
         require(pools[i].tier >= 0 && pools[i].tier <= 2 && pools[i].capacity >= 0, "pools", i, "tier 0..2, capacity >= 0");
     for (std::size_t i = 0; i < channels.size(); ++i)
@@ -116,6 +134,10 @@ inline void Tables::check() const {
         require(path_start[i] < path_start[i + 1], "path_start", i, "a path needs a channel");
     for (std::size_t i = 0; i < path_channels.size(); ++i)
         require(in(path_channels[i], channels), "path_channels", i, "no such channel");
+}
+
+inline void Tables::check_works() const {
+    using detail::all_at_least, detail::in, detail::require;
     for (std::size_t i = 0; i < phases.size(); ++i)
         require(phases[i].launch >= 1 && phases[i].weights >= 0, "phases", i, "launch >= 1, weights >= 0");
     for (std::size_t i = 0; i < segments.size(); ++i) {
@@ -139,6 +161,10 @@ inline void Tables::check() const {
                 "all fixed, or one prefill and one decode");
         require(fixed || rows[1].live <= rows[0].live, "works", i, "decode live <= prefill live");
     }
+}
+
+inline void Tables::check_services() const {
+    using detail::all_at_least, detail::in, detail::require;
     for (std::size_t i = 0; i < services.size(); ++i) {
         const Service& s = services[i];
         require(s.router >= 0 && s.router <= 1 && s.replicas >= 1 && in(s.replica, replicas) &&
@@ -150,6 +176,10 @@ inline void Tables::check() const {
         require(in(classes[i].service, services) &&
                     all_at_least({classes[i].artifact_dram, classes[i].artifact_nand, classes[i].context_dram,
                                   classes[i].context_nand}, 0), "classes", i, "no such service, or a negative time");
+}
+
+inline void Tables::check_replicas() const {
+    using detail::in, detail::require;
     const i64 paths = static_cast<i64>(path_start.size()) - 1;
     for (std::size_t i = 0; i < replicas.size(); ++i) {
         const ReplicaRow& r = replicas[i];
@@ -161,6 +191,10 @@ inline void Tables::check() const {
             require(p >= 0 && p < paths, "replicas", i, "no such path");
         require(r.start >= 0 && r.start <= 2, "replicas", i, "start is 0..2");
     }
+}
+
+inline void Tables::check_requests() const {
+    using detail::in, detail::require;
     const Requests& q = requests;
     const std::size_t n = q.arrival.size();
     require(q.klass.size() == n && q.work.size() == n && q.prompt.size() == n && q.output.size() == n, "requests", 0,
@@ -170,6 +204,27 @@ inline void Tables::check() const {
         require(in(q.klass[i], classes) && in(q.work[i], works), "requests", i, "no such class or work");
         const bool token = segments[static_cast<std::size_t>(works[static_cast<std::size_t>(q.work[i])].segment)].rule != kFixed;
         require(!token || (q.prompt[i] >= 1 && q.output[i] >= 1), "requests", i, "prompt and output are at least 1");
+    }
+}
+
+inline void Tables::check_graph() const {
+    using detail::require;
+    const Requests& q = requests;
+    const std::size_t n = q.arrival.size();
+    require(q.delay.size() == n && q.after_start.size() == n + 1, "requests", 0, "arrays differ in length");
+    require(q.after_start.front() == 0 && q.after_start.back() == static_cast<i64>(q.after.size()), "after_start", 0,
+            "must span after");
+    for (std::size_t i = 0; i < n; ++i) {
+        require(q.after_start[i] <= q.after_start[i + 1], "after_start", i, "must not fall");
+        require(q.delay[i] >= 0, "requests", i, "no delay may be negative");
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+        i64 before = -1;
+        for (i64 k = q.after_start[i]; k < q.after_start[i + 1]; ++k) {
+            const i64 other = q.after[static_cast<std::size_t>(k)];
+            require(other > before && other < static_cast<i64>(i), "requests", i, "waits for lower rows, in rising order");
+            before = other;
+        }
     }
 }
 

@@ -88,6 +88,11 @@ class PyEngine {
         t.requests.work = values(tables, "work");
         t.requests.prompt = values(tables, "prompt");
         t.requests.output = values(tables, "output");
+        if (tables.contains("after") || tables.contains("after_start") || tables.contains("delay")) {
+            t.requests.delay = values(tables, "delay");
+            t.requests.after_start = values(tables, "after_start");
+            t.requests.after = values(tables, "after");
+        }
         t.check();
         engine_ = std::make_unique<dcsim::Engine>(std::move(t), horizon, bin, lifted);
     }
@@ -125,6 +130,7 @@ class PyEngine {
         nb::dict out;
         dcsim::RequestColumns& r = engine_->requests();
         const std::size_t n = r.start.size();
+        out["arrived"] = numpy(std::move(r.arrived), {n});
         out["start"] = numpy(std::move(r.start), {n});
         out["first"] = numpy(std::move(r.first), {n});
         out["end"] = numpy(std::move(r.end), {n});
