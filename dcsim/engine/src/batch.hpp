@@ -18,7 +18,6 @@ struct Running {
     i64 work = 0;
     i64 tokens_out = 0;  // before the present course began
     i64 begun = 0;       // iteration at which the segment began
-    i64 cut = -1;        // number of the segment among all of the batch; -1: none is in hand
     i64 order = -1;      // of admission; -1: the slot is free
 };
 
@@ -51,11 +50,12 @@ class Batch {
         slots_[slot] = job;
         ++running_;
         if (job.course.in_prefill()) {
+            slots_[slot].segment.steps = 0;
             prefills_.push_back(slot);
             feed(slot);
         } else {
             left_ -= job.segment.tokens;
-            enter(slot);
+            push_end(slot);
         }
     }
 
@@ -63,6 +63,7 @@ class Batch {
     // what is left, in order of admission. A chunk that stays what it is goes on as it is cut.
     void feed_all(i64 max_tokens) {
         left_ = max_tokens - steady_;
+        prefill_end_ = kNever;
         for (const std::size_t slot : prefills_) feed(slot);
     }
 
@@ -70,45 +71,45 @@ class Batch {
     Running release(std::size_t slot) {
         Running& job = slots_[slot];
         const Running out = job;
-        if (job.cut >= 0) leave(job);
         if (job.course.in_prefill()) prefills_.erase(std::find(prefills_.begin(), prefills_.end(), slot));
-        job.order = job.cut = -1;
-        free_.push_back(slot);
-        --running_;
+        if (job.segment.steps > 0) leave(job);
+        free_slot(slot);
         return out;
     }
 
-    // Calls `done(slot)` for jobs whose segment has run out and that have no
+    // Calls `done(job)` for jobs whose segment has run out and that have no
     // next one, in order of admission; moves the others on.
     template <class First, class Done>
     void turn(First&& first, Done&& done) {
+        auto next = prefills_.begin();  // the first prefill that has not been looked at
+        auto kept = next;
+        const auto prefills_before = [&](i64 order) {
+            for (; next != prefills_.end() && slots_[*next].order < order; ++next)
+                if (turn_prefill(*next, first, done)) *kept++ = *next;
+        };
         while (!ends_.empty() && (stale(ends_.front()) || ends_.front().iteration == iteration_)) {
             const End end = ends_.front();
             if (stale(end)) {
                 pop_end();
                 continue;
             }
+            // The ends that this adds are of later iterations, so the front stays.
+            if (prefill_end_ == iteration_) prefills_before(end.order);
             Running& job = slots_[end.slot];
-            const bool prefill = job.course.in_prefill();
             leave(job);
             if (job.segment.first) first(job.request);
-            if (prefill && job.course.in_prefill()) {  // fed on when the tokens are shared out
-                job.cut = -1;
-                pop_end();
-                continue;
-            }
-            if (prefill) prefills_.erase(std::find(prefills_.begin(), prefills_.end(), end.slot));
             if (job.course.next(job.segment)) {
                 begin(job);
-                replace_end({iteration_ + job.segment.steps, end.order, end.slot, job.cut});
+                replace_end({iteration_ + job.segment.steps, end.order, end.slot});
             } else {
                 done(job);
                 pop_end();
-                job.order = job.cut = -1;
-                free_.push_back(end.slot);
-                --running_;
+                free_slot(end.slot);
             }
         }
+        if (prefill_end_ != iteration_) return;
+        prefills_before(kNever);
+        prefills_.erase(kept, prefills_.end());
     }
 
     std::size_t youngest() const {
@@ -131,8 +132,8 @@ class Batch {
 
     // Iterations until a segment ends or the holds outgrow the budget.
     i64 run_length(i64 budget) {
-        while (stale(ends_.front())) pop_end();
-        i64 n = ends_.front().iteration - iteration_;
+        while (!ends_.empty() && stale(ends_.front())) pop_end();
+        i64 n = std::min(prefill_end_, ends_.empty() ? kNever : ends_.front().iteration) - iteration_;
         if (hold_.b > 0) n = std::min(n, (budget - hold_.a) / hold_.b + 1);
         return n;
     }
@@ -209,7 +210,6 @@ class Batch {
     struct End {
         i64 iteration, order;
         std::size_t slot;
-        i64 cut;
         bool operator>(const End& o) const {
             return iteration != o.iteration ? iteration > o.iteration : order > o.order;
         }
@@ -236,16 +236,15 @@ class Batch {
         return *it;
     }
 
-    void enter(std::size_t slot) {
+    void push_end(std::size_t slot) {
         Running& job = slots_[slot];
         begin(job);
-        ends_.push_back({iteration_ + job.segment.steps, job.order, slot, job.cut});
+        ends_.push_back({iteration_ + job.segment.steps, job.order, slot});
         std::push_heap(ends_.begin(), ends_.end(), std::greater<>());
     }
     void begin(Running& job) {
         job.begun = iteration_;
-        job.cut = cuts_++;
-        if (!job.course.in_prefill()) steady_ += job.segment.tokens;
+        steady_ += job.segment.tokens;
         add(job.segment, 0, 1);
     }
     // Takes what is left of the segment in hand out of the sums; a prefill has been fed till here.
@@ -257,15 +256,44 @@ class Batch {
         else
             steady_ -= job.segment.tokens;
     }
+    void free_slot(std::size_t slot) {
+        slots_[slot].order = -1;
+        free_.push_back(slot);
+        --running_;
+    }
+
+    // Prefills are few and looked at whenever tokens are shared out, so they are not in the heap of
+    // ends. A job between two chunks has a segment of no steps.
     void feed(std::size_t slot) {
         Running& job = slots_[slot];
-        const i64 fed = job.cut < 0 ? 0 : steps_done(job) * job.segment.tokens;
+        const bool in_hand = job.segment.steps > 0;
+        const i64 fed = in_hand ? steps_done(job) * job.segment.tokens : 0;
         const i64 chunk = std::max<i64>(1, std::min(job.course.most(fed), left_));
         left_ -= chunk;
-        if (job.cut >= 0 && chunk == job.segment.tokens) return;
-        if (job.cut >= 0) leave(job);
-        job.segment = job.course.feed(chunk);
-        enter(slot);
+        if (!in_hand || chunk != job.segment.tokens) {
+            if (in_hand) leave(job);
+            job.segment = job.course.feed(chunk);
+            job.begun = iteration_;
+            add(job.segment, 0, 1);
+        }
+        prefill_end_ = std::min(prefill_end_, job.begun + job.segment.steps);
+    }
+    // True if the job is still in prefill.
+    template <class First, class Done>
+    bool turn_prefill(std::size_t slot, First&& first, Done&& done) {
+        Running& job = slots_[slot];
+        if (job.begun + job.segment.steps != iteration_) return true;
+        leave(job);
+        if (job.segment.first) first(job.request);
+        job.segment.steps = 0;
+        if (job.course.in_prefill()) return true;
+        if (job.course.next(job.segment)) {
+            push_end(slot);
+        } else {
+            done(job);
+            free_slot(slot);
+        }
+        return false;
     }
 
     void add(const Segment& s, i64 k, i64 sign) {
@@ -282,7 +310,7 @@ class Batch {
         p.own.b += sign * s.own.b;
     }
 
-    bool stale(const End& end) const { return slots_[end.slot].cut != end.cut; }
+    bool stale(const End& end) const { return slots_[end.slot].order != end.order; }
     void pop_end() {
         const End last = ends_.back();
         ends_.pop_back();
@@ -310,7 +338,8 @@ class Batch {
     i128 bin_end_ = 0;
     std::vector<std::size_t> prefills_;  // slots, in order of admission
     i64 steady_ = 0;  // tokens of decode and fixed steps
-    i64 left_ = 0, cuts_ = 0, top_ = 0, iteration_ = 0, admitted_ = 0, running_ = 0, work_ = 0;
+    i64 prefill_end_ = kNever;  // iteration at which the first of the chunks in hand runs out
+    i64 left_ = 0, top_ = 0, iteration_ = 0, admitted_ = 0, running_ = 0, work_ = 0;
 };
 
 }  // namespace dcsim

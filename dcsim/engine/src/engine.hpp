@@ -217,10 +217,11 @@ class Engine {
 
     // The next to arrive, as (time, row): of those that wait for none, or of those that have waited.
     Due next_arrival() {
-        while (next_ < out_.start.size() && graph_.waits(next_)) ++next_;
-        const Due first = graph_.next();
-        if (next_ == out_.start.size()) return first;
-        return std::min(first, Due{tables_.requests.arrival[next_], static_cast<i64>(next_)});
+        if (graph_.any())
+            while (next_ < out_.start.size() && graph_.waits(next_)) ++next_;
+        Due first = kNoDue;
+        if (next_ < out_.start.size()) first = {tables_.requests.arrival[next_], static_cast<i64>(next_)};
+        return graph_.any() ? std::min(first, graph_.next()) : first;
     }
 
     void arrive(i64 request) {
