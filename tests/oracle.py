@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import oracle_ledger as books
+from oracle_content import Content
 from oracle_ledger import TICKS, Account, Ledger, account_rows
 from oracle_replica import DOWN, LOADING, UP, Replica, WeightSet
 from oracle_store import HBM, Store
@@ -58,6 +59,7 @@ class Oracle:
         )
         self.store = Store(tables, self.ledger, lifted, self.at)
         self.pools = self.store.pools
+        self.content = Content(tables, self.store)
         self.limbo: list[list[Job]] = [[] for _ in self.services]
         self.pointer = [0 for _ in self.services]
         self.events: list[tuple[int, int, int, int]] = []
@@ -82,6 +84,8 @@ class Oracle:
         n = len(arrival)
         self.out = {name: [-1] * n for name in ("start", "first", "end", "replica")}
         self.out |= {"outcome": [QUEUED] * n, "preemptions": [0] * n, "arrived": list(arrival)}
+        if self.content.nodes:
+            self.out |= {name: [0] * n for name in ("hit_dram", "hit_nand", "hit_again")}
         start, after, self.delay = graph(tables, n)
         self.open = [set(after[start[row] : start[row + 1]]) for row in range(n)]
         self.earliest = arrival
@@ -91,7 +95,8 @@ class Oracle:
             work_row = self.works[work]
             segments = self.segments[work_row.segment : work_row.segment + work_row.segments]
             service = self.classes[klass].service
-            self.jobs.append(Job(row, klass, service, work, segments, prompt, output))
+            content = [tables[name].item(row) for name in ("reads", "leaves") if name in tables]
+            self.jobs.append(Job(row, klass, service, work, segments, prompt, output, *content))
             if self.open[row]:
                 self.out["outcome"][row] = AWAITED
                 self.out["arrived"][row] = -1
@@ -175,9 +180,17 @@ class Oracle:
         """Admit, preempt and begin the next iteration at `instant` (ticks)."""
         self.stats["boundaries"] += 1
         ns = -(-instant // TICKS)
+        self.book_idle(replica, instant)
+        for job in replica.ready:
+            replica.stalled.remove(job)
+            replica.batch.append(job)
+        replica.ready = []
         while replica.waiting and replica.fits(replica.waiting[0]):
             job = replica.waiting.pop(0)
-            replica.batch.append(job)
+            if self.loads(replica, job, ns):
+                replica.stalled.append(job)
+            else:
+                replica.batch.append(job)
             self.out["outcome"][job.row] = RUNNING
             if self.out["start"][job.row] == -1:
                 self.out["start"][job.row] = ns
@@ -190,6 +203,42 @@ class Oracle:
         if replica.batch:
             replica.share_out()
             self.begin(replica, instant)
+        else:
+            replica.begun = instant
+
+    def loads(self, replica: Replica, job: Job, ns: int) -> bool:
+        """Whether a request that is admitted has a prefix to load; then its transfers start."""
+        found = self.content.look_up(job.reads, replica.plan)
+        tokens = [self.content.tokens(nodes) for nodes in found]
+        if sum(tokens) < max(1, replica.service.cache_least):
+            return False
+        if self.out["start"][job.row] == -1:
+            self.out["hit_dram"][job.row], self.out["hit_nand"][job.row] = tokens
+        else:
+            self.out["hit_again"][job.row] += sum(tokens)
+        generation = replica.generation
+        ends: list[int] = []
+
+        def done(end: int) -> None:
+            ends.append(end)
+            if len(ends) < transfers or replica.generation != generation:
+                return
+            job.fed = min(sum(tokens), job.prompt - 1)
+            replica.ready.append(job)
+            if not replica.batch:
+                self.edge(replica, end * TICKS)
+
+        transfers = self.content.load(found, replica.plan, ns, done)
+        return True
+
+    def book_idle(self, replica: Replica, until: int) -> None:
+        """Account for requests that load while nothing runs, since `begun` (ticks)."""
+        if replica.batch or not replica.stalled or replica.state == DOWN:
+            return
+        hbm, service = replica.plan.hbm, replica.plan.service
+        self.ledger.hold((hbm, books.LIVE, service, -1), replica.live, replica.begun, until)
+        top = replica.service.weights + replica.live
+        self.ledger.top(hbm, top, replica.begun, until)
 
     def begin(self, replica: Replica, instant: int) -> None:
         replica.begun = instant
@@ -217,12 +266,15 @@ class Oracle:
                 artifact = self.works[job.work].artifact
                 klass = self.classes[job.klass]
                 self.store.finished(job, klass, replica.plan, artifact, ns)
+                if job.leaves >= 0:
+                    self.content.left(job.leaves, replica.plan, ns)
+        replica.begun = replica.ends
         self.edge(replica, replica.ends)
 
     def book_iteration(self, replica: Replica, until: int) -> None:
         """Account for the running iteration over `[begun, until)` ticks."""
         hbm, service = replica.plan.hbm, replica.plan.service
-        live = sum(job.live for job in replica.batch)
+        live = replica.live
         self.ledger.hold((hbm, books.LIVE, service, -1), live, replica.begun, until)
         peak = 0
         start = replica.begun
@@ -253,7 +305,7 @@ class Oracle:
         """Room in DRAM for the weights, if there is any."""
         amount = replica.service.checkpoint
         pool = self.pools[replica.plan.dram]
-        if not pool.has_room(amount):
+        if not self.store.room(replica.plan.dram, amount, self.now):
             return False
         pool.weights += amount
         weights = self.weight_set(replica)
@@ -349,6 +401,7 @@ class Oracle:
             raise ValueError(f"replica {r} is down already")
         if replica.batch:
             self.book_iteration(replica, self.now * TICKS)
+        self.book_idle(replica, self.now * TICKS)
         replica.generation += 1
         replica.state = DOWN
         self.event(WENT_DOWN, r)
@@ -358,8 +411,8 @@ class Oracle:
         weights = self.weight_set(replica)
         if replica in weights.waiting:
             weights.waiting.remove(replica)
-        jobs = replica.batch + replica.waiting
-        replica.batch, replica.waiting = [], []
+        jobs = replica.batch + replica.stalled + replica.waiting
+        replica.batch, replica.stalled, replica.ready, replica.waiting = [], [], [], []
         for job in jobs:
             job.start_over()
             self.out["outcome"][job.row] = QUEUED
@@ -388,8 +441,8 @@ class Oracle:
         return {DOWN: 0, LOADING: 1, UP: 2}[self.replicas[r].state]
 
     def running(self, r: int) -> int:
-        """Jobs in the batch."""
-        return len(self.replicas[r].batch)
+        """Requests in the batch and those that load."""
+        return len(self.replicas[r].batch) + len(self.replicas[r].stalled)
 
     def waiting(self, r: int) -> int:
         """Jobs in the queue."""
@@ -410,6 +463,7 @@ class Oracle:
         for replica in self.replicas:
             if replica.batch:
                 self.book_iteration(replica, min(replica.ends, self.horizon * TICKS))
+            self.book_idle(replica, self.horizon * TICKS)
         out: dict[str, Any] = {k: np.array(v, dtype=np.int64) for k, v in self.out.items()}
         out |= self.ledger.arrays()
         out["events"] = np.array(self.events, dtype=np.int64).reshape(-1, 4)

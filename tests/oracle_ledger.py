@@ -16,7 +16,7 @@ import numpy as np
 
 TICKS = 65536
 WEIGHTS, LIVE, TRANSIENT, CACHE, ARTIFACTS = range(5)
-TAKEN, MOVED, EXPIRED, EVICTED, LOST, DROPPED, SPILLED = range(7)
+TAKEN, MOVED, EXPIRED, EVICTED, LOST, DROPPED, SPILLED, READ = range(8)
 
 Account = tuple[int, int, int, int]
 
@@ -137,7 +137,7 @@ class Ledger:
         return out
 
     def flow_by_bin(self) -> np.ndarray:
-        out = np.zeros((len(self.accounts), 7, self.bins), dtype=np.int64)
+        out = np.zeros((len(self.accounts), READ + 1, self.bins), dtype=np.int64)
         for account, cause, amount, now in self.flows:
             out[self.row[account], cause, min(now // self.bin, self.bins - 1)] += amount
         return out

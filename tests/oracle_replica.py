@@ -16,7 +16,8 @@ class Replica:
     """A replica: `generation` grows with each failure, so that old news can be told.
 
     `budget` is None in a lifted run. `begun` and `ends` (ticks) are those of the
-    iteration under way, if the batch is not empty.
+    iteration under way, if the batch is not empty. `stalled` are the requests that load
+    or are ready, in order of admission; `ready` those that are, in their order.
     """
 
     row: int
@@ -27,19 +28,26 @@ class Replica:
     generation: int = 0
     waiting: list[Job] = field(default_factory=list)
     batch: list[Job] = field(default_factory=list)
+    stalled: list[Job] = field(default_factory=list)
+    ready: list[Job] = field(default_factory=list)
     weights: Span | None = None
     begun: int = 0
     ends: int = 0
 
     @property
     def jobs(self) -> int:
-        """Jobs waiting and running."""
-        return len(self.waiting) + len(self.batch)
+        """Jobs waiting, running and loading."""
+        return len(self.waiting) + len(self.batch) + len(self.stalled)
 
     @property
     def holds(self) -> int:
         """Holds of all for the coming iteration."""
-        return sum(job.hold for job in self.batch)
+        return sum(job.hold for job in self.batch + self.stalled)
+
+    @property
+    def live(self) -> int:
+        """Live bytes of all, those that load included."""
+        return sum(job.live for job in self.batch + self.stalled)
 
     @property
     def over_budget(self) -> bool:
@@ -49,11 +57,11 @@ class Replica:
     def fits(self, head: Job) -> bool:
         """Whether the head of the queue may join the batch."""
         batch, service = self.batch, self.service
-        if len(batch) >= service.max_jobs:
+        if len(batch) + len(self.stalled) >= service.max_jobs:
             return False
-        if not batch:
+        if not batch and not self.stalled:
             return True
-        if service.same_shape and batch[0].work != head.work:
+        if service.same_shape and (batch + self.stalled)[0].work != head.work:
             return False
         if self.share_out() < (1 if head.is_token else head.segment.tokens):
             return False

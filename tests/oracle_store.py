@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import oracle_ledger as books
@@ -14,6 +15,9 @@ from oracle_work import Job, rows
 
 HBM, DRAM, NAND = range(3)
 BILLION = 10**9
+
+if TYPE_CHECKING:
+    from oracle_content import Content, Lies
 
 At = Callable[[int, int, int, Callable[[], None]], None]
 
@@ -49,10 +53,12 @@ class Pool:
     capacity: int | None
     weights: int = 0
     objects: list[Kept] = field(default_factory=list)
+    nodes: list[Lies] = field(default_factory=list)
 
     @property
     def used(self) -> int:
-        return self.weights + sum(kept.bytes for kept in self.objects)
+        lying = [*self.objects, *self.nodes]
+        return self.weights + sum(each.bytes for each in lying)
 
     def has_room(self, amount: int) -> bool:
         return self.capacity is None or self.used + amount <= self.capacity
@@ -60,6 +66,8 @@ class Pool:
 
 class Store:
     """Pools, channels and objects. `at(time, kind, sequence, act)` files an event."""
+
+    content: Content
 
     def __init__(self, tables: dict[str, np.ndarray], ledger: Ledger, lifted: bool, at: At) -> None:
         self.ledger = ledger
@@ -93,6 +101,11 @@ class Store:
         self.at(end, 1, self.transfers, lambda: then(end))
         return self.transfers
 
+    def room(self, pool: int, amount: int, now: int) -> bool:
+        """Whether there is room in a pool, once nodes of the forest have made it."""
+        self.content.make_room(pool, amount, now)
+        return self.pools[pool].has_room(amount)
+
     # Objects: taken, landed, due, freed.
 
     def account(self, kept: Kept, pool: int) -> books.Account:
@@ -123,7 +136,12 @@ class Store:
         """A job has ended: store its artifact, then its context."""
         for category, amount, dram_ns, nand_ns in (
             (books.ARTIFACTS, artifact, klass.artifact_dram, klass.artifact_nand),
-            (books.CACHE, job.context, klass.context_dram, klass.context_nand),
+            (
+                books.CACHE,
+                0 if job.leaves >= 0 else job.context,
+                klass.context_dram,
+                klass.context_nand,
+            ),
         ):
             if amount > 0 and (dram_ns > 0 or nand_ns > 0):
                 kept = Kept(category, job.service, job.klass, amount, replica, dram_ns, nand_ns)
@@ -132,7 +150,7 @@ class Store:
     def keep(self, kept: Kept, now: int) -> None:
         dram, store = kept.replica.dram, kept.replica.store
         if kept.dram_ns > 0:
-            if self.pools[dram].has_room(kept.bytes):
+            if self.room(dram, kept.bytes, now):
                 self.take(kept, dram, now, [kept.replica.offload])
                 return
             self.count(kept, dram, now, books.SPILLED)
@@ -179,6 +197,8 @@ class Store:
 
     def make_room(self, pool: int, amount: int, now: int) -> bool:
         """Evict contexts, oldest first, until `amount` fits; none if it never will."""
+        if self.room(pool, amount, now):
+            return True
         here = self.pools[pool]
         contexts = self.by_age(pool, books.CACHE, resident=True)
         evictable = sum(kept.bytes for kept in contexts)
@@ -194,12 +214,14 @@ class Store:
         if capacity < here.weights:
             raise ValueError(f"weights of {here.weights} bytes exceed {capacity}")
         here.capacity = capacity
+        self.content.shrink(pool, capacity, now, resident=True)
         victims = (
             self.by_age(pool, books.CACHE, resident=True)
             + self.by_age(pool, books.ARTIFACTS, resident=True)
             + self.by_age(pool, None, resident=False)
         )
-        while here.used > capacity:
+        while here.used > capacity and victims:
             victim = victims.pop(0)
             for each in list(victim.places):
                 self.free(victim, each, now, books.LOST)
+        self.content.shrink(pool, capacity, now, resident=False)

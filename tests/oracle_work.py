@@ -17,9 +17,10 @@ COLUMNS = {
     "peak mean first",
     "works": "segment segments artifact",
     "services": "router replica replicas max_jobs max_tokens same_shape weights reserve "
-    "watermark checkpoint keep",
+    "watermark checkpoint keep cache_dram cache_nand cache_least",
     "classes": "service artifact_dram artifact_nand context_dram context_nand",
-    "replicas": "service hbm dram home store load onboard offload spill start",
+    "nodes": "parent tokens bytes klass",
+    "replicas": "service hbm dram home store load onboard offload spill fetch start",
 }
 
 
@@ -116,6 +117,8 @@ class Job:
     rows: list[SimpleNamespace]
     prompt: int
     output: int
+    reads: int = -1
+    leaves: int = -1
     segments: list[Segment] = field(default_factory=list)
     fed: int = 0
     largest: int = 0

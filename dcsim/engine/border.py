@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias, TypedDict
+from typing import NotRequired, TypeAlias, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ ROUTERS = ("least_loaded", "round_robin")
 STARTS = ("cold", "warm", "down")
 OUTCOMES = ("queued", "running", "completed", "rejected", "awaited", "abandoned")
 CATEGORIES = ("weights", "live", "transient", "cache", "artifacts")
-CAUSES = ("taken", "moved", "expired", "evicted", "lost", "dropped", "spilled")
+CAUSES = ("taken", "moved", "expired", "evicted", "lost", "dropped", "spilled", "read")
 EVENTS = ("loading", "up", "down", "capacity")
 STATES = ("down", "loading", "up")
 
@@ -39,6 +39,9 @@ class Outputs(TypedDict):
     outcome: npt.NDArray[np.int8]
     preemptions: npt.NDArray[np.int32]
     replica: npt.NDArray[np.int32]
+    hit_dram: NotRequired[Int64]
+    hit_nand: NotRequired[Int64]
+    hit_again: NotRequired[Int64]
     accounts: Int64
     mean: Int64
     top: Int64

@@ -124,6 +124,7 @@ TABLES: Mapping[str, Table] = {
             _flow("lost", "No longer fitted when the pool shrank."),
             _flow("dropped", "Found no room here and were given up; never came in."),
             _flow("spilled", "Found no room in DRAM and went on to NAND; never came in."),
+            _flow("read", "Loaded from here instead of computed again; stays where it is."),
         ),
     ),
     "contents": Table(

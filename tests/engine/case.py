@@ -40,6 +40,17 @@ def graph(after: list[list[int]], delay: list[int]) -> dict[str, np.ndarray]:
     }
 
 
+def content(nodes: list[Row], reads: list[int], leaves: list[int]) -> dict[str, np.ndarray]:
+    """The tables of a prefix forest; none where there is no node."""
+    if not nodes:
+        return {}
+    return {
+        "nodes": table("nodes", nodes),
+        "reads": np.array(reads, dtype=np.int64),
+        "leaves": np.array(leaves, dtype=np.int64),
+    }
+
+
 def look(machine: Any, case: Case) -> list[int]:
     """What an engine shows at a stop."""
     replicas = range(len(case.tables["replicas"]))

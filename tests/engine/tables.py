@@ -6,7 +6,7 @@ hold one job are common at every magnitude. Budgets and pools are drawn last, fr
 what the drawn requests need. A focus bends the choices towards one kind of trouble:
 `storm` (preemption), `tiers` (full DRAM and NAND), `shelf` (they shrink while slow
 links carry objects), `loading` (cold starts, failures),
-`long` (few jobs of hundreds of steps, arrivals anywhere).
+`long` (few jobs of hundreds of steps, arrivals anywhere), `reuse` (prefixes that come again).
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import numpy as np
 from hypothesis import strategies as st
 from oracle_work import COLUMNS
 
-from engine.case import Case, Control, Row, graph, table
+from engine.case import Case, Control, Row, content, graph, table
+from engine.relations import draw_content, draw_graph
 
 TICKS = 65536
-FOCI = ("any", "storm", "tiers", "shelf", "loading", "long")
+FOCI = ("any", "storm", "tiers", "shelf", "loading", "long", "reuse")
 Draw = Any
 
 
@@ -113,14 +114,17 @@ class Mix:
     classes: list[Row] = field(default_factory=list)
     replicas: list[Row] = field(default_factory=list)
     requests: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    nodes: list[Row] = field(default_factory=list)
+    reads: list[int] = field(default_factory=list)
+    leaves: list[int] = field(default_factory=list)
     after: list[list[int]] = field(default_factory=list)
     delay: list[int] = field(default_factory=list)
     work_of: list[list[int]] = field(default_factory=list)
 
     def bend(self, usual: list[Any], **focused: list[Any]) -> st.SearchStrategy[Any]:
-        """One of `usual`, or of the choices given for the focus (`shelf`: as `tiers`)."""
-        if self.focus == "shelf":
-            focused = {"shelf": focused.get("tiers", usual)} | focused
+        """One of `usual`, or of the choices given for the focus (`shelf`, `reuse`: as `tiers`)."""
+        if self.focus in ("shelf", "reuse"):
+            focused = {self.focus: focused.get("tiers", usual)} | focused
         return st.sampled_from(focused.get(self.focus, usual))
 
     def is_token(self, work: int) -> bool:
@@ -140,7 +144,8 @@ class Mix:
     def objects(self) -> list[int]:
         """Sizes of what the requests may leave behind."""
         contexts = [self.need(r) for r in self.requests if self.is_token(r[2])]
-        return [row["artifact"] for row in self.works if row["artifact"]] + contexts
+        clips = [row["artifact"] for row in self.works if row["artifact"]]
+        return clips + contexts + [row["bytes"] for row in self.nodes if row["bytes"]]
 
 
 def draw_work(draw: Draw, mix: Mix) -> None:
@@ -158,6 +163,7 @@ def draw_work(draw: Draw, mix: Mix) -> None:
                     storm=[token_rows],
                     long=[token_rows],
                     tiers=[token_rows, token_rows, fixed_rows],
+                    reuse=[token_rows],
                 )
             )
             rows = rule(draw, scale, len(mix.phases))
@@ -168,16 +174,19 @@ def draw_work(draw: Draw, mix: Mix) -> None:
             })  # fmt: skip
             mix.segments += rows
         mix.work_of.append(works)
-        replicas = draw(mix.bend([1, 1, 2, 3], storm=[1, 1, 2], loading=[2, 3]))
+        replicas = draw(mix.bend([1, 1, 2, 3], storm=[1, 1, 2], loading=[2, 3], reuse=[1, 1, 2]))
         weights = draw(mix.bend([0, 1, 5], loading=[1, 5, 40])) * scale.byte
         mix.services.append({
             "router": draw(st.integers(0, 1)), "replica": len(mix.replicas), "replicas": replicas,
-            "max_jobs": draw(mix.bend([1, 2, 3, 8, 256], storm=[3, 8, 256])),
+            "max_jobs": draw(mix.bend([1, 2, 3, 8, 256], storm=[3, 8, 256], reuse=[2, 3, 8])),
             "max_tokens": draw(mix.bend([1, 4, 16, 64, 10**6], storm=[16, 64, 10**6])),
             "same_shape": draw(st.sampled_from([0, 0, 1])), "weights": weights,
             "reserve": draw(st.sampled_from([0, 1])) * scale.byte, "watermark": 0,
             "checkpoint": draw(st.sampled_from([weights, weights, weights // 2 + 1])),
             "keep": draw(st.integers(0, 1)),
+            "cache_dram": scale.ns * draw(mix.bend([0, 1, 6, 30, 1000], tiers=[6, 30, 1000, 5000])),
+            "cache_nand": scale.ns * draw(mix.bend([0, 6, 30, 1000], tiers=[0, 30, 1000, 5000])),
+            "cache_least": draw(st.sampled_from([0, 0, 1, 4, 20])),
         })  # fmt: skip
         mix.replicas += [{"service": service} for _ in range(replicas)]
         for _ in range(draw(st.integers(1, 2))):
@@ -198,6 +207,8 @@ def draw_requests(draw: Draw, mix: Mix, most: int) -> int:
     if mix.focus == "long":
         most = min(most, 5)
         gaps = st.integers(0, 400 * ns)
+    if mix.focus == "reuse":
+        gaps = st.sampled_from([0, ns, 10 * ns, 60 * ns, 60 * ns, 200 * ns])
     t = draw(st.sampled_from([0, 0, ns]))
     crowd = mix.focus == "storm" and draw(st.booleans())
     least = 0 if mix.focus == "any" else most // 2
@@ -209,22 +220,15 @@ def draw_requests(draw: Draw, mix: Mix, most: int) -> int:
             chunk = mix.segments[mix.works[work]["segment"]]["tokens"]
             short = st.sampled_from([1, chunk, 2 * chunk, chunk + 1, max(1, chunk - 1)])
             prompt = draw(short if mix.focus == "storm" else st.one_of(short, st.integers(1, 40)))
-            output = draw(mix.bend([1, 1, 2, 3, 9, 30], storm=[1, 5, 9, 20, 30], long=[100, 400]))
+            if mix.focus == "reuse":
+                prompt = draw(st.integers(8, 40))
+            outputs = {"storm": [1, 5, 9, 20, 30], "long": [100, 400], "reuse": [1, 2, 5, 20]}
+            output = draw(mix.bend([1, 1, 2, 3, 9, 30], **outputs))
         mix.requests.append((t, klass, work, prompt, output))
         t += draw(st.just(0) if crowd else gaps)
     draw_graph(draw, mix)
+    draw_content(draw, mix)
     return int(t)
-
-
-def draw_graph(draw: Draw, mix: Mix) -> None:
-    """In half of the cases requests wait for others: chains, forks and joins, by short delays."""
-    linked = draw(st.booleans())
-    delays = st.sampled_from([0, 0, 1, mix.scale.ns, 10 * mix.scale.ns, 2**63 - 1])
-    for row in range(len(mix.requests)):
-        some = st.integers(max(0, row - 3), row - 1) if row else st.nothing()
-        most = draw(st.sampled_from([0, 1, 1, 2])) if linked and row else 0
-        mix.after.append(sorted(draw(st.sets(some, max_size=most))))
-        mix.delay.append(draw(delays) if mix.after[-1] else 0)
 
 
 def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
@@ -255,7 +259,9 @@ def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
     top = max(sizes)
     few = [0, min(sizes), top, top + min(sizes), 2 * top, 3 * top]
     plenty = 3 * sum(sizes) + 1
-    room = mix.bend([*few, plenty], tiers=few[2:], shelf=[plenty, sum(sizes)])
+    room = mix.bend(
+        [*few, plenty], tiers=few[2:], shelf=[plenty, sum(sizes)], reuse=[*few, plenty, plenty]
+    )
     for row_number in range(len(pools), len(pools) + drams):
         mine = {r["service"] for r in mix.replicas if r["dram"] == row_number}
         sets = sum(mix.services[s]["checkpoint"] for s in mine)
@@ -271,7 +277,12 @@ def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
 def draw_links(draw: Draw, mix: Mix) -> tuple[list[Row], list[list[int]]]:
     """Channels from instant to slow against the work, and short paths over them."""
     ns, byte = mix.scale.ns, mix.scale.byte
-    per_unit = mix.bend([1, ns, 4 * ns, 30 * ns], tiers=[1, ns, 30 * ns], shelf=[30 * ns, 100 * ns])
+    per_unit = mix.bend(
+        [1, ns, 4 * ns, 30 * ns],
+        tiers=[1, ns, 30 * ns],
+        shelf=[30 * ns, 100 * ns],
+        reuse=[1, 1, ns, 4 * ns],
+    )
     channels = []
     for _ in range(draw(st.integers(1, 4))):
         bandwidth = min(10**15, byte * 10**9 // draw(per_unit)) + draw(st.integers(1, 2))
@@ -279,7 +290,7 @@ def draw_links(draw: Draw, mix: Mix) -> tuple[list[Row], list[list[int]]]:
     one = st.integers(0, len(channels) - 1)
     paths = draw(st.lists(st.lists(one, min_size=1, max_size=2), min_size=1, max_size=4))
     for row in mix.replicas:
-        for name in ("load", "onboard", "offload", "spill"):
+        for name in ("load", "onboard", "offload", "spill", "fetch"):
             row[name] = draw(st.integers(0, len(paths) - 1))
     return channels, paths
 
@@ -306,6 +317,7 @@ def draw_script(draw: Draw, case: Case, mix: Mix) -> list[Control]:
         ["fail", "fail", "start", "start", "set_capacity", "stop"],
         tiers=["set_capacity", "set_capacity", "fail", "start"],
         shelf=["set_capacity"],
+        reuse=["set_capacity", "fail", "start", "stop"],
     )
     sizes = sorted(mix.objects()) or [1]
     script: list[Control] = []
@@ -347,6 +359,7 @@ def cases(draw: Draw, most: int = 14, control: bool = True, focus: tuple[str, ..
     }
     for name, column in zip(("arrival", "klass", "work", "prompt", "output"), columns, strict=True):
         tables[name] = np.array(column, dtype=np.int64)
+    tables |= content(mix.nodes, mix.reads, mix.leaves)
     tables |= graph(mix.after, mix.delay)
     ns = mix.scale.ns
     long = 2 * last + 3000 * ns

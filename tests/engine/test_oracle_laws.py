@@ -12,7 +12,7 @@ from engine.case import Case, run
 from engine.tables import cases
 
 QUEUED, RUNNING, COMPLETED, REJECTED = range(4)
-TAKEN, MOVED, EXPIRED, EVICTED, LOST, DROPPED, SPILLED = range(7)
+TAKEN, MOVED, EXPIRED, EVICTED, LOST, DROPPED, SPILLED, READ = range(8)
 
 
 def laws(test: Any) -> Any:
@@ -26,6 +26,9 @@ def held(machine: Oracle) -> dict[tuple[int, int, int, int], int]:
         for kept in pool.objects:
             account = machine.store.account(kept, number)
             out[account] = out.get(account, 0) + kept.bytes
+        for lies in pool.nodes:
+            account = machine.content.account(lies.node, number)
+            out[account] = out.get(account, 0) + lies.bytes
     return out
 
 
@@ -124,6 +127,8 @@ def test_bytes_have_no_scale(case: Case) -> None:
         "works": [2],
         "services": [6, 7, 8, 9],
     }
+    if "nodes" in case.tables:
+        columns["nodes"] = [2]
     for name, scaled in columns.items():
         case.tables[name] = case.tables[name].copy()
         case.tables[name][:, scaled] *= 3

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from oracle_work import COLUMNS
 
-from engine.case import Case, Control, Row, graph, run, table
+from engine.case import Case, Control, Row, content, graph, run, table
 
 NS = 65536  # ticks
 
@@ -38,7 +38,7 @@ def world(
     """Tables from the defaults, `rows` by table, and requests by column.
 
     A table given as a dict of columns changes the only row that the default has. A request may
-    have `after` (rows it waits for) and `delay`.
+    have `after` (rows it waits for) and `delay`, with `nodes` also `reads` and `leaves`.
     """
     tables: dict[str, Any] = {}
     for name, default in DEFAULTS.items():
@@ -51,6 +51,9 @@ def world(
     tables["path_channels"] = np.array([c for path in paths for c in path], dtype=np.int64)
     for name in ("arrival", "klass", "work", "prompt", "output"):
         tables[name] = np.array([r.get(name, 0) for r in requests], dtype=np.int64)
+    nodes = [whole("nodes", {"parent": -1} | row) for row in rows.get("nodes", [])]
+    reads, leaves = ([r.get(name, -1) for r in requests] for name in ("reads", "leaves"))
+    tables |= content(nodes, reads, leaves)
     after = [list(r.get("after", ())) for r in requests]
     return tables | graph(after, [r.get("delay", 0) for r in requests])
 
@@ -93,5 +96,5 @@ def flows(out: dict[str, Any], account: tuple[int, int]) -> dict[str, int]:
     """Bytes by cause of one account over the whole run, without those that are 0."""
     rows = [tuple(row[:2]) for row in out["accounts"].tolist()]
     total = out["flow"][rows.index(account)].sum(axis=1).tolist()
-    causes = ("taken", "moved", "expired", "evicted", "lost", "dropped", "spilled")
+    causes = ("taken", "moved", "expired", "evicted", "lost", "dropped", "spilled", "read")
     return {cause: amount for cause, amount in zip(causes, total, strict=True) if amount}

@@ -112,6 +112,17 @@ class Batch {
         prefills_.erase(kept, prefills_.end());
     }
 
+    // Requests that load hold their bytes, but take no part in iterations.
+    void stall(i64 bytes, i64 work) {
+        live_.a += bytes;
+        hold_.a += bytes;
+        work_ = work;
+    }
+    void unstall(i64 bytes) {
+        live_.a -= bytes;
+        hold_.a -= bytes;
+    }
+
     std::size_t youngest() const {
         std::size_t best = 0;
         for (std::size_t slot = 0; slot < slots_.size(); ++slot)
@@ -186,6 +197,19 @@ class Batch {
             timeline.raise(at.pool, bin, weights + std::max(live_.at(first), live_.at(last)) + top_);
             before = until;
             first = k;
+            t = edge;
+        }
+    }
+
+    // Writes down what those that load hold from tick `start` to `end`, with nobody running.
+    void account_idle(Timeline& timeline, const Accounts& at, i128 start, i128 end, i64 weights) const {
+        const i128 wide = ticks_of(timeline.bins().width);
+        end = std::min(end, ticks_of(timeline.bins().horizon));
+        for (i128 t = start; t < end;) {
+            const auto bin = static_cast<std::size_t>(t / wide);
+            const i128 edge = std::min(static_cast<i128>(bin + 1) * wide, end);
+            timeline.add(at.live, bin, live_.a * (edge - t));
+            timeline.raise(at.pool, bin, weights + live_.a);
             t = edge;
         }
     }

@@ -6,8 +6,8 @@
 #include <queue>
 
 #include "batch.hpp"
+#include "content.hpp"
 #include "graph.hpp"
-#include "objects.hpp"
 #include "weights.hpp"
 
 namespace dcsim {
@@ -18,6 +18,7 @@ struct RequestColumns {
     std::vector<i64> arrived, start, first, end;
     std::vector<std::int8_t> outcome;
     std::vector<std::int32_t> preemptions, replica;
+    std::vector<i64> hit_dram, hit_nand, hit_again;  // empty: no content is known
 };
 
 struct ControlEvent { i64 time, kind, subject, value; };
@@ -44,6 +45,10 @@ class Engine {
         for (std::size_t r = 0; r < tables_.replicas.size(); ++r) add_replica(r);
         weights_.emplace(tables_, pools_, channels_);
         objects_.emplace(tables_, timeline_, pools_, channels_);
+        content_.emplace(tables_, timeline_, pools_, channels_, *objects_);
+        pools_.set_evictor(&*content_);
+        if (has_content())
+            for (auto* column : {&out_.hit_dram, &out_.hit_nand, &out_.hit_again}) column->assign(n, 0);
         timeline_.open();
         for (const Service& s : tables_.services) queues_.push_back({WinnerTree<i64>(static_cast<std::size_t>(s.replicas), kNever), 0, {}});
         for (std::size_t r = 0; r < replicas_.size(); ++r) begin(r);
@@ -88,7 +93,9 @@ class Engine {
                 throw std::invalid_argument("the pool holds " + std::to_string(weights) +
                                             " bytes of weights, more than " + std::to_string(bytes));
             pools_.set_capacity(pool, bytes);
+            content_->shrink(now_, pool, false);
             objects_->shrink(now_, pool);
+            content_->shrink(now_, pool, true);
         }
         events_.push_back({now_, kCapacity, pool, bytes});
     }
@@ -107,7 +114,7 @@ class Engine {
     }
     // 0 down, 1 loading, 2 up.
     int state(std::size_t r) { return static_cast<int>(at(r).state); }
-    i64 running(std::size_t r) { return at(r).batch.running(); }
+    i64 running(std::size_t r) { return at(r).batch.running() + static_cast<i64>(at(r).loading.size()); }
     i64 waiting(std::size_t r) { return static_cast<i64>(at(r).waiting.size()); }
     i64 completed() const { return completed_; }
     i64 arrived() const { return arrived_; }
@@ -117,6 +124,7 @@ class Engine {
         run_until(timeline_.bins().horizon);
         for (std::size_t r = 0; r < replicas_.size(); ++r) {
             Replica& replica = replicas_[r];
+            settle_idle(r);
             if (replica.batch.empty()) continue;
             const i128 x = ticks_of(now_) - replica.began;
             const i64 n = replica.batch.cost().steps_within(x);
@@ -127,6 +135,7 @@ class Engine {
         finished_ = true;
     }
 
+    bool has_content() const { return !tables_.nodes.empty(); }
     RequestColumns& requests() { return out_; }
     Timeline& timeline() { return timeline_; }
     const std::vector<ControlEvent>& events() const { return events_; }
@@ -135,6 +144,11 @@ class Engine {
   private:
     enum class State : char { kDown, kLoading, kUp };
     struct Waiting { i64 request, tokens_out; };
+    // An admitted request whose prefix is on its way, or has come.
+    struct Loading {
+        Waiting job;
+        i64 id, tokens, transfers;
+    };
     struct Replica {
         State state = State::kDown;
         Batch batch;
@@ -145,13 +159,15 @@ class Engine {
         i64 planned = 0;  // iterations until the next boundary
         i64 epoch = 0;
         std::deque<Waiting> waiting;
+        std::vector<Loading> loading;  // in order of admission
+        std::vector<i64> ready;        // ids of those whose prefix has come, in that order
     };
     struct Queue {
         WinnerTree<i64> load;  // jobs per replica; kNever: not to be routed to
         i64 pointer;
         std::deque<Waiting> limbo;
     };
-    enum class Bound : char { kObject, kSet, kOnboard, kDirect };
+    enum class Bound : char { kObject, kSet, kOnboard, kDirect, kContent };
     struct Transfer {
         Due due;
         Bound bound;
@@ -195,7 +211,8 @@ class Engine {
     bool step(i64 limit) {
         const i64 edge = edges_.top_key();
         const i64 moved = transfers_.empty() ? kNever : transfers_.top().due.time;
-        const i64 due = objects_->next_due().time;
+        const i64 of_objects = objects_->next_due().time;
+        const i64 due = std::min(of_objects, content_->next_due().time);
         const Due arrival = next_arrival();
         const i64 t = std::min(std::min(edge, moved), std::min(due, arrival.time));
         if (t > limit || t == kNever) return false;
@@ -208,7 +225,10 @@ class Engine {
             transfers_.pop();
             arrive(transfer);
         } else if (due == t) {
-            track(objects_->expire(t));
+            if (of_objects == t)
+                track(objects_->expire(t));
+            else
+                content_->expire(t);
         } else {
             arrive(arrival.sequence);
         }
@@ -263,7 +283,8 @@ class Engine {
         ++stats_.boundaries;
         const i64 max_tokens = service_of(r).max_tokens;
         batch.feed_all(max_tokens);
-        while (!replica.waiting.empty() && fits(r, replica.waiting.front(), 0)) join(r);
+        for (const i64 id : std::exchange(replica.ready, {})) join(r, take_loading(replica, id));
+        while (!replica.waiting.empty() && fits(r, replica.waiting.front(), 0)) admit(r);
         if (batch.hold().a > replica.budget) {
             while (batch.hold().a > replica.budget) preempt(r);
             batch.feed_all(max_tokens);
@@ -286,32 +307,93 @@ class Engine {
     bool fits(std::size_t r, const Waiting& job, i64 after) const {
         const Replica& replica = replicas_[r];
         const Batch& batch = replica.batch;
-        if (batch.empty()) return true;
+        if (batch.empty() && replica.loading.empty()) return true;
         const Service& s = service_of(r);
         const i64 work = work_of(job.request);
         const WorkInfo& info = works_[static_cast<std::size_t>(work)];
         const i64 prompt = prompt_of(job);
-        return batch.running() < s.max_jobs && (!s.same_shape || batch.work() == work) &&
+        return batch.running() + static_cast<i64>(replica.loading.size()) < s.max_jobs && (!s.same_shape || batch.work() == work) &&
                info.first_tokens() <= batch.left() &&
                batch.hold().at(after) + info.admission_hold(prompt) <= replica.budget - replica.watermark;
     }
 
-    void join(std::size_t r) {
+    // The head of the queue joins the batch, or loads what it can of its prompt first.
+    void admit(std::size_t r) {
         Replica& replica = replicas_[r];
         const Waiting job = replica.waiting.front();
         replica.waiting.pop_front();
         const auto q = static_cast<std::size_t>(job.request);
-        const WorkInfo& info = works_[static_cast<std::size_t>(work_of(job.request))];
-        Running running;
-        running.request = job.request;
-        running.work = work_of(job.request);
-        running.tokens_out = job.tokens_out;
-        running.course = Course(info.rows, info.count, info.hold, prompt_of(job), tables_.requests.output[q] - job.tokens_out);
-        if (!running.course.in_prefill()) running.course.next(running.segment);
-        replica.batch.admit(running);
+        if (!begin_load(r, job)) join(r, {job, 0, 0, 0});
         out_.outcome[q] = kRunning;
         out_.replica[q] = static_cast<std::int32_t>(r);
         if (out_.start[q] < 0) out_.start[q] = now_;
+    }
+
+    bool begin_load(std::size_t r, const Waiting& job) {
+        const auto q = static_cast<std::size_t>(job.request);
+        if (!has_content() || tables_.requests.reads[q] < 0) return false;
+        const Content::Hit hit = content_->load(now_, tables_.requests.reads[q], r, loads_begun_);
+        if (hit.count == 0) return false;
+        for (int i = 0; i < hit.count; ++i) track(hit.moves[i], replicas_[r].epoch);
+        if (out_.start[q] < 0) {
+            out_.hit_dram[q] = hit.dram;
+            out_.hit_nand[q] = hit.nand;
+        } else {
+            out_.hit_again[q] += hit.dram + hit.nand;
+        }
+        replicas_[r].batch.stall(hold_of(job), work_of(job.request));
+        replicas_[r].loading.push_back({job, loads_begun_++, hit.dram + hit.nand, hit.count});
+        return true;
+    }
+    i64 hold_of(const Waiting& job) const {
+        return works_[static_cast<std::size_t>(work_of(job.request))].admission_hold(prompt_of(job));
+    }
+
+    // A transfer of a load has ended; at the last the request joins at the next edge.
+    void loaded(std::size_t r, i64 id) {
+        Replica& replica = replicas_[r];
+        const auto it = std::find_if(replica.loading.begin(), replica.loading.end(), [id](const Loading& l) { return l.id == id; });
+        if (--it->transfers > 0) return;
+        replica.ready.push_back(id);
+        if (replica.batch.empty()) {
+            wake(r);
+        } else {
+            const i64 next = replica.batch.cost().steps_within(ticks_of(now_) - replica.began) + 1;
+            if (next < replica.planned) plan(r, next);
+        }
+    }
+    Loading take_loading(Replica& replica, i64 id) {
+        const auto it = std::find_if(replica.loading.begin(), replica.loading.end(), [id](const Loading& l) { return l.id == id; });
+        const Loading out = *it;
+        replica.loading.erase(it);
+        replica.batch.unstall(hold_of(out.job));
+        return out;
+    }
+
+    void join(std::size_t r, const Loading& from) {
+        const auto q = static_cast<std::size_t>(from.job.request);
+        const i64 work = work_of(from.job.request);
+        const WorkInfo& info = works_[static_cast<std::size_t>(work)];
+        Running running;
+        running.request = from.job.request;
+        running.work = work;
+        running.tokens_out = from.job.tokens_out;
+        running.course = Course(info.rows, info.count, info.hold, prompt_of(from.job), tables_.requests.output[q] - from.job.tokens_out);
+        if (from.tokens > 0) running.course.loaded(from.tokens);
+        if (!running.course.in_prefill()) running.course.next(running.segment);
+        replicas_[r].batch.admit(running);
+    }
+
+    // An edge now, of a replica that runs nothing.
+    void wake(std::size_t r) {
+        settle_idle(r);
+        replicas_[r].began = ticks_of(now_);
+        edge(r);
+    }
+    void settle_idle(std::size_t r) {
+        Replica& replica = replicas_[r];
+        if (!replica.batch.empty() || replica.loading.empty()) return;
+        replica.batch.account_idle(timeline_, replica.accounts, replica.began, ticks_of(now_), pools_.held(replica.weights));
     }
 
     // A job that leaves before its end waits with what it has put out so far.
@@ -345,7 +427,11 @@ class Engine {
         add_load(r, -1);
         const i64 klass = tables_.requests.klass[q];
         track(objects_->put(now_, klass, kArtifacts, works_[static_cast<std::size_t>(job.work)].artifact, r));
-        if (job.course.token()) track(objects_->put(now_, klass, kCache, job.course.context(), r));
+        const i64 leaves = has_content() ? tables_.requests.leaves[q] : -1;
+        if (leaves >= 0)
+            track(content_->left(now_, leaves, r), 0);
+        else if (job.course.token())
+            track(objects_->put(now_, klass, kCache, job.course.context(), r));
     }
 
     // ---- arrivals and routing
@@ -396,8 +482,7 @@ class Engine {
         add_load(r, 1);
         if (replica.state != State::kUp) return;
         if (replica.batch.empty()) {
-            replica.began = ticks_of(now_);
-            edge(r);
+            wake(r);
         } else if (replica.waiting.size() == 1) {
             call_edge(r);
         }
@@ -426,6 +511,9 @@ class Engine {
         objects_->note_transfer(moved.object, transfers_begun_);
         begin_transfer(Bound::kObject, moved.object, moved.end, 0);
     }
+    void track(const Content::Move& move, i64 epoch) {
+        if (move.end != kNever) begin_transfer(Bound::kContent, move.id, move.end, epoch);
+    }
     void begin_transfer(Bound bound, std::size_t subject, i64 end, i64 epoch) {
         transfers_.push({{end, transfers_begun_++}, bound, subject, epoch});
     }
@@ -434,6 +522,10 @@ class Engine {
         const std::size_t subject = transfer.subject;
         if (transfer.bound == Bound::kObject) {
             objects_->arrive(now_, subject);
+        } else if (transfer.bound == Bound::kContent) {
+            const Content::Ended ended = content_->arrive(now_, subject);
+            track(ended.next, 0);
+            if (ended.loading >= 0 && replicas_[ended.replica].epoch == transfer.epoch) loaded(ended.replica, ended.loading);
         } else if (transfer.bound == Bound::kSet) {
             for (const std::size_t r : weights_->loaded(now_, subject)) proceed(r, weights_->onboard(now_, r));
         } else {
@@ -475,8 +567,7 @@ class Engine {
 
     void go_up(std::size_t r) {
         set_state(r, State::kUp, kUp);
-        replicas_[r].began = ticks_of(now_);
-        if (!replicas_[r].waiting.empty()) edge(r);
+        if (!replicas_[r].waiting.empty()) wake(r);
     }
 
     void drop_weights(std::size_t r) { pools_.change(now_, replicas_[r].weights, -pools_.held(replicas_[r].weights)); }
@@ -485,6 +576,7 @@ class Engine {
     std::vector<Waiting> cut(std::size_t r) {
         Replica& replica = replicas_[r];
         std::vector<Waiting> jobs;
+        settle_idle(r);
         if (!replica.batch.empty()) {
             const i128 x = ticks_of(now_) - replica.began;
             const i64 n = replica.batch.cost().steps_within(x);
@@ -492,13 +584,19 @@ class Engine {
             for (const std::size_t slot : replica.batch.by_admission()) jobs.push_back(put_back(replica.batch, slot));
             edges_.clear(r);
         }
+        replica.ready.clear();
+        for (const Loading& l : std::exchange(replica.loading, {})) {
+            replica.batch.unstall(hold_of(l.job));
+            out_.outcome[static_cast<std::size_t>(l.job.request)] = kQueued;
+            jobs.push_back(l.job);
+        }
         jobs.insert(jobs.end(), replica.waiting.begin(), replica.waiting.end());
         replica.waiting.clear();
         return jobs;
     }
 
     i64 in_batch(const Replica& replica) const {
-        if (replica.batch.empty()) return 0;
+        if (replica.batch.empty()) return replica.batch.live().a;
         const i128 x = ticks_of(now_) - replica.began;
         const i64 n = replica.batch.cost().steps_within(x);
         return replica.batch.live().at(n) + replica.batch.transient(n, x - replica.batch.cost().sum(n));
@@ -516,12 +614,13 @@ class Engine {
     std::vector<Queue> queues_;
     std::optional<Weights> weights_;
     std::optional<Objects> objects_;
+    std::optional<Content> content_;
     std::priority_queue<Transfer, std::vector<Transfer>, std::greater<>> transfers_;
     std::vector<ControlEvent> events_;
     RequestColumns out_;
     Stats stats_;
     std::size_t next_ = 0;
-    i64 now_ = 0, arrived_ = 0, completed_ = 0, transfers_begun_ = 0;
+    i64 now_ = 0, arrived_ = 0, completed_ = 0, transfers_begun_ = 0, loads_begun_ = 0;
     bool finished_ = false;
 };
 

@@ -32,7 +32,7 @@ class Objects {
         if (bytes == 0 || (dram_time == 0 && nand_time == 0)) return {0, kNever};
         const std::size_t dram = shelf(klass, kind, r.dram);
         if (dram_time > 0) {
-            if (pools_.room(r.dram, bytes)) {
+            if (pools_.room_for(t, r.dram, bytes)) {
                 take(t, dram, bytes);
                 return {create({bytes, replica, dram, kNone, State::kToDram, 0, 0}), channels_.book(t, bytes, r.offload)};
             }
@@ -48,6 +48,8 @@ class Objects {
         return {create({bytes, replica, kNone, nand, State::kToNand, 0, 0}),
                 channels_.book(t, bytes, r.offload, r.spill)};
     }
+    // The account (of the pools) of a class's objects of a kind in a pool.
+    std::size_t account(i64 klass, Category kind, i64 pool) const { return shelves_[shelf(klass, kind, pool)].account; }
     void note_transfer(std::size_t object, i64 sequence) { slab_[object].transfer = sequence; }
 
     // A transfer of the object has come to its end.
@@ -231,7 +233,7 @@ class Objects {
 
     bool make_room(i64 t, std::size_t nand, i64 bytes) {
         const i64 pool = shelves_[nand].pool;
-        if (pools_.room(pool, bytes)) return true;
+        if (pools_.room_for(t, pool, bytes)) return true;
         i64 evictable = 0;
         for (const std::size_t s : by_pool_.at(pool))
             if (shelves_[s].kind == kCache) evictable += shelves_[s].settled;

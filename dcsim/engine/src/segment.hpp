@@ -34,6 +34,8 @@ class Course {
     i64 context() const { return rows_->live * (prompt_ + output_ - 1); }
 
     void fed(i64 tokens) { at_ += tokens; }
+    // The first tokens of the prompt have been loaded; one at least is computed.
+    void loaded(i64 tokens) { at_ = std::min(tokens, prompt_ - 1); }
 
     // The next steps of `c` prompt tokens each, as many as are alike. Attention is the larger of
     // two lines: flops of (query, key) pairs, or the bytes of the context.

@@ -56,6 +56,15 @@ class Channels {
     std::vector<i64> busy_;
 };
 
+// Makes room in a pool by evicting what may go.
+class Evictor {
+  public:
+    virtual void make_room(i64 t, i64 pool, i64 bytes) = 0;
+
+  protected:
+    ~Evictor() = default;
+};
+
 // The DRAM and NAND pools: bytes in use, by account.
 class Pools {
   public:
@@ -75,6 +84,12 @@ class Pools {
     void set_capacity(i64 pool, i64 bytes) { capacity_[static_cast<std::size_t>(pool)] = bytes; }
     i64 used(i64 pool) const { return used_[static_cast<std::size_t>(pool)].bytes(); }
     bool room(i64 pool, i64 bytes) const { return bytes <= capacity(pool) - used(pool); }
+    // Whether there is room, once the evictor has made what it can.
+    bool room_for(i64 t, i64 pool, i64 bytes) {
+        if (!room(pool, bytes) && evictor_) evictor_->make_room(t, pool, bytes);
+        return room(pool, bytes);
+    }
+    void set_evictor(Evictor* evictor) { evictor_ = evictor; }
     i64 held(std::size_t account) const { return levels_[account].bytes(); }
 
     void change(i64 t, std::size_t account, i64 bytes) {
@@ -92,6 +107,7 @@ class Pools {
     std::vector<Level> used_, levels_;
     std::vector<i64> capacity_;
     std::vector<std::size_t> accounts_;
+    Evictor* evictor_ = nullptr;
 };
 
 }  // namespace dcsim

@@ -18,7 +18,7 @@ enum Router : i64 { kLeastLoaded, kRoundRobin };
 enum Start : i64 { kCold, kWarm, kDown };
 enum Outcome : std::int8_t { kQueued, kRunning, kCompleted, kRejected, kAwaited, kAbandoned };
 enum Category : i64 { kWeights, kLive, kTransient, kCache, kArtifacts };
-enum Cause { kTaken, kMoved, kExpired, kEvicted, kLost, kDropped, kSpilled, kCauses };
+enum Cause { kTaken, kMoved, kExpired, kEvicted, kLost, kDropped, kSpilled, kRead, kCauses };
 enum EventKind : i64 { kLoading, kUp, kWentDown, kCapacity };
 
 struct Pool {
@@ -44,16 +44,23 @@ struct Work {
 };
 struct Service {
     static constexpr const char* columns =
-        "router replica replicas max_jobs max_tokens same_shape weights reserve watermark checkpoint keep";
+        "router replica replicas max_jobs max_tokens same_shape weights reserve watermark checkpoint keep "
+        "cache_dram cache_nand cache_least";
     i64 router, replica, replicas, max_jobs, max_tokens, same_shape, weights, reserve, watermark, checkpoint, keep;
+    i64 cache_dram, cache_nand, cache_least;
 };
 struct Class {
     static constexpr const char* columns = "service artifact_dram artifact_nand context_dram context_nand";
     i64 service, artifact_dram, artifact_nand, context_dram, context_nand;
 };
 struct ReplicaRow {
-    static constexpr const char* columns = "service hbm dram home store load onboard offload spill start";
-    i64 service, hbm, dram, home, store, load, onboard, offload, spill, start;
+    static constexpr const char* columns = "service hbm dram home store load onboard offload spill fetch start";
+    i64 service, hbm, dram, home, store, load, onboard, offload, spill, fetch, start;
+};
+
+struct Node {
+    static constexpr const char* columns = "parent tokens bytes klass";
+    i64 parent, tokens, bytes, klass;
 };
 
 template <class Row>
@@ -61,6 +68,7 @@ inline constexpr std::size_t kColumns = sizeof(Row) / sizeof(i64);
 
 struct Requests {
     std::vector<i64> arrival, klass, work, prompt, output;
+    std::vector<i64> reads, leaves;               // empty: no content is known
     std::vector<i64> delay, after_start, after;  // all empty: no request waits for another
     i64 size() const { return static_cast<i64>(arrival.size()); }
 };
@@ -75,6 +83,7 @@ struct Tables {
     std::vector<Service> services;
     std::vector<Class> classes;
     std::vector<ReplicaRow> replicas;
+    std::vector<Node> nodes;
     Requests requests;
 
     std::span<const i64> path(i64 p) const {
@@ -91,6 +100,8 @@ struct Tables {
     void check_replicas() const;
     void check_requests() const;
     void check_graph() const;
+    void check_content() const;
+    i64 service_of(i64 klass) const { return classes[static_cast<std::size_t>(klass)].service; }
 };
 
 namespace detail {
@@ -119,6 +130,7 @@ inline void Tables::check() const {
     check_services();
     check_replicas();
     check_requests();
+    if (!nodes.empty() || !requests.reads.empty() || !requests.leaves.empty()) check_content();
     if (!requests.after_start.empty() || !requests.after.empty() || !requests.delay.empty()) check_graph();
 }
 
@@ -170,7 +182,7 @@ inline void Tables::check_services() const {
         require(s.router >= 0 && s.router <= 1 && s.replicas >= 1 && in(s.replica, replicas) &&
                     in(s.replica + s.replicas - 1, replicas), "services", i, "no such router or replicas");
         require(s.max_jobs >= 1 && s.max_tokens >= 1 &&
-                    all_at_least({s.weights, s.reserve, s.watermark, s.checkpoint}, 0), "services", i, "limit out of range");
+                    all_at_least({s.weights, s.reserve, s.watermark, s.checkpoint, s.cache_dram, s.cache_nand, s.cache_least}, 0), "services", i, "limit out of range");
     }
     for (std::size_t i = 0; i < classes.size(); ++i)
         require(in(classes[i].service, services) &&
@@ -187,7 +199,7 @@ inline void Tables::check_replicas() const {
         const Service& s = services[static_cast<std::size_t>(r.service)];
         require(static_cast<i64>(i) >= s.replica && static_cast<i64>(i) < s.replica + s.replicas, "replicas", i, "not among its service's");
         for (const i64 p : {r.hbm, r.dram, r.home, r.store}) require(in(p, pools), "replicas", i, "no such pool");
-        for (const i64 p : {r.load, r.onboard, r.offload, r.spill})
+        for (const i64 p : {r.load, r.onboard, r.offload, r.spill, r.fetch})
             require(p >= 0 && p < paths, "replicas", i, "no such path");
         require(r.start >= 0 && r.start <= 2, "replicas", i, "start is 0..2");
     }
@@ -205,6 +217,33 @@ inline void Tables::check_requests() const {
         const bool token = segments[static_cast<std::size_t>(works[static_cast<std::size_t>(q.work[i])].segment)].rule != kFixed;
         require(!token || (q.prompt[i] >= 1 && q.output[i] >= 1), "requests", i, "prompt and output are at least 1");
     }
+}
+
+inline void Tables::check_content() const {
+    using detail::all_at_least, detail::in, detail::require;
+    const Requests& q = requests;
+    require(q.reads.size() == q.arrival.size() && q.leaves.size() == q.arrival.size(), "requests", 0, "arrays differ in length");
+    std::vector<i64> depth(nodes.size());  // tokens of the path
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+        const Node& n = nodes[i];
+        require(n.parent >= -1 && n.parent < static_cast<i64>(i), "nodes", i, "the parent is a lower row");
+        require(in(n.klass, classes) && all_at_least({n.tokens, n.bytes}, 0), "nodes", i, "no such class, or a negative size");
+        const bool root = n.parent < 0;
+        const Node& above = nodes[root ? i : static_cast<std::size_t>(n.parent)];
+        require(service_of(n.klass) == service_of(above.klass), "nodes", i, "its parent is another service's");
+        depth[i] = n.tokens + (root ? 0 : depth[static_cast<std::size_t>(n.parent)]);
+    }
+    for (std::size_t i = 0; i < q.reads.size(); ++i)
+        for (const i64 n : {q.reads[i], q.leaves[i]}) {
+            if (n == -1) continue;
+            require(in(n, nodes), "requests", i, "no such node");
+            const auto node = static_cast<std::size_t>(n);
+            const i64 first = works[static_cast<std::size_t>(q.work[i])].segment;
+            require(service_of(nodes[node].klass) == service_of(q.klass[i]) &&
+                        segments[static_cast<std::size_t>(first)].rule != kFixed, "requests", i,
+                    "a node of another service, or of a fixed work");
+            require(n != q.reads[i] || depth[node] <= q.prompt[i], "requests", i, "reads more tokens than its prompt has");
+        }
 }
 
 inline void Tables::check_graph() const {

@@ -38,7 +38,7 @@ class Weights {
             set.waiting.push_back(replica);
             return {Step::kWait, kNever};
         }
-        if (!pools_.room(r.dram, bytes)) return {Step::kDirect, channels_.book(t, bytes, r.load, r.onboard)};
+        if (!pools_.room_for(t, r.dram, bytes)) return {Step::kDirect, channels_.book(t, bytes, r.load, r.onboard)};
         pools_.change(t, set.account, bytes);
         set.state = State::kLoading;
         set.waiting.push_back(replica);

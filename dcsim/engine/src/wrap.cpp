@@ -88,6 +88,11 @@ class PyEngine {
         t.requests.work = values(tables, "work");
         t.requests.prompt = values(tables, "prompt");
         t.requests.output = values(tables, "output");
+        if (tables.contains("nodes") || tables.contains("reads") || tables.contains("leaves")) {
+            t.nodes = rows<dcsim::Node>(tables, "nodes");
+            t.requests.reads = values(tables, "reads");
+            t.requests.leaves = values(tables, "leaves");
+        }
         if (tables.contains("after") || tables.contains("after_start") || tables.contains("delay")) {
             t.requests.delay = values(tables, "delay");
             t.requests.after_start = values(tables, "after_start");
@@ -134,6 +139,11 @@ class PyEngine {
         out["start"] = numpy(std::move(r.start), {n});
         out["first"] = numpy(std::move(r.first), {n});
         out["end"] = numpy(std::move(r.end), {n});
+        if (engine_->has_content()) {
+            out["hit_dram"] = numpy(std::move(r.hit_dram), {n});
+            out["hit_nand"] = numpy(std::move(r.hit_nand), {n});
+            out["hit_again"] = numpy(std::move(r.hit_again), {n});
+        }
         out["outcome"] = numpy(std::move(r.outcome), {n});
         out["preemptions"] = numpy(std::move(r.preemptions), {n});
         out["replica"] = numpy(std::move(r.replica), {n});
@@ -182,6 +192,7 @@ nb::dict columns() {
     put("services", dcsim::Service::columns);
     put("classes", dcsim::Class::columns);
     put("replicas", dcsim::ReplicaRow::columns);
+    put("nodes", dcsim::Node::columns);
     return out;
 }
 

@@ -1,0 +1,48 @@
+"""Random relations between requests: who waits for whom, who shares whose prefix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+Draw = Any
+
+
+def draw_graph(draw: Draw, mix: Any) -> None:
+    """In half of the cases requests wait for others: chains, forks and joins, by short delays."""
+    linked = draw(st.booleans())
+    delays = st.sampled_from([0, 0, 1, mix.scale.ns, 10 * mix.scale.ns, 2**63 - 1])
+    for row in range(len(mix.requests)):
+        some = st.integers(max(0, row - 3), row - 1) if row else st.nothing()
+        most = draw(st.sampled_from([0, 1, 1, 2])) if linked and row else 0
+        mix.after.append(sorted(draw(st.sets(some, max_size=most))))
+        mix.delay.append(draw(delays) if mix.after[-1] else 0)
+
+
+def draw_content(draw: Draw, mix: Any) -> None:
+    """In half of the cases (in `reuse`: in all) token works share prefixes, a forest a service."""
+    klasses = [row["service"] for row in mix.classes]
+    depth: list[int] = []
+    few = draw(st.integers(1, 9)) if mix.focus == "reuse" or draw(st.booleans()) else 0
+    for _ in range(few):
+        klass = draw(st.integers(0, len(klasses) - 1))
+        kin = [i for i, n in enumerate(mix.nodes) if klasses[n["klass"]] == klasses[klass]]
+        parent = draw(st.sampled_from([-1, *kin, *kin[-2:], *kin[-2:]]))
+        tokens = draw(st.sampled_from([0, 1, 2, 4, 8]))
+        size = draw(st.sampled_from([0, tokens, tokens, 2 * tokens, 5])) * mix.scale.byte
+        mix.nodes.append({"parent": parent, "tokens": tokens, "bytes": size, "klass": klass})
+        depth.append(tokens + (depth[parent] if parent >= 0 else 0))
+    left: set[int] = set()
+    for _, klass, work, prompt, _ in mix.requests:
+        kin = [i for i, n in enumerate(mix.nodes) if klasses[n["klass"]] == klasses[klass]]
+        known = kin if mix.is_token(work) else []
+        short = [i for i in known if depth[i] <= prompt]
+        again = [i for i in short if i in left]
+        mix.reads.append(draw(st.sampled_from([-1, *short, *again, *again])))
+        grown = [i for i in known if mix.nodes[i]["parent"] == mix.reads[-1]]
+        mix.leaves.append(draw(st.sampled_from([-1, *known, *grown, *grown])))
+        node = mix.leaves[-1]
+        while node >= 0:
+            left.add(node)
+            node = mix.nodes[node]["parent"]
