@@ -12,8 +12,7 @@ from workload_scenes import job, scene
 from dcsim.assembly.plan import ChannelInfo, Plan, PoolInfo
 from dcsim.engine import TIERS, Outputs, table
 from dcsim.results import Results, collect
-from dcsim.spec import ClipShape, Job, LogNormal, Poisson, Rate, Scenario, TokenShape
-from dcsim.spec.jobs import Choice, Fixed
+from dcsim.spec import Choice, ClipShape, Fixed, Job, LogNormal, Poisson, Rate, Scenario, TokenShape
 from dcsim.workload import Requests, generate
 
 SECOND = 10**9

@@ -7,8 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from dcsim.spec import Arrivals, Job, Parts, Poisson, Rate, Scenario, Shape, TokenShape, Topology
-from dcsim.spec.jobs import Fixed
+from dcsim.spec import (
+    Arrivals,
+    Fixed,
+    Job,
+    Parts,
+    Poisson,
+    Rate,
+    Scenario,
+    Shape,
+    TokenShape,
+    Topology,
+)
 
 SECOND = 10**9
 NOWHERE = Topology("nowhere", (), (), Parts({}, {}, {}, {}, {}))

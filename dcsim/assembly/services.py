@@ -111,7 +111,7 @@ class Pricer:
 
     def _llm(self, job: Job, gpu: Gpu, classes: Sequence[str]) -> Served | None:
         assert job.model is not None
-        limits = job.scheduler or Scheduler()
+        limits = job.scheduler or Scheduler().of(job.shape)
         budget = limits.max_batched_tokens
         work = token_work(
             job.model,
@@ -195,7 +195,7 @@ def gigabytes(count: float) -> str:
 
 def service_row(served: Served, first: int, replicas: int, hbm: int) -> dict[str, int]:
     """One row of the engine's `services`; `hbm`: bytes of a replica's pool."""
-    limits = served.job.scheduler or Scheduler()
+    limits = served.job.scheduler or Scheduler().of(served.job.shape)
     tokens = limits.max_batched_tokens if served.token else None
     same_shape = limits.same_shape if limits.same_shape is not None else not served.token
     budget = hbm - served.weights - served.reserve

@@ -211,7 +211,7 @@ def info(as_json: AsJson = False) -> None:
     facts["platform"] = platform.platform()
     facts["engine"] = build()
     packages: dict[str, str | None] = {}
-    for name in ("simpy", "numpy", "pyarrow", "pydantic", "matplotlib", "hypothesis", "torch"):
+    for name in ("simpy", "numpy", "pyarrow", "matplotlib", "hypothesis", "torch"):
         try:
             packages[name] = version(name)
         except PackageNotFoundError:

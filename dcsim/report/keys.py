@@ -8,30 +8,25 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dcsim.spec import json_schema, units
-from dcsim.spec.catalogue import shipped_parts
 from dcsim.spec.compose import KINDS, shipped
-from dcsim.spec.fields import Written
-from dcsim.spec.written_parts import Catalogue, Part, TopologyFile
-from dcsim.spec.written_scenario import ScenarioFile
-from dcsim.workload.formats import FORMATS
+from dcsim.spec.concept import NEEDED, Concept, keys_of
+from dcsim.spec.load import shipped_parts
+from dcsim.spec.logs import FORMATS
+from dcsim.spec.parts import Part
+from dcsim.spec.schema import FILES
 
 __all__ = ["anchor", "keys_markdown"]
 
 Schema = Mapping[str, Any]
 File = Literal["scenario", "topology", "parts"]
 
-ROOTS: Mapping[File, type[Written]] = {
-    "parts": Catalogue,
-    "topology": TopologyFile,
-    "scenario": ScenarioFile,
-}
-"""What a file is; one that others contain comes before them."""
-
 TITLES: Mapping[File, str] = {
     "scenario": "Keys of a scenario",
     "topology": "Keys of a topology",
     "parts": "Keys of a parts file",
 }
+ORDER: tuple[File, ...] = ("parts", "topology", "scenario")
+"""What others contain comes before them."""
 EVERY_PART = "Every part"
 
 _DIMENSIONS = {each.pattern: each for each in units.DIMENSIONS}
@@ -48,8 +43,8 @@ class Walk:
 
     def file(self, file: File) -> None:
         root = json_schema(file)
-        self.schemas |= root["$defs"] | {ROOTS[file].__name__: root}
-        name = ROOTS[file].__name__
+        name = FILES[file].__name__
+        self.schemas |= root["$defs"] | {name: root}
         self.headings[name] = TITLES[file]
         self.order.append((file, name))
         self._within(name, "", file)
@@ -105,14 +100,13 @@ def anchor(heading: str) -> str:
 def keys_markdown() -> str:
     """Units, then every key of the three files, then the formats of request logs."""
     walk = Walk()
-    for file in ROOTS:
+    for file in ORDER:
         walk.file(file)
-    models = {model.__name__: model for model in _models(Written)}
     lines = [*_units(), ""]
     for file in TITLES:
         for owner, name in walk.order:
             if owner == file:
-                lines += _section(walk, models[name])
+                lines += _section(walk, name)
         if file == "topology":
             lines += [f"Shipped topologies: {_listed(_shipped_topologies())}.", ""]
         if file == "parts":
@@ -120,27 +114,31 @@ def keys_markdown() -> str:
     return "\n".join([*lines, *_formats()]) + "\n"
 
 
-def _models(model: type[Written]) -> Iterator[type[Written]]:
-    for each in model.__subclasses__():
+def _concepts(base: type[Concept]) -> Iterator[type[Concept]]:
+    for each in base.__subclasses__():
         yield each
-        yield from _models(each)
+        yield from _concepts(each)
 
 
-def _section(walk: Walk, model: type[Written]) -> list[str]:
-    heading = walk.headings[model.__name__]
+_CONCEPTS = {each.__name__: each for each in _concepts(Concept)}
+
+
+def _section(walk: Walk, name: str) -> list[str]:
+    heading = walk.headings[name]
     level = "##" if heading in TITLES.values() else "###"
-    schema = body(walk.schemas[model.__name__])
+    schema = body(walk.schemas[name])
     text = [f"{level} {heading}", "", _line(schema["description"]), ""]
     own = dict(schema["properties"])
-    if issubclass(model, Part):
+    concept = _CONCEPTS.get(name, Concept)
+    if issubclass(concept, Part):
         text[2] += f" Also the keys of [every part](#{anchor(EVERY_PART)})."
-        own = {k: v for k, v in own.items() if k not in Part.model_fields and k != "extends"}
-    return [*text, *_table(walk, model, own), ""]
+        own = {k: v for k, v in own.items() if k not in keys_of(Part) and k != "extends"}
+    return [*text, *_table(walk, concept, own), ""]
 
 
 def _every_part(walk: Walk) -> list[str]:
-    found = body(walk.schemas["GpuPart"])["properties"]
-    common = {k: v for k, v in found.items() if k in Part.model_fields or k == "extends"}
+    found = body(walk.schemas["Gpu"])["properties"]
+    common = {k: v for k, v in found.items() if k in keys_of(Part) or k == "extends"}
     return [
         f"### {EVERY_PART}",
         "",
@@ -151,21 +149,20 @@ def _every_part(walk: Walk) -> list[str]:
     ]
 
 
-def _table(walk: Walk, model: type[Written], keys: Mapping[str, Schema]) -> list[str]:
-    fields = {each.alias or name: each for name, each in model.model_fields.items()}
+def _table(walk: Walk, concept: type[Concept], keys: Mapping[str, Schema]) -> list[str]:
+    known = keys_of(concept)
     rows = ["| key | written as | default | meaning |", "|---|---|---|---|"]
     for key, schema in keys.items():
-        needed = key in fields and fields[key].is_required()
+        needed = key in known and known[key].default is NEEDED
         default = "*needed*" if needed else _default(schema.get("default"))
-        meaning = schema.get("description") or _described(walk, schema)
-        cells = (f"`{key}`", written_as(schema, walk.headings), default, _line(meaning))
+        cells = (
+            f"`{key}`",
+            written_as(schema, walk.headings),
+            default,
+            _line(schema["description"]),
+        )
         rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return rows
-
-
-def _described(walk: Walk, schema: Schema) -> str:
-    text: str = body(walk.schemas[_name(schema["$ref"])])["description"]
-    return text
 
 
 def _line(text: str) -> str:
@@ -213,7 +210,7 @@ def _link(model: str, headings: Mapping[str, str]) -> str:
     return f"a name, or {link}" if model in _NAMED else link
 
 
-_NAMED = {model.__name__ for model in _models(Part)} | {"TopologyFile"}
+_NAMED = {name for name, concept in _CONCEPTS.items() if concept.named}
 
 
 def _text(schema: Schema) -> str:
@@ -278,7 +275,9 @@ def _shipped_topologies() -> list[str]:
 def _shipped_parts() -> list[str]:
     catalogue = shipped_parts()[1]
     rows = ["### The shipped catalogue", "", "| kind | parts |", "|---|---|"]
-    return rows + [f"| `{kind}` | {_listed(list(getattr(catalogue, kind)))} |" for kind in KINDS]
+    return rows + [
+        f"| `{kind}` | {_listed(list(getattr(catalogue, kind)))} |" for kind in KINDS.values()
+    ]
 
 
 def _formats() -> list[str]:

@@ -14,7 +14,7 @@ from dcsim.models import ModelError
 from dcsim.models import get as get_model
 from dcsim.report.quantities import bytes_text, time_text
 from dcsim.spec import Layout, SpecError, did_you_mean, load_parts
-from dcsim.spec.fields import resolution
+from dcsim.spec.forms import Resolution
 from dcsim.spec.tree import parse_value, plain
 from dcsim.spec.units import shown
 from dcsim.traces import MemoryTrace, default_shape
@@ -131,7 +131,7 @@ def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
 def _figures(group: str, name: str, value: Any) -> dict[str, Any]:
     """What a setting comes to. Raises ValueError for a shape or layout that cannot be."""
     if (group, name) == ("shape", "resolution"):
-        width, height = resolution(value if isinstance(value, str) else shown(value))
+        width, height = Resolution().parse(value if isinstance(value, str) else shown(value))
         return {"width": width, "height": height}
     wrong = None if group == "options" else _not_a_count(value)
     if wrong is not None:

@@ -2,54 +2,57 @@
 
 from __future__ import annotations
 
-from dcsim.spec.catalogue import load_parts
 from dcsim.spec.compose import find_scenario, shipped_file, shipped_files
-from dcsim.spec.errors import Problem, SpecError, did_you_mean
-from dcsim.spec.jobs import (
-    Arrivals,
+from dcsim.spec.draws import (
     Choice,
-    ClipShape,
-    Constant,
     Empirical,
     Fixed,
     FromLog,
+    LogNormal,
+    Numbers,
+    Size,
+    Sizes,
+    Uniform,
+)
+from dcsim.spec.errors import Problem, SpecError, did_you_mean
+from dcsim.spec.jobs import (
+    Arrivals,
+    ClipShape,
+    Constant,
     GammaArrivals,
     Job,
     Keep,
     KeepTimes,
     Layout,
-    LogNormal,
-    Numbers,
     Place,
     Poisson,
     Replay,
     Replicas,
     Scheduler,
     Shape,
-    Size,
-    Sizes,
     TokenShape,
-    Uniform,
 )
 from dcsim.spec.load import (
     check_file,
     file_kind,
+    load_parts,
     load_scenario,
     load_topology,
     scenario_from_data,
 )
-from dcsim.spec.rates import Rate
-from dcsim.spec.scenario import (
+from dcsim.spec.operations import (
     Capacity,
     CapacityChange,
     Failures,
     Operation,
     Outage,
     Sampler,
-    Scenario,
 )
+from dcsim.spec.parts import Dpu, Gpu, Host, Nic, Parts, Ssd
+from dcsim.spec.rates import Rate
+from dcsim.spec.scenario import Scenario
 from dcsim.spec.schema import json_schema
-from dcsim.spec.topology import Domain, Dpu, Gpu, Host, Nic, Parts, Shelf, Ssd, Topology
+from dcsim.spec.topology import Domain, Shelf, Topology
 
 __all__ = [
     "Arrivals",

@@ -1,38 +1,41 @@
-"""Composition by reference and override, on the tree, before anything is validated.
+"""Composition by reference and override, on the tree, before anything is read.
 
-Three steps: files (`extends` of a scenario or topology, `include` of parts), dotted
-overrides, parts (a name of the catalogue, or a mapping that `extends` one). An override
-below a reference extends it, so `racks.rack0.node.host.dram` can be set where `node` is
-only a name.
+In this order: files (`extends` of a scenario or topology, `include` of parts), dotted overrides,
+parts (a name of the catalogue, or a mapping that `extends` one) and jobs (that `extends` another).
+An override below a reference extends it, so `racks.rack0.node.host.dram` can be set where `node`
+is only a name. What cannot be found leaves a partial node, whose missing keys are no news.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dcsim.spec.concept import Fields, form_of, keys_of
 from dcsim.spec.errors import Problem, SpecError, did_you_mean, dotted
-from dcsim.spec.tree import Mark, Node, locate, read_yaml
+from dcsim.spec.forms import Form, MapOf, expand_variables
+from dcsim.spec.jobs import Job
+from dcsim.spec.parts import Part, Parts
+from dcsim.spec.scenario import Scenario
+from dcsim.spec.topology import Built
+from dcsim.spec.tree import Node, read_yaml
 
-CHILD_PARTS: Mapping[str, Mapping[str, str]] = {
-    "racks": {"node": "nodes"},
-    "nodes": {"gpu": "gpus", "host": "hosts", "nic": "nics", "dpu": "dpus", "ssd": "ssds"},
-    "shelves": {"dpu": "dpus", "ssd": "ssds"},
+SCENARIO = Fields(Scenario)
+TOPOLOGY = Built()
+PARTS = Fields(Parts)
+KINDS = {
+    key.form.entry.concept: name
+    for name, key in keys_of(Parts).items()
+    if isinstance(key.form, MapOf)
 }
-"""Keys of a part that name parts of another kind."""
+"""The kind of each part, which is its key in a catalogue."""
 
-KINDS = ("gpus", "hosts", "nics", "dpus", "ssds", "nodes", "racks", "shelves")
-COLLECTIONS = frozenset({"jobs", "racks", "shelves", "what_if", *KINDS})
-_REFERENCES = frozenset({"topology", "node", "gpu", "host", "nic", "dpu", "ssd"})
-_WHOLE = frozenset({"resolution", "frames", "steps", "prompt", "output", "rate", "script"})
-"""Keys whose mappings replace each other whole: half of a distribution makes no sense."""
-
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _YAML = (".yaml", ".yml")
 _MOST_STEPS = 50
+
+
+# Shipped files
 
 
 def shipped(folder: str) -> Path:
@@ -42,115 +45,6 @@ def shipped(folder: str) -> Path:
         if (parent / folder).is_dir():
             return parent / folder
     raise FileNotFoundError(f"the folder {folder!r} that dcsim ships is missing")
-
-
-def expand_variables(text: str) -> str:
-    """`${NAME}` replaced by the environment variable. Raises ValueError where it is not set."""
-
-    def value(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1])
-        if not found:
-            raise ValueError(f"the environment variable {match[1]} is not set")
-        return found
-
-    return _VARIABLE.sub(value, text)
-
-
-# Merging
-
-
-def merge(base: Node, over: Node, key: str = "") -> Node:
-    """`over` on top of `base`: mappings merge key by key, null takes a key away, all else wins.
-
-    A mapping over a name extends what is named. Distributions, rates and scripts replace
-    each other whole, and so do mappings of another `process` or `kind`.
-    """
-    if over.map is None or key in _WHOLE:
-        return over
-    if base.text is not None and key in _REFERENCES and "extends" not in over.map:
-        return over.with_map({"extends": base, **over.map})
-    if base.map is None or "extends" in over.map or _other_kind(base, over):
-        return over
-    children = dict(base.map)
-    for name, value in over.map.items():
-        if value.value is None:
-            children.pop(name, None)
-        elif name in children:
-            children[name] = merge(children[name], value, _inner_key(key, name))
-        else:
-            children[name] = value
-    return over.with_map(children)
-
-
-def _inner_key(parent: str, name: str) -> str:
-    """The key that decides how a child merges: members of `racks` and `shelves` are references."""
-    return "node" if parent in ("racks", "shelves") else name
-
-
-def _other_kind(base: Node, over: Node) -> bool:
-    for tag in ("process", "kind"):
-        a, b = base.child(tag), over.child(tag)
-        if a is not None and b is not None and a.value != b.value:
-            return True
-    return False
-
-
-# Files
-
-
-def compose_files(node: Node, file: Path, kind: str, chain: tuple[Path, ...] = ()) -> Node:
-    """Resolve `extends` of a scenario or topology (`kind`) to other files, the topology within
-    a scenario too. Paths are relative to the file that names them. Raises SpecError."""
-    base = node.child("extends")
-    if base is not None and node.map is not None:
-        below = _referred(base, file, kind, chain)
-        rest = {key: value for key, value in node.map.items() if key != "extends"}
-        node = merge(below, node.with_map(rest))
-    if kind == "topology":
-        return _absolute_includes(node, file)
-    topology = node.child("topology")
-    if topology is None or node.map is None:
-        return node
-    if topology.text is not None:
-        whole = replace(_referred(topology, file, "topology", chain), key=topology.key)
-    else:
-        whole = compose_files(topology, file, "topology", chain)
-    return node.with_map({**node.map, "topology": whole})
-
-
-def _referred(name: Node, file: Path, kind: str, chain: tuple[Path, ...]) -> Node:
-    if name.text is None:
-        raise SpecError([name.mark.problem("extends", "the name of a file is due")])
-    path = _find(name, name.mark.file or file, kind)
-    if path in chain:
-        loop = " -> ".join(p.name for p in (*chain, path))
-        raise SpecError([name.mark.problem("extends", f"files extend each other: {loop}")])
-    try:
-        tree = read_yaml(path)
-    except SpecError as error:
-        if name.mark.line is None or path.exists():
-            raise
-        message = f"{name.text!r} cannot be read: no such file ({path})"
-        raise SpecError([name.mark.problem(kind, message)]) from error
-    return compose_files(tree, path, kind, (*chain, path))
-
-
-def _find(name: Node, home: Path, kind: str) -> Path:
-    try:
-        text = expand_variables(str(name.text))
-        return find_topology(text, home.parent) if kind == "topology" else home.parent / text
-    except ValueError as error:
-        raise SpecError([name.mark.problem(kind, str(error))]) from error
-    except SpecError as error:
-        raise SpecError([name.mark.problem(kind, p.message) for p in error.problems]) from error
-
-
-def find_topology(text: str, folder: Path = Path()) -> Path:
-    """The file of a topology: a `.yaml` file relative to `folder`, or a shipped one by name.
-
-    Raises SpecError where there is none of that name.
-    """
-    return folder / text if text.endswith(_YAML) else shipped_file("topologies", text)
 
 
 _SINGULAR = {"topologies": "topology", "scenarios": "scenario"}
@@ -168,12 +62,6 @@ def shipped_file(folder: str, name: str) -> Path:
     return home / f"{name}.yaml"
 
 
-def find_scenario(path: Path) -> Path:
-    """A scenario's file, or the shipped one where the path is a bare name and no file."""
-    bare = path.suffix not in _YAML and path.name == str(path)
-    return shipped_file("scenarios", path.name) if bare and not path.exists() else path
-
-
 def shipped_files(folder: str) -> dict[str, str]:
     """The names of what is shipped in `scenarios` or `topologies`, with their descriptions."""
     found = {}
@@ -183,181 +71,277 @@ def shipped_files(folder: str) -> dict[str, str]:
     return found
 
 
-def _absolute_includes(node: Node, file: Path) -> Node:
-    includes = node.child("include")
-    if includes is None or includes.items is None or node.map is None:
-        return node
-    paths = []
-    for entry in includes.items:
-        home = entry.mark.file or file
-        text = entry.text
-        paths.append(
-            entry if text is None else replace(entry, value=str((home.parent / text).resolve()))
-        )
-    return node.with_map({**node.map, "include": replace(includes, value=tuple(paths))})
+def find_scenario(path: Path) -> Path:
+    """A scenario's file, or the shipped one where the path is a bare name and no file."""
+    bare = path.suffix not in _YAML and path.name == str(path)
+    return shipped_file("scenarios", path.name) if bare and not path.exists() else path
 
 
-# Overrides
+def find_topology(text: str, folder: Path = Path()) -> Path:
+    """The file of a topology: a `.yaml` file relative to `folder`, or a shipped one by name.
+
+    Raises SpecError where there is none of that name.
+    """
+    return folder / text if text.endswith(_YAML) else shipped_file("topologies", text)
 
 
-def override(tree: Node, path: str, value: Node) -> Node:
+# Merging and overriding
+
+
+def merge(base: Node, over: Node, form: Form | None) -> Node:
+    """`over` on top of `base`: mappings merge key by key, null takes a key away, all else wins.
+
+    A mapping over a name extends what is named. What its form `replaces`, such as a distribution,
+    is taken whole.
+    """
+    if over.map is None or (form is not None and form.replaces(base, over)):
+        return over
+    if base.text is not None and _named(form) and "extends" not in over.map:
+        return over.with_map({"extends": base, **over.map})
+    if base.map is None or "extends" in over.map:
+        return over
+    children = dict(base.map)
+    for name, value in over.map.items():
+        if value.value is None:
+            children.pop(name, None)
+        elif name in children:
+            below = None if form is None else form.below(base, name)
+            children[name] = merge(children[name], value, below)
+        else:
+            children[name] = value
+    merged = over.with_map(children)
+    return merged.hollow() if base.partial else merged
+
+
+def _named(form: Form | None) -> bool:
+    """Whether a bare name will do."""
+    return form is not None and form.concept is not None and form.concept.named
+
+
+def override(tree: Node, path: str, value: Node, form: Form) -> Node:
     """The tree with `value` at the dotted `path`; null takes it away. Raises SpecError."""
     steps = path.split(".")
     if not all(steps) or len(steps) > _MOST_STEPS:
         raise SpecError([value.mark.problem(path, "is no dotted path")])
-    return _set(tree, steps, value, (), "")
+    return _set(tree, steps, value, (), form)
 
 
-def _set(node: Node, steps: list[str], value: Node, done: tuple[str, ...], key: str) -> Node:
+def _set(
+    node: Node, steps: list[str], value: Node, done: tuple[str, ...], form: Form | None
+) -> Node:
     head, rest = steps[0], steps[1:]
-    here = (*done, head)
+    path = dotted((*done, *steps))
     if node.items is not None:
-        return _set_item(node, steps, value, here)
-    if node.text is not None and key in _REFERENCES:
+        return _set_item(node, steps, value, done, form)
+    if node.text is not None and _named(form):
         node = Node({"extends": replace(node, key=None)}, node.mark, node.key)
     if node.map is None:
-        at = dotted(done)
-        message = f"{at} holds a single value here, so it has no {head!r} below it"
-        raise SpecError([value.mark.problem(dotted((*here, *rest)), message)])
-    name = _name_in(node.map, head, key)
+        message = f"{dotted(done)} holds a single value here, so it has no {head!r} below it"
+        raise SpecError([value.mark.problem(path, message)])
+    entries = isinstance(form, MapOf) and form.closed
+    name = _at_position(node.map, head) if entries else head
     child = node.map.get(name)
-    if child is None and key in COLLECTIONS and (rest or value.value is None):
+    if child is None and entries and (rest or value.value is None):
         message = f"no {head!r} in {dotted(done)}; {did_you_mean(head, node.map)}"
-        raise SpecError([value.mark.problem(dotted((*here, *rest)), message)])
-    if rest:
-        below = child if child is not None else Node({}, value.mark, value.key)
-        new = _set(below, rest, value, here, _inner_key(key, name))
-    elif value.value is None:
-        return node.with_map({k: v for k, v in node.map.items() if k != name})
-    else:
-        new = value
-    return node.with_map({**node.map, name: new})
+        raise SpecError([value.mark.problem(path, message)])
+    if not rest:
+        return (
+            node.without(name) if value.value is None else node.with_map({**node.map, name: value})
+        )
+    below = child if child is not None else Node({}, value.mark, value.key)
+    inner = None if form is None else form.below(node, name)
+    return node.with_map({**node.map, name: _set(below, rest, value, (*done, head), inner)})
 
 
-def _name_in(children: Mapping[str, Node], head: str, key: str) -> str:
-    """In a collection a number stands for the entry at that position, if none has that name."""
-    if key in COLLECTIONS and head not in children and head.isdigit():
-        names = list(children)
-        if int(head) < len(names):
-            return names[int(head)]
-    return head
+def _at_position(children: Mapping[str, Node], head: str) -> str:
+    """Among entries a number stands for the one at that position, if none has that name."""
+    names = list(children)
+    place = head not in children and head.isdigit() and int(head) < len(names)
+    return names[int(head)] if place else head
 
 
-def _set_item(node: Node, steps: list[str], value: Node, here: tuple[str, ...]) -> Node:
+def _set_item(
+    node: Node, steps: list[str], value: Node, done: tuple[str, ...], form: Form | None
+) -> Node:
     items = list(node.items or ())
     head, rest = steps[0], steps[1:]
     if not head.isdigit() or int(head) >= len(items):
         message = f"{head!r} is no position in a list of {len(items)}"
-        raise SpecError([value.mark.problem(dotted((*here, *rest)), message)])
-    index = int(head)
-    items[index] = _set(items[index], rest, value, here, head) if rest else value
+        raise SpecError([value.mark.problem(dotted((*done, *steps)), message)])
+    inner = None if form is None else form.below(node, head)
+    old = items[int(head)]
+    items[int(head)] = _set(old, rest, value, (*done, head), inner) if rest else value
     return replace(node, value=tuple(items))
 
 
-# Parts
+# References
 
 
-class PartExpander:
-    """Replaces references to parts by the parts, and collects what is wrong with them."""
+@dataclass
+class Composer:
+    """Puts in place what a tree refers to, and collects what is wrong with the references."""
 
-    def __init__(self, catalogue: Node) -> None:
-        self.catalogue = catalogue
-        self.problems: list[Problem] = []
-        self.broken: list[str] = []
-        """Paths of what could not be found: whatever is missing there is no news."""
+    problems: list[Problem] = field(default_factory=list)
 
-    def topology(self, node: Node, path: tuple[str, ...]) -> Node:
-        """The topology with every part in place and without `include` and `parts`."""
-        if node.map is None:
+    def _wrong(self, name: Node, path: str, message: str) -> Node | None:
+        """Notes a problem with a reference, which then leads nowhere."""
+        self.problems.append(name.mark.problem(path, message))
+        return None
+
+    def _whole(self, node: Node, form: Form, base: Callable[[Node], Node | None]) -> Node:
+        """A node on top of what it `extends`; partial where `base` does not find that."""
+        name = node if node.text is not None else node.child("extends")
+        if name is None:
             return node
-        children = {k: v for k, v in node.map.items() if k not in ("include", "parts")}
-        for kind in ("racks", "shelves"):
-            entries = children.get(kind)
-            if entries is None or entries.map is None:
-                continue
-            expanded = {
-                name: self.part(kind, entry, (*path, kind, name))
-                for name, entry in entries.map.items()
-            }
-            children[kind] = entries.with_map(expanded)
+        below = base(name)
+        if node is name:
+            return below or Node({}, node.mark, node.key, partial=True)
+        rest = node.without("extends")
+        return rest.hollow() if below is None else merge(below, rest, form)
+
+    # Files
+
+    def files(self, node: Node, file: Path, form: Form, chain: tuple[Path, ...] = ()) -> Node:
+        """Puts in place the files that a scenario or topology (`form`) extends, and the topology
+        that a scenario names. Paths are relative to the file that names them."""
+        if node.text is None or form is TOPOLOGY:
+            node = self._whole(node, form, lambda name: self._file(name, file, form, chain))
+        if form is TOPOLOGY:
+            return self._absolute_includes(node, file)
+        topology = node.child("topology")
+        if topology is None or node.map is None:
+            return node
+        whole = replace(self.files(topology, file, TOPOLOGY, chain), key=topology.key)
+        return node.with_map({**node.map, "topology": whole})
+
+    def _file(self, name: Node, file: Path, form: Form, chain: tuple[Path, ...]) -> Node | None:
+        kind = "topology" if form is TOPOLOGY else "scenario"
+        if name.text is None:
+            return self._wrong(name, "extends", "the name of a file is due")
+        home = (name.mark.file or file).parent
+        try:
+            text = expand_variables(name.text)
+            path = find_topology(text, home) if form is TOPOLOGY else home / text
+        except ValueError as error:
+            return self._wrong(name, kind, str(error))
+        except SpecError as error:
+            return self._wrong(name, kind, error.problems[0].message)
+        if path in chain:
+            loop = " -> ".join(p.name for p in (*chain, path))
+            return self._wrong(name, "extends", f"files extend each other: {loop}")
+        if name.mark.line is not None and not path.exists():
+            message = f"{name.text!r} cannot be read: no such file ({path})"
+            return self._wrong(name, kind, message)
+        try:
+            tree = read_yaml(path, self.problems)
+        except SpecError as error:
+            self.problems += error.problems
+            return None
+        return self.files(tree, path, form, (*chain, path))
+
+    def _absolute_includes(self, node: Node, file: Path) -> Node:
+        includes = node.child("include")
+        if includes is None or includes.items is None or node.map is None:
+            return node
+        paths = tuple(
+            replace(each, value=str(((each.mark.file or file).parent / each.text).resolve()))
+            if each.text is not None
+            else each
+            for each in includes.items
+        )
+        return node.with_map({**node.map, "include": replace(includes, value=paths)})
+
+    def changed(
+        self, tree: Node, file: Path, form: Form, changes: Iterable[tuple[str, Node]]
+    ) -> Node:
+        """The tree under the overrides that can be made, one after the other."""
+        for path, value in changes:
+            try:
+                tree = self.files(override(tree, path, value, form), file, form)
+            except SpecError as error:
+                self.problems += error.problems
+        return tree
+
+    # Jobs
+
+    def jobs(self, tree: Node) -> Node:
+        """Puts in place the jobs that others of the same scenario extend."""
+        jobs = tree.child("jobs")
+        if jobs is None or jobs.map is None or tree.map is None:
+            return tree
+        known, form = jobs.map, form_of(Job)
+
+        def whole(name: str, chain: tuple[str, ...]) -> Node:
+            def base(extends: Node) -> Node | None:
+                other = str(extends.text)
+                if other in known and other not in chain:
+                    return whole(other, (*chain, other))
+                others = [other for other in known if other not in chain]
+                message = f"no job {other!r} to extend; {did_you_mean(other, others)}"
+                return self._wrong(extends, f"jobs.{name}.extends", message)
+
+            job = known[name]
+            return job if job.map is None else self._whole(job, form, base)
+
+        merged = {name: whole(name, (name,)) for name in known}
+        return tree.with_map({**tree.map, "jobs": jobs.with_map(merged)})
+
+    # Parts
+
+    def parts(self, node: Node, form: Form | None, path: tuple[str, ...], catalogue: Node) -> Node:
+        """Puts in place every part of the catalogue that is named or extended below."""
+        concept = None if form is None else form.concept
+        if concept is not None and issubclass(concept, Part) and node.value is not None:
+            node = self._part(node, concept, path, catalogue, ())
+        if node.map is None or form is None:
+            return node
+        children = {
+            key: self.parts(child, form.below(node, key), (*path, key), catalogue)
+            for key, child in node.map.items()
+        }
         return node.with_map(children)
 
-    def part(self, kind: str, node: Node, path: tuple[str, ...]) -> Node:
-        """One part of a kind (`gpus`, ...), complete with the parts within it."""
-        whole = self._extended(kind, node, path, ())
-        if whole is None:
-            self.broken.append(dotted(path))
-            whole = node.with_map({k: v for k, v in (node.map or {}).items() if k != "extends"})
-        if whole.map is None:
-            return whole
-        children = dict(whole.map)
-        for key, child_kind in CHILD_PARTS.get(kind, {}).items():
-            child = children.get(key)
-            if child is not None and child.value is not None:
-                children[key] = self.part(child_kind, child, (*path, key))
-        return whole.with_map(children)
+    def _part(
+        self,
+        node: Node,
+        concept: type[Part],
+        path: tuple[str, ...],
+        catalogue: Node,
+        chain: tuple[str, ...],
+    ) -> Node:
+        kind = KINDS[concept]
+        at = path if node.text is not None or path[-1] == "extends" else (*path, "extends")
 
-    def _extended(
-        self, kind: str, node: Node, path: tuple[str, ...], chain: tuple[str, ...]
-    ) -> Node | None:
-        if node.text is not None:
-            return self._named(kind, node, path, chain)
-        extends = node.child("extends")
-        if extends is None or node.map is None:
-            return node
-        below = path if path[-1] == "extends" else (*path, "extends")
-        base = self._named(kind, extends, below, chain)
-        if base is None:
-            return None
-        rest = {key: value for key, value in node.map.items() if key != "extends"}
-        return merge(base, node.with_map(rest))
+        def base(name: Node) -> Node | None:
+            entries = catalogue.child(kind)
+            known = entries.map if entries is not None and entries.map is not None else {}
+            text = str(name.text)
+            if text not in known:
+                what = f"no {name.text!r} among the {kind} of the catalogue"
+                return self._wrong(name, dotted(at), f"{what}; {did_you_mean(text, known)}")
+            if text in chain:
+                loop = " -> ".join((*chain, text))
+                return self._wrong(name, dotted(at), f"parts extend each other: {loop}")
+            found = self._part(known[text], concept, at, catalogue, (*chain, text))
+            if found.map is None:
+                return found
+            rest = {key: child for key, child in found.map.items() if key != "part"}
+            return replace(found.with_map({"part": Node(text, name.mark), **rest}), key=name.key)
 
-    def _named(
-        self, kind: str, name: Node, path: tuple[str, ...], chain: tuple[str, ...]
-    ) -> Node | None:
-        entries = self.catalogue.child(kind)
-        known = entries.map if entries is not None and entries.map is not None else {}
-        text = name.text
-        if text is None or text not in known:
-            what = f"no {text!r} among the {kind} of the catalogue"
-            message = f"{what}; {did_you_mean(str(text), known)}"
-            self.problems.append(name.mark.problem(dotted(path), message))
-            return None
-        if text in chain:
-            message = "parts extend each other: " + " -> ".join((*chain, text))
-            self.problems.append(name.mark.problem(dotted(path), message))
-            return None
-        found = self._extended(kind, known[text], path, (*chain, text))
-        if found is None or found.map is None:
-            return found
-        rest = {key: value for key, value in found.map.items() if key != "part"}
-        return replace(found.with_map({"part": Node(text, name.mark), **rest}), key=name.key)
+        return self._whole(node, Fields(concept), base)
 
 
-def read_catalogue(paths: list[Path]) -> Node:
-    """Parts of several files in one tree, later ones over earlier ones. Raises SpecError."""
-    tree = Node({})
-    problems: list[Problem] = []
-    for path in paths:
-        try:
-            tree = merge_catalogue(tree, read_yaml(path))
-        except SpecError as error:
-            problems.extend(error.problems)
-    if problems:
-        raise SpecError(problems)
-    return tree
-
-
-def merge_catalogue(base: Node, over: Node) -> Node:
+def merge_catalogue(base: Node, over: Node, problems: list[Problem]) -> Node:
     """Parts of `over` added to `base`; a part that both have is changed where `over` says."""
-    if over.map is None or base.map is None:
-        mark: Mark = locate(over, ())
-        raise SpecError([mark.problem("", "parts are mappings: gpus, hosts, nics, ...")])
-    children = dict(base.map)
+    if over.map is None:
+        problems.append(over.place.problem("", "parts are mappings: gpus, hosts, nics, ..."))
+        return base
+    children = dict(base.map or {})
     for kind, entries in over.map.items():
-        if kind not in KINDS:
-            mark = entries.key or entries.mark
-            message = f"unknown kind of parts; {did_you_mean(kind, KINDS)}"
-            raise SpecError([mark.problem(kind, message)])
-        children[kind] = merge(children[kind], entries, kind) if kind in children else entries
+        form = PARTS.below(over, kind)
+        if form is None:
+            message = f"unknown kind of parts; {did_you_mean(kind, KINDS.values())}"
+            problems.append((entries.key or entries.mark).problem(kind, message))
+        else:
+            children[kind] = merge(children[kind], entries, form) if kind in children else entries
     return over.with_map(children)

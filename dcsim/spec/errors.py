@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+Finding = tuple[str, str]
+"""A dotted path, and what is wrong there."""
 
 
 @dataclass(frozen=True, order=True)
@@ -61,3 +65,24 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def dotted(path: Sequence[str | int]) -> str:
     """A path of keys and indices as one dotted string."""
     return ".".join(str(part) for part in path)
+
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_+-]*$")
+_LONGEST_NAME = 64
+
+
+def bad_names(where: str, names: Iterable[str]) -> Iterator[Finding]:
+    """The names of the entries at a path that are none."""
+    for name in names:
+        if not _NAME.match(name):
+            message = "a name has letters, digits, '_', '-', '+', and starts with a letter or digit"
+            yield f"{where}.{name}", message
+        elif len(name) > _LONGEST_NAME:
+            yield f"{where}.{name}", f"a name has at most {_LONGEST_NAME} characters"
+
+
+def in_order(problems: Iterable[Problem]) -> SpecError:
+    """The error with these problems in file order."""
+    return SpecError(
+        sorted(problems, key=lambda p: (str(p.file or ""), p.line or 0, p.column or 0))
+    )

@@ -1,137 +1,202 @@
-"""The job mix: resolved, in base units, immutable."""
+"""The job mix: what is asked for, when, and what serves it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from dcsim.spec.rates import Rate
+from dcsim.spec.concept import (
+    Called,
+    Concept,
+    Count,
+    CountOrZero,
+    Duration,
+    Entry,
+    Fields,
+    Instant,
+    Least,
+    concept_schema,
+    defined,
+    doc_of,
+    form_of,
+    keys_of,
+)
+from dcsim.spec.draws import Draw, Fixed, FromLog, Numbers, Sizes
+from dcsim.spec.forms import (
+    HOLE,
+    LATER,
+    Either,
+    File,
+    Form,
+    Keys,
+    Made,
+    Number,
+    Quantity,
+    Reading,
+    Schema,
+    Word,
+    sure,
+    up_to,
+)
+from dcsim.spec.logs import FORMATS
+from dcsim.spec.rates import RateOverTime
+from dcsim.spec.tree import Node
+from dcsim.spec.units import TIME
 
-Value = TypeVar("Value", bound=object)
-Size = tuple[int, int]
-"""A resolution: width and height in pixels."""
-
-
-@dataclass(frozen=True)
-class Fixed(Generic[Value]):
-    """Always the same value."""
-
-    value: Value
-
-
-@dataclass(frozen=True)
-class Choice(Generic[Value]):
-    """One of some values, by weight (positive, not necessarily adding up to 1)."""
-
-    values: tuple[Value, ...]
-    weights: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """Whole numbers from `min` to `max`, both included, equally likely."""
-
-    min: int
-    max: int
-
-
-@dataclass(frozen=True)
-class LogNormal:
-    """exp of a normal: `median`, and `sigma` of the logarithm; rounded, clipped to [min, max]."""
-
-    median: float
-    sigma: float
-    min: int
-    max: int
-
-
-@dataclass(frozen=True)
-class Empirical:
-    """Drawn with replacement from `values`, or from the `column` of a CSV `file`."""
-
-    values: tuple[int, ...] | None = None
-    file: Path | None = None
-    column: str | None = None
+# What requests ask for
 
 
-@dataclass(frozen=True)
-class FromLog:
-    """The figure that the replayed request log has for this request."""
+class Shape(Concept):
+    """What a request asks for: of a diffusion model resolution, frames and steps; of an LLM
+    prompt and output tokens."""
 
 
-Sizes = Fixed[Size] | Choice[Size]
-Numbers = Fixed[int] | Choice[int] | Uniform | LogNormal | Empirical | FromLog
+ONE: Draw = Fixed(1)
 
 
 @dataclass(frozen=True)
-class ClipShape:
+class ClipShape(Shape):
     """Shapes of the requests to a diffusion model: an image has 1 frame."""
 
-    resolution: Sizes
-    frames: Numbers
-    steps: Numbers
+    resolution: Sizes = LATER
+    """Of a diffusion model: width x height in pixels, or a choice of such."""
+    frames: Numbers = ONE
+    """Of a diffusion model: frames of the clip; 1, an image, is the default."""
+    steps: Numbers = LATER
+    """Of a diffusion model: denoising steps."""
+
+    def check(self) -> None:
+        _needs(self, "resolution", "steps")
 
 
 @dataclass(frozen=True)
-class TokenShape:
+class TokenShape(Shape):
     """Shapes of the requests to an LLM, in tokens."""
 
-    prompt: Numbers
-    output: Numbers
+    prompt: Numbers = LATER
+    """Of an LLM: prompt tokens."""
+    output: Numbers = LATER
+    """Of an LLM: output tokens."""
+
+    def check(self) -> None:
+        _needs(self, "prompt", "output")
 
 
-Shape = ClipShape | TokenShape
+def _needs(concept: Concept, *names: str) -> None:
+    missing = [name for name in names if getattr(concept, name) is None]
+    if missing:
+        raise ValueError(f"needs {' and '.join(missing)}")
 
 
 @dataclass(frozen=True)
-class Constant:
-    """Equal gaps: the n-th arrival when the integral of the rate reaches n - 1/2."""
+class OneShape(Form):
+    """A shape: its keys tell which kind of model is asked."""
 
-    rate: Rate
+    def of(self, node: Node) -> Form:
+        """The form of the kind that is asked; of an LLM where nothing tells."""
+        clip = node.map is not None and not node.map.keys().isdisjoint(keys_of(ClipShape))
+        return Fields(ClipShape if clip else TokenShape)
+
+    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+        clip, tokens = (
+            [key for key in keys_of(kind) if key in (node.map or {})]
+            for kind in (ClipShape, TokenShape)
+        )
+        if clip and tokens:
+            message = (
+                f"{', '.join(clip)} (a diffusion model's) and {', '.join(tokens)} (an LLM's) "
+                "do not go together"
+            )
+            return reading.wrong(node.place, path, message)
+        return self.of(node).read(node, path, reading)
+
+    def schema(self, defs: dict[str, Schema]) -> Schema:
+        return {"$ref": defined("Shape", defs, lambda: self._schema(defs))}
+
+    def _schema(self, defs: dict[str, Schema]) -> Schema:
+        clip, tokens = (concept_schema(kind, defs) for kind in (ClipShape, TokenShape))
+        both = {"properties": clip["properties"] | tokens["properties"]}
+        return clip | both | {"description": doc_of(Shape)}
+
+    def below(self, node: Node, key: str) -> Form | None:
+        return next(
+            (Fields(k).below(node, key) for k in (ClipShape, TokenShape) if key in keys_of(k)), None
+        )
+
+
+# When requests come
+
+
+class Arrivals(Concept):
+    """When requests come."""
+
+    by = "process"
 
 
 @dataclass(frozen=True)
-class Poisson:
+class Constant(Arrivals):
+    """Equal gaps."""
+
+    tag = "constant"
+
+    rate: RateOverTime
+    """Such as `5/s`, or a curve."""
+
+
+@dataclass(frozen=True)
+class Poisson(Arrivals):
     """Exponential gaps."""
 
-    rate: Rate
+    tag = "poisson"
+
+    rate: RateOverTime
+    """Such as `5/s`, or a curve."""
 
 
 @dataclass(frozen=True)
-class GammaArrivals:
-    """Gamma gaps with this coefficient of variation (1 is Poisson, above is burstier)."""
+class GammaArrivals(Arrivals):
+    """Gamma gaps."""
 
-    rate: Rate
-    cv: float
+    tag = "gamma"
 
-
-@dataclass(frozen=True)
-class Replay:
-    """The arrivals of a request log, its clock divided by `speed`."""
-
-    log: Path
-    format: Literal["azure", "mooncake", "csv"]
-    speed: float = 1.0
-    start: int | None = None
-    """Leave out what comes before this time of the log (ns); it becomes time 0."""
-    until: int | None = None
-    """Leave out what comes at or after this time of the log (ns)."""
-
-
-Arrivals = Constant | Poisson | GammaArrivals | Replay
+    rate: RateOverTime
+    """Such as `5/s`, or a curve."""
+    cv: Annotated[float, Number(above=0, within=(0.001, 1000))]
+    """Coefficient of variation of the gaps: 1 as Poisson, more is burstier."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How one replica is spread over GPUs."""
+class Replay(Arrivals):
+    """A request log."""
 
-    tp: int = 1
+    tag = "replay"
+
+    log: Annotated[Path, File()]
+    """The file, relative to the scenario; `${NAME}` stands for an environment variable."""
+    format: Annotated[str, Word(tuple(FORMATS))]
+    """Its format."""
+    speed: Annotated[float, Number(above=0, within=(0.001, 1e6))] = 1.0
+    """Twice the speed is half the time between requests."""
+    start: Annotated[Instant | None, Called("from")] = None
+    """Leave out what is before this time of the log, which becomes time 0."""
+    until: Duration | None = None
+    """Leave out what is at or after this time of the log."""
+
+
+# What serves them
+
+
+@dataclass(frozen=True)
+class Layout(Concept):
+    """How a replica is spread over GPUs."""
+
+    tp: Count = 1
     """Tensor parallel."""
-    sp: int = 1
+    sp: Count = 1
     """Sequence parallel (Ulysses)."""
-    cfg: int = 1
+    cfg: Count = 1
     """CFG parallel: 2 puts the two guidance branches on GPUs of their own."""
 
     @property
@@ -141,75 +206,168 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Place:
-    """One replica's GPUs, by number within the domain."""
+class Place(Concept):
+    """The GPUs of one replica."""
 
     domain: str
-    gpus: tuple[int, ...]
+    """Name of the domain: `rack/node0`, or the rack's where the rack is the domain."""
+    gpus: Annotated[tuple[CountOrZero, ...], Least(1)]
+    """Numbers of its GPUs, from 0."""
 
 
 @dataclass(frozen=True)
-class Replicas:
-    """How many, and where."""
+class Replicas(Concept):
+    """How many replicas, and where."""
 
-    count: int
-    on: tuple[str, ...] = ()
-    """Names of the domains that may hold them, in order; empty: any."""
-    place: tuple[Place, ...] | None = None
-    """The exact GPUs of each replica, or None: placed in order on free ones."""
+    count: Count = LATER
+    """How many; needed without `place`."""
+    on: Annotated[tuple[str, ...], Least(1)] = ()
+    """Racks or domains that may hold them; absent: any."""
+    place: Annotated[tuple[Place, ...], Least(1)] | None = None
+    """The exact GPUs of each; not together with `on`."""
+
+    def check(self) -> None:
+        if not self.count and self.place is None:
+            raise ValueError("count or place is required")
+        if self.place is not None and self.on:
+            raise ValueError("on and place do not go together")
+        if self.place is not None and self.count and self.count != len(self.place):
+            raise ValueError(f"count is {self.count} but place has {len(self.place)} entries")
+
+    def counted(self) -> Replicas:
+        """With the count that places make."""
+        if self.count:
+            return self
+        return replace(self, count=HOLE if self.place is None else len(self.place))
+
+
+Router = Literal["least_loaded", "round_robin"]
+"""The engine knows them by their position."""
 
 
 @dataclass(frozen=True)
-class Scheduler:
-    """Iteration-level batching of a replica, first come first served."""
+class Scheduler(Concept):
+    """Iteration-level batching."""
 
-    max_jobs: int = 256
-    max_batched_tokens: int | None = 8192
-    """Tokens of one iteration over all jobs; None: no limit."""
-    prefill_chunk: int = 2048
-    """Prompt tokens fed in one iteration of a job (LLMs)."""
-    router: Literal["least_loaded", "round_robin"] = "least_loaded"
+    max_jobs: Annotated[int, Number(1, within=up_to(2**31 - 1), whole=True)] = LATER
+    """Jobs in a batch. Default 256 for LLMs, 1 for diffusion models."""
+    max_batched_tokens: Annotated[int | None, Number(1, within=up_to(2**31 - 1), whole=True)] = None
+    """Tokens of an iteration over all jobs. Default 8192 for LLMs, no limit for diffusion."""
+    prefill_chunk: Annotated[int, Number(1, within=up_to(2**20), whole=True)] = LATER
+    """Most prompt tokens that a request feeds in one iteration (LLMs). Default 2048."""
+    router: Router = "least_loaded"
+    """Which replica gets a new job."""
     same_shape: bool | None = None
-    """Batch only jobs of equal shape; None: the model's default (DiT yes, LLM no)."""
+    """Batch only jobs of equal shape; absent: as the model needs it."""
+
+    def of(self, shape: Shape) -> Scheduler:
+        """With the defaults of the kind of model that the shape asks."""
+        if isinstance(shape, ClipShape):
+            return replace(self, max_jobs=self.max_jobs or 1)
+        tokens = self.max_batched_tokens or 8192
+        chunk = self.prefill_chunk or min(2048, tokens)
+        jobs = self.max_jobs or 256
+        return replace(self, max_jobs=jobs, max_batched_tokens=tokens, prefill_chunk=chunk)
+
+
+Kept = Annotated[int, Quantity(TIME, years=50)]
+"""64 bits hold 292 years of ns."""
 
 
 @dataclass(frozen=True)
-class KeepTimes:
-    """How long a finished object stays in a tier, ns; 0: it is not put there."""
+class KeepTimes(Concept):
+    """How long an object stays in each tier; absent: it is not put there."""
 
-    dram: int = 0
-    nand: int = 0
+    dram: Kept = 0
+    """In host DRAM, first."""
+    nand: Kept = 0
+    """In NAND, after DRAM."""
 
 
 @dataclass(frozen=True)
-class Keep:
-    """What stays after a job has ended, and where."""
+class Keep(Concept):
+    """What stays after a job has ended."""
 
     artifact: KeepTimes = KeepTimes()
     """The finished clip or image."""
     context: KeepTimes = KeepTimes()
     """The KV of a finished turn."""
-    store: str = "local"
-    """NAND that takes them: `local` (the domain's own drives) or the name of a shelf."""
-    weights_in_dram: bool = False
-    """Weights stay in DRAM after they have been loaded."""
+    store: str = LATER
+    """NAND that takes them: `local` (the default), or the name of a shelf."""
+    weights_in_dram: bool = LATER
+    """Weights stay in DRAM after loading. Default false."""
+
+    def of(self, server: Keep) -> Keep:
+        """With the store and the weights of the job that has the replicas."""
+        store = self.store or server.store or "local"
+        return replace(self, store=store, weights_in_dram=bool(server.weights_in_dram))
+
+
+AS_LOGGED = TokenShape(FromLog(), FromLog())
 
 
 @dataclass(frozen=True)
-class Job:
-    """A class of jobs.
+class Job(Concept):
+    """A class of jobs."""
 
-    With `shares` the replicas of another job serve it; its own model, options, layout,
-    replicas and scheduler are then absent (None, options empty).
-    """
+    like = "Another job of the scenario"
 
-    name: str
+    name: Annotated[str, Entry()]
     arrivals: Arrivals
-    shape: Shape
+    """When requests come."""
+    shape: Annotated[Shape, OneShape()] = AS_LOGGED
+    """What they ask for; absent with `replay`: as the log says."""
     model: str | None = None
+    """The model that serves it; needed without `shares`."""
     options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the model's implementation, such as `dtype`."""
     layout: Layout | None = None
-    replicas: Replicas | None = None
+    """How a replica is spread over GPUs; absent: one GPU."""
+    replicas: Annotated[
+        Replicas | None,
+        Either(Made(form_of(Count), Replicas), Made(form_of(Replicas), Replicas.counted)),
+    ] = None
+    """How many replicas, and where; needed without `shares`."""
     scheduler: Scheduler | None = None
+    """Batching on a replica."""
     shares: str | None = None
+    """Another job, whose replicas serve this one too: no `model`, `options`, `layout`,
+    `replicas` or `scheduler` then."""
     keep: Keep = Keep()
+    """What stays after a job has ended."""
+
+    def check(self) -> None:
+        own = ("model", "options", "layout", "replicas", "scheduler")
+        given = [name for name in own if getattr(self, name)]
+        if self.shares is not None and given:
+            text = f"{', '.join(given)} come from the job {self.shares!r}; leave them out"
+            raise ValueError(f"with shares, {text}")
+        missing = [name for name in ("model", "replicas") if getattr(self, name) is None]
+        if self.shares is None and missing:
+            raise ValueError(f"needs {' and '.join(missing)}, or shares")
+        if self.shape is AS_LOGGED and not isinstance(sure(self.arrivals), Replay):
+            raise ValueError("needs shape")
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of a replica."""
+        return 1 if self.layout is None else self.layout.gpus
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether a diffusion model serves it."""
+        return isinstance(sure(self.shape), ClipShape)
+
+    def served_by(self, server: Job, groups: Mapping[str, tuple[str, ...]]) -> Job:
+        """With all that follows from the job that has the replicas; `groups`: the domains that
+        go by a name."""
+        job = replace(self, keep=self.keep.of(server.keep))
+        if self.replicas is None:
+            return job
+        on = dict.fromkeys(domain for name in self.replicas.on for domain in groups[name])
+        return replace(
+            job,
+            layout=self.layout or Layout(),
+            replicas=replace(self.replicas, on=tuple(on)),
+            scheduler=(self.scheduler or Scheduler()).of(self.shape),
+        )

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from dcsim.spec import resolve_jobs, resolve_topology
-from dcsim.spec.catalogue import expanded, load_parts, shipped_parts
-from dcsim.spec.checks import scenario_findings, topology_findings
+from dcsim.spec.checks import checks
 from dcsim.spec.compose import (
     KINDS,
-    compose_files,
-    expand_variables,
+    PARTS,
+    SCENARIO,
+    TOPOLOGY,
+    Composer,
     find_scenario,
     find_topology,
-    merge,
-    override,
+    merge_catalogue,
+    shipped,
 )
-from dcsim.spec.errors import Problem, SpecError, did_you_mean
-from dcsim.spec.limits import scenario_limits, topology_limits
+from dcsim.spec.concept import keys_of
+from dcsim.spec.errors import Problem, SpecError, did_you_mean, in_order
+from dcsim.spec.forms import HOLE, Reading, Unknown
+from dcsim.spec.parts import Parts
 from dcsim.spec.scenario import Scenario
-from dcsim.spec.topology import Topology
+from dcsim.spec.topology import Topology, TopologyFile
 from dcsim.spec.tree import Node, from_plain, locate, parse_value, plain, read_yaml
-from dcsim.spec.validate import in_order, located, validated
-from dcsim.spec.written_parts import TopologyFile
-from dcsim.spec.written_scenario import ScenarioFile
 
 Kind = Literal["scenario", "topology", "parts"]
+Changes = list[tuple[str, Node]]
+"""Dotted paths, and what comes there."""
 
 
 def load_scenario(
@@ -40,17 +44,16 @@ def load_scenario(
     """
     file = find_scenario(Path(path))
     problems: list[Problem] = []
-    tree = _read(file, "scenario", problems)
-    return _from_tree(tree, file, overrides, what_if, problems)
+    return _scenario(_read(file, "scenario", problems), file, overrides, what_if, problems)
 
 
 def scenario_from_data(
     data: Mapping[str, Any], *, overrides: Sequence[str] = (), what_if: str | None = None
 ) -> Scenario:
     """A scenario from plain data as the YAML would hold it; relative paths are from here."""
-    file = Path()
-    tree = compose_files(from_plain(data), file, "scenario")
-    return _from_tree(tree, file, overrides, what_if, [])
+    problems: list[Problem] = []
+    tree = Composer(problems).files(from_plain(data), Path(), SCENARIO)
+    return _scenario(tree, Path(), overrides, what_if, problems)
 
 
 def load_topology(path: str | Path, *, overrides: Sequence[str] = ()) -> Topology:
@@ -62,14 +65,26 @@ def load_topology(path: str | Path, *, overrides: Sequence[str] = ()) -> Topolog
     problems: list[Problem] = []
     tree = _read(file, "topology", problems)
     changes = [(p.removeprefix("topology."), v) for p, v in _parsed(overrides, problems)]
-    tree = _overridden(tree, file, "topology", changes, problems)
-    try:
-        topology = _topology_from_tree(tree)
-    except SpecError as error:
-        raise in_order([*problems, *_news(error.problems, problems)]) from None
+    tree = Composer(problems).changed(tree, file, TOPOLOGY, changes)
+    reading = Reading()
+    tree, parts = _with_parts(tree, (), reading)
+    topology: Topology = TOPOLOGY.read(tree, (), reading)
+    problems += _news(reading.problems, problems)
     if problems:
         raise in_order(problems)
-    return topology
+    return replace(topology, parts=parts)
+
+
+def load_parts(path: str | Path | None = None) -> Parts:
+    """The parts that dcsim ships, with those of a file added or changed. Raises SpecError."""
+    tree, parts = shipped_parts()
+    if path is None:
+        return parts
+    reading = Reading()
+    parts = _catalogue(merge_catalogue(tree, read_yaml(Path(path)), reading.problems), reading)
+    if reading.problems:
+        raise in_order(reading.problems)
+    return parts
 
 
 def check_file(path: str | Path) -> list[Problem]:
@@ -93,16 +108,14 @@ def check_file(path: str | Path) -> list[Problem]:
 
 def file_kind(file: Path, deep: int = 8) -> Kind | None:
     """What a file holds, by its keys, or by those of the file that it extends."""
-    tree = read_yaml(file, [])
-    return _kind_of(tree, file, deep)
+    return _kind_of(read_yaml(file, []), file, deep)
 
 
 def _kind_of(tree: Node, file: Path, deep: int = 8) -> Kind | None:
-    """What a tree read from a file holds."""
     keys = set(tree.map or {})
-    if keys & (set(ScenarioFile.keys()) - set(TopologyFile.keys())):
+    if keys & (keys_of(Scenario).keys() - keys_of(TopologyFile).keys()):
         return "scenario"
-    if keys and keys <= set(KINDS):
+    if keys and keys <= set(KINDS.values()):
         return "parts"
     if keys & {"racks", "shelves", "include", "parts"}:
         return "topology"
@@ -115,36 +128,6 @@ def _kind_of(tree: Node, file: Path, deep: int = 8) -> Kind | None:
     return file_kind(below, deep - 1) if below.is_file() else None
 
 
-def _read(file: Path, kind: Kind, problems: list[Problem]) -> Node:
-    """The tree of a file of that kind with those it extends; what leaves a tree to go on with
-    is added to the problems. Raises SpecError with all of them where there is none."""
-    tree = read_yaml(file, problems)
-    try:
-        found = _kind_of(tree, file)
-        if found == "parts" and tree.child("racks") is not None:
-            found = "topology"  # without its name
-        if found is not None and found != kind:
-            message = f"holds {_WHAT[found]}; {_WHAT[kind]} is due here"
-            raise SpecError([Problem(file, 1, 1, "", message)])
-        try:
-            return compose_files(tree, file, kind)
-        except SpecError as error:
-            rest = _beside_topology(tree) if kind == "scenario" else []
-            raise SpecError([*error.problems, *rest]) from error
-    except SpecError as error:
-        raise in_order([*problems, *error.problems]) from error
-
-
-def _beside_topology(tree: Node) -> list[Problem]:
-    """What is wrong with the rest of a scenario whose topology cannot be read."""
-    if tree.map is None or tree.child("extends") is not None:
-        return []
-    found: list[Problem] = []
-    rest = {key: node for key, node in tree.map.items() if key != "topology"}
-    validated(ScenarioFile, _extended_jobs(tree.with_map(rest), found), found, [])
-    return [problem for problem in found if problem.path != "topology"]
-
-
 _WHAT: Mapping[Kind, str] = {
     "scenario": "a scenario (jobs on a topology)",
     "topology": "a topology (racks)",
@@ -152,10 +135,24 @@ _WHAT: Mapping[Kind, str] = {
 }
 
 
+def _read(file: Path, kind: Kind, problems: list[Problem]) -> Node:
+    """The tree of a file of that kind, with the files that it refers to in place; what leaves a
+    tree to go on with is added to the problems. Raises SpecError where there is none."""
+    tree = read_yaml(file, problems)
+    found = _kind_of(tree, file)
+    if found == "parts" and tree.child("racks") is not None:
+        found = "topology"  # without its name
+    if found is not None and found != kind:
+        message = f"holds {_WHAT[found]}; {_WHAT[kind]} is due here"
+        raise in_order([*problems, Problem(file, 1, 1, "", message)])
+    form = SCENARIO if kind == "scenario" else TOPOLOGY
+    return Composer(problems).files(tree, file, form)
+
+
 # Scenario
 
 
-def _from_tree(
+def _scenario(
     tree: Node,
     file: Path,
     overrides: Sequence[str],
@@ -164,19 +161,19 @@ def _from_tree(
 ) -> Scenario:
     """The scenario, with its variants checked where none is asked for; `problems` are those
     found on the way here. Raises SpecError with all of them and what else is wrong."""
-    base = _overridden(tree, file, "scenario", _parsed(overrides, problems), problems)
+    composer = Composer(problems)
+    base = composer.changed(tree, file, SCENARIO, _parsed(overrides, problems))
     variants = _variants(base)
-    if what_if is not None and what_if not in variants:
-        message = f"no what_if {what_if!r}; {did_you_mean(what_if, variants)}"
-        problems.append(Problem(file, None, None, "what_if", message))
-    chosen = variants.get(what_if or "", [])
     if what_if is not None:
-        base = _overridden(base, file, "scenario", chosen, problems)
+        if what_if not in variants:
+            message = f"no what_if {what_if!r}; {did_you_mean(what_if, variants)}"
+            problems.append(Problem(file, None, None, "what_if", message))
+        base = composer.changed(base, file, SCENARIO, variants.pop(what_if, []))
     scenario = _built(base, file, problems)
     if scenario is not None and what_if is None:
         for name, changes in variants.items():
             found: list[Problem] = []
-            _built(_overridden(base, file, "scenario", changes, found), file, found)
+            _built(Composer(found).changed(base, file, SCENARIO, changes), file, found)
             problems += [_of_variant(problem, name, base) for problem in found]
     if scenario is None or problems:
         raise in_order(problems)
@@ -184,11 +181,34 @@ def _from_tree(
 
 
 def _built(tree: Node, file: Path, problems: list[Problem]) -> Scenario | None:
-    try:
-        return _build(tree, file)
-    except SpecError as error:
-        problems += _news(error.problems, problems)
+    """The scenario of a tree whose files are in place; None where something new is wrong, which
+    is added to the problems."""
+    reading = Reading()
+    tree = Composer(reading.problems).jobs(tree)
+    topology, parts = tree.child("topology"), Parts()
+    if topology is not None and tree.map is not None:
+        topology, parts = _with_parts(topology, ("topology",), reading)
+        tree = tree.with_map({**tree.map, "topology": topology})
+    scenario: Scenario = SCENARIO.read(tree, (), reading)
+    if scenario is not HOLE and not tree.partial:
+        with suppress(Unknown):
+            for findings in checks(scenario, tree):
+                reading.found(tree, (), findings)
+    if reading.problems or scenario is HOLE or scenario.topology is HOLE or tree.partial:
+        problems += _news(reading.problems, problems)
         return None
+    groups = scenario.topology.groups
+    return replace(
+        scenario,
+        topology=replace(scenario.topology, parts=parts),
+        jobs={
+            name: job.served_by(scenario.jobs[job.shares or name], groups)
+            for name, job in scenario.jobs.items()
+        },
+        file=file,
+        resolved=plain(tree),
+        tree=tree,
+    )
 
 
 def _news(found: Iterable[Problem], problems: list[Problem]) -> list[Problem]:
@@ -197,27 +217,23 @@ def _news(found: Iterable[Problem], problems: list[Problem]) -> list[Problem]:
     return [p for p in found if (p.file, p.line, p.column) not in said]
 
 
-def _variants(tree: Node) -> dict[str, list[tuple[str, Node]]]:
-    """The what_if blocks as overrides; what has another form the model reports."""
+def _variants(tree: Node) -> dict[str, Changes]:
+    """The what_if blocks as overrides; what has another form is wrong, and reading says so."""
     blocks = tree.child("what_if")
-    if blocks is None or blocks.map is None:
-        return {}
-    return {
-        name: list(block.map.items()) for name, block in blocks.map.items() if block.map is not None
-    }
+    found = {} if blocks is None or blocks.map is None else blocks.map
+    return {name: list(block.map.items()) for name, block in found.items() if block.map is not None}
 
 
 def _of_variant(problem: Problem, name: str, tree: Node) -> Problem:
-    mark = locate(tree, ["what_if", name]) if problem.line is None else None
     path = f"what_if.{name}: {problem.path}"
-    if mark is None:
-        return Problem(problem.file, problem.line, problem.column, path, problem.message)
-    return Problem(mark.file, mark.line, mark.column, path, problem.message)
+    if problem.line is None:
+        return locate(tree, ["what_if", name]).problem(path, problem.message)
+    return replace(problem, path=path)
 
 
-def _parsed(overrides: Sequence[str], problems: list[Problem]) -> list[tuple[str, Node]]:
+def _parsed(overrides: Sequence[str], problems: list[Problem]) -> Changes:
     """Overrides as paths and values; what is wrong with their form is added to the problems."""
-    parsed: list[tuple[str, Node]] = []
+    parsed: Changes = []
     for text in overrides:
         path, equals, value = text.partition("=")
         path = path.strip()
@@ -232,132 +248,54 @@ def _parsed(overrides: Sequence[str], problems: list[Problem]) -> list[tuple[str
     return parsed
 
 
-def _overridden(
-    tree: Node,
-    file: Path,
-    kind: str,
-    changes: Iterable[tuple[str, Node]],
-    problems: list[Problem],
-) -> Node:
-    """The tree under the changes that can be made; the others are added to the problems."""
-    for path, value in changes:
+# Parts
+
+
+def shipped_parts() -> tuple[Node, Parts]:
+    """The shipped catalogue, as it is written and read."""
+    paths = sorted((shipped("topologies") / "parts").glob("*.yaml"))
+    return _parts_of(tuple((path, path.stat().st_mtime_ns) for path in paths))
+
+
+@lru_cache(maxsize=4)
+def _parts_of(paths: tuple[tuple[Path, int], ...]) -> tuple[Node, Parts]:
+    tree, reading = Node({}), Reading()
+    for path, _ in paths:
+        tree = merge_catalogue(tree, read_yaml(path), reading.problems)
+    parts = _catalogue(tree, reading)
+    if reading.problems:
+        raise in_order(reading.problems)
+    return tree, parts
+
+
+def _catalogue(tree: Node, reading: Reading) -> Parts:
+    """Every part of a catalogue as it is written."""
+    whole = Composer(reading.problems).parts(tree, PARTS, (), tree)
+    parts: Parts = PARTS.read(whole, (), reading)
+    return parts
+
+
+def _with_parts(node: Node, path: tuple[str, ...], reading: Reading) -> tuple[Node, Parts]:
+    """A topology with its parts in place, and the catalogue that they come from."""
+    tree, parts = shipped_parts()
+    own = _included(node, reading)
+    inline = node.child("parts")
+    for more in own if inline is None else [*own, inline]:
+        tree = merge_catalogue(tree, more, reading.problems)
+    if own or inline is not None:
+        parts = _catalogue(tree, reading)
+    if node.map is None:
+        return node, parts
+    bare = node.without("include", "parts")
+    return Composer(reading.problems).parts(bare, TOPOLOGY, path, tree), parts
+
+
+def _included(node: Node, reading: Reading) -> list[Node]:
+    include = node.child("include")
+    found = []
+    for path in (include.items or ()) if include is not None else ():
         try:
-            tree = compose_files(override(tree, path, value), file, kind)
+            found += [] if path.text is None else [read_yaml(Path(path.text), reading.problems)]
         except SpecError as error:
-            problems.extend(error.problems)
-    return tree
-
-
-def _build(tree: Node, file: Path) -> Scenario:
-    """Expand, validate, check and resolve. Raises SpecError with all that each stage found."""
-    problems: list[Problem] = []
-    tree = _extended_jobs(tree, problems)
-    topology_node = tree.child("topology")
-    catalogue = shipped_parts()[1]
-    broken: list[str] = []
-    if topology_node is not None and tree.map is not None:
-        whole, catalogue, broken = expanded(topology_node, ("topology",), problems)
-        tree = tree.with_map({**tree.map, "topology": whole})
-    written = validated(ScenarioFile, tree, problems, broken)
-    if written is None:
-        raise in_order(problems)
-    problems += located(tree, scenario_findings(written))
-    problems += located(tree, scenario_limits(written))
-    find = _FileFinder(tree, problems)
-    if problems:
-        _find_all(written, find)  # so that a missing log is reported with the rest
-        raise in_order(problems)
-    jobs = resolve_jobs.jobs(written.jobs, written.topology.racks, find)
-    topology = resolve_topology.topology(written.topology, catalogue)
-    problems += located(tree, ((f"topology.{p}", m) for p, m in topology_limits(topology)))
-    if problems:
-        raise in_order(problems)
-    operations = tuple(
-        resolve_jobs.operation(o, written.topology.shelves) for o in written.operations
-    )
-    return Scenario(
-        name=written.name,
-        description=written.description,
-        seed=written.seed,
-        duration=written.duration,
-        bin=written.bin,
-        start_cold=written.start_cold,
-        topology=topology,
-        jobs=jobs,
-        operations=operations,
-        what_if=written.what_if,
-        file=file,
-        resolved=plain(tree),
-        tree=tree,
-    )
-
-
-def _extended_jobs(tree: Node, problems: list[Problem]) -> Node:
-    """Jobs that `extends` another job of the same scenario, merged onto it."""
-    jobs = tree.child("jobs")
-    if jobs is None or jobs.map is None or tree.map is None:
-        return tree
-    known = jobs.map
-
-    def whole(name: str, chain: tuple[str, ...]) -> Node:
-        job = known[name]
-        extends = job.child("extends")
-        if extends is None or job.map is None:
-            return job
-        rest = job.with_map({key: value for key, value in job.map.items() if key != "extends"})
-        base = str(extends.text)
-        if base not in known or base in chain:
-            others = [other for other in known if other not in chain]
-            message = f"no job {base!r} to extend; {did_you_mean(base, others)}"
-            problems.append(extends.mark.problem(f"jobs.{name}.extends", message))
-            return rest
-        return merge(whole(base, (*chain, base)), rest)
-
-    merged = {name: whole(name, (name,)) for name in known}
-    return tree.with_map({**tree.map, "jobs": jobs.with_map(merged)})
-
-
-class _FileFinder:
-    """Finds the files that a scenario names, and collects those that are missing."""
-
-    def __init__(self, tree: Node, problems: list[Problem]) -> None:
-        self.tree = tree
-        self.problems = problems
-
-    def __call__(self, text: str, path: str) -> Path:
-        mark = locate(self.tree, path.split("."))
-        hint = f"give it with --set {path}=PATH"
-        try:
-            text = expand_variables(text)
-        except ValueError as error:
-            self.problems.append(mark.problem(path, f"{error}; set it, or {hint}"))
-            return Path(text)
-        found = (Path.cwd() if mark.file is None else mark.file.parent) / text
-        if not found.is_file():
-            self.problems.append(mark.problem(path, f"no such file: {found}; {hint}"))
-        return found.resolve()
-
-
-def _find_all(written: ScenarioFile, find: _FileFinder) -> None:
-    for name, job in written.jobs.items():
-        resolve_jobs.arrivals(job.arrivals, find, f"jobs.{name}.arrivals")
-        resolve_jobs.shape(job.shape, find, f"jobs.{name}.shape")
-
-
-# Topology
-
-
-def _topology_from_tree(tree: Node) -> Topology:
-    problems: list[Problem] = []
-    whole, catalogue, broken = expanded(tree, (), problems)
-    written = validated(TopologyFile, whole, problems, broken)
-    if written is None:
-        raise in_order(problems)
-    problems += located(whole, topology_findings(written))
-    if problems:
-        raise in_order(problems)
-    topology = resolve_topology.topology(written, catalogue)
-    problems += located(whole, topology_limits(topology))
-    if problems:
-        raise in_order(problems)
-    return topology
+            reading.problems += error.problems
+    return found

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from dcsim.spec.concept import Concept, Duration, Instant, Least, PerSecond, form_of
+from dcsim.spec.forms import Either, Made, Number
 
 DAY = 86_400 * 10**9
 _KNOTS = 288  # one every five minutes of a day
@@ -108,3 +112,72 @@ def _concentration(peak_to_mean: float) -> float:
         else:
             high = middle
     return (low + high) / 2
+
+
+@dataclass(frozen=True)
+class Diurnal(Concept):
+    """A day with one peak, repeated."""
+
+    mean: PerSecond
+    """Mean rate of the day."""
+    peak_to_mean: Annotated[float, Number(1, high=24)]
+    """Peak rate over mean rate."""
+    peak_at: Instant
+    """Time of the peak, from the start of the day (which is the start of the run)."""
+
+
+@dataclass(frozen=True)
+class Point(Concept):
+    """A point of a curve."""
+
+    row = True
+
+    time: Instant
+    rate: PerSecond
+
+
+@dataclass(frozen=True)
+class RateCurve(Concept):
+    """A rate that changes."""
+
+    whole = True
+
+    diurnal: Diurnal | None = None
+    """A day with one peak."""
+    piecewise: Annotated[tuple[Point, ...], Least(1)] | None = None
+    """Points `[time, rate]`, the first at `0 s`, ascending."""
+    interpolate: Literal["linear", "step"] = "linear"
+    """Between points: a straight line, or the value of the point before."""
+    repeat: Duration | None = None
+    """Start over after this time."""
+
+    def check(self) -> None:
+        only_one(self, ("diurnal", "piecewise"), "a rate")
+        times = [point.time for point in self.piecewise or ()]
+        if times and times[0] != 0:
+            raise ValueError("the first point of piecewise must be at 0 s")
+        if any(b <= a for a, b in pairwise(times)):
+            raise ValueError("the times of piecewise must ascend")
+        if times and self.repeat is not None and self.repeat <= times[-1]:
+            raise ValueError("repeat must be after the last point of piecewise")
+
+    def rate(self) -> Rate:
+        """The curve, through its knots."""
+        if self.diurnal is not None:
+            return Rate.diurnal(self.diurnal.mean, self.diurnal.peak_to_mean, self.diurnal.peak_at)
+        points = self.piecewise or ()
+        times = tuple(point.time for point in points)
+        return Rate(times, tuple(point.rate for point in points), self.interpolate, self.repeat)
+
+
+def only_one(concept: Concept, names: tuple[str, ...], what: str) -> None:
+    """Raises ValueError unless one of these fields is given."""
+    given = [name for name in names if getattr(concept, name) is not None]
+    if len(given) != 1:
+        said = " and ".join(given) if given else "none"
+        raise ValueError(f"{what} takes one of {', '.join(names)}; {said} is given")
+
+
+RateOverTime = Annotated[
+    Rate, Either(Made(form_of(PerSecond), Rate.flat), Made(form_of(RateCurve), RateCurve.rate))
+]

@@ -1,116 +1,29 @@
-"""The racks as the simulator sees them: resolved, in base units, immutable.
+"""The racks: as they are written, and as the simulator sees them.
 
-Bytes are int, times int nanoseconds, bandwidths int bytes/s, compute int FLOP/s. What is
-not known is None, never a made-up number.
+Bytes are int, times int nanoseconds, bandwidths int bytes/s, compute int FLOP/s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
 
-OP_CLASSES = ("dense", "attention", "conv", "memory", "comm")
-"""The op classes of the roofline, each with an efficiency per GPU."""
+from dcsim.spec.concept import Concept, Fields
+from dcsim.spec.errors import Finding, bad_names, did_you_mean
+from dcsim.spec.forms import HOLE, Form, Keys, Reading, Schema, Unknown
+from dcsim.spec.parts import Enclosures, Gpu, Parts, Rack
+from dcsim.spec.tree import Node
+from dcsim.spec.units import INT64
 
-
-@dataclass(frozen=True)
-class Gpu:
-    """One accelerator."""
-
-    name: str
-    hbm: int
-    """Usable HBM, bytes."""
-    hbm_bandwidth: int
-    """Peak HBM bandwidth, bytes/s."""
-    flops: Mapping[str, int]
-    """Peak dense FLOP/s by precision (`bf16`, `fp8`, `fp4`), without sparsity."""
-    scale_up: int
-    """Bandwidth to the other GPUs of its domain, bytes/s, one direction."""
-    host_link: int
-    """Bandwidth to its host's DRAM, bytes/s, one direction."""
-    efficiency: Mapping[str, float]
-    """Share of the peak reached, by op class (`OP_CLASSES`)."""
-    launch: int
-    """Fixed cost of a layer's kernels in a forward pass, ns."""
-    power: float | None = None
-    """Watts."""
-    price: float | None = None
-    """USD."""
-    sources: Mapping[str, str] = field(default_factory=dict)
-    """Where each figure comes from, by field (`flops.bf16` for one within a field)."""
+_MOST_DOMAINS = 1_000_000
+_LEAST_BANDWIDTH = 10**6
+"""Bytes/s: what crosses a slower link would take longer than 64 bits of ns hold."""
+_MOST_LATENCY = 3600 * 10**9
 
 
-@dataclass(frozen=True)
-class Host:
-    """The CPU side of a node: its DRAM."""
-
-    name: str
-    dram: int
-    dram_bandwidth: int | None = None
-    dram_price: float | None = None
-    """USD per byte."""
-    power: float | None = None
-    price: float | None = None
-    sources: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Nic:
-    """One network port."""
-
-    name: str
-    bandwidth: int
-    """bytes/s, one direction."""
-    latency: int
-    """ns."""
-    power: float | None = None
-    price: float | None = None
-    sources: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Dpu:
-    """A data processing unit: a network port with cores and memory of its own."""
-
-    name: str
-    bandwidth: int
-    latency: int
-    dram: int | None = None
-    power: float | None = None
-    price: float | None = None
-    sources: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Ssd:
-    """One flash drive."""
-
-    name: str
-    capacity: int
-    read: int
-    """Sequential read, bytes/s."""
-    write: int
-    """Sequential write, bytes/s."""
-    latency_read: int
-    """ns."""
-    latency_write: int
-    """ns."""
-    dwpd: float | None = None
-    """Rated drive writes a day."""
-    power: float | None = None
-    price: float | None = None
-    sources: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The catalogue, by part name."""
-
-    gpus: Mapping[str, Gpu]
-    hosts: Mapping[str, Host]
-    nics: Mapping[str, Nic]
-    dpus: Mapping[str, Dpu]
-    ssds: Mapping[str, Ssd]
+NONE = Parts()
 
 
 @dataclass(frozen=True)
@@ -172,7 +85,9 @@ class Topology:
     name: str
     domains: tuple[Domain, ...]
     shelves: tuple[Shelf, ...]
-    parts: Parts
+    parts: Parts = NONE
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of domains by what they go by: an entry of `racks`, a rack, the domain itself."""
 
     @property
     def racks(self) -> tuple[str, ...]:
@@ -199,3 +114,196 @@ class Topology:
         """NAND of all domains and shelves, bytes."""
         local = sum(domain.nand for domain in self.domains)
         return local + sum(shelf.capacity for shelf in self.shelves)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopologyFile(Concept):
+    """Racks and shelves."""
+
+    like = "A shipped topology by name, or a file (`.yaml`, relative to this file),"
+    named = True
+
+    name: str
+    """Name of the topology."""
+    description: str = ""
+    """What it is."""
+    include: tuple[str, ...] = ()
+    """Files with more parts, relative to this file."""
+    parts: Parts = NONE
+    """More parts, or other figures for known ones."""
+    racks: Mapping[str, Rack]
+    """Racks by name, each a name of the catalogue, or one that `extends` it."""
+    shelves: Mapping[str, Enclosures] = field(default_factory=dict)
+    """Shelves by name, each a name of the catalogue, or one that `extends` it."""
+
+
+@dataclass(frozen=True)
+class Built(Form):
+    """A topology as it is written, read as the simulator sees it."""
+
+    concept = TopologyFile
+    form = Fields(TopologyFile)
+
+    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+        file = self.form.read(node, path, reading)
+        if file is HOLE or node.partial:
+            return HOLE
+        checks = (_names(file), _size(file), _rack_names_differ(file), _shelves_serve(file))
+        found = [reading.found(node, path, check) for check in checks]
+        if any(found):
+            return HOLE
+        try:
+            topology = _built(file)
+        except Unknown:
+            return HOLE
+        return HOLE if reading.found(node, path, _limits(topology)) else topology
+
+    def schema(self, defs: dict[str, Schema]) -> Schema:
+        return self.form.schema(defs)
+
+    def below(self, node: Node, key: str) -> Form | None:
+        return self.form.below(node, key)
+
+
+# What is wrong with it as a whole
+
+
+def _names(file: TopologyFile) -> Iterator[Finding]:
+    yield from bad_names("racks", file.racks)
+    yield from bad_names("shelves", file.shelves)
+    if not file.racks:
+        yield "racks", "needs at least one rack"
+    if "local" in file.shelves:
+        yield "shelves.local", "'local' means a domain's own drives; give the shelf another name"
+
+
+def _size(file: TopologyFile) -> Iterator[Finding]:
+    for key, rack in file.racks.items():
+        if rack.count * rack.nodes > _MOST_DOMAINS:
+            yield f"racks.{key}", f"{rack.count} x {rack.nodes} nodes are over {_MOST_DOMAINS}"
+
+
+def _rack_names_differ(file: TopologyFile) -> Iterator[Finding]:
+    owner: dict[str, str] = {}
+    for key, rack in file.racks.items() if not any(_size(file)) else ():
+        for name in rack.racks():
+            if name in owner:
+                yield f"racks.{key}", f"the rack {name!r} is also one of racks.{owner[name]}"
+            owner[name] = key
+
+
+def _shelves_serve(file: TopologyFile) -> Iterator[Finding]:
+    if any(_size(file)):
+        return
+    racks = {name: rack for rack in file.racks.values() for name in rack.racks()}
+    for key, shelf in file.shelves.items():
+        known = dict.fromkeys([*file.racks, *racks])
+        for i, name in enumerate(shelf.serves or ()):
+            if name not in known:
+                yield f"shelves.{key}.serves.{i}", f"no rack {name!r}; {did_you_mean(name, known)}"
+        gpus = sum(
+            rack.nodes * rack.node.gpus
+            for name, rack in racks.items()
+            if shelf.serves is None or name in shelf.serves or rack.name in shelf.serves
+        )
+        if shelf.pod_gpus is not None and gpus > shelf.pod_gpus:
+            few = f"{shelf.pod_gpus} is less than the {gpus} GPUs of the racks it serves here"
+            yield f"shelves.{key}.pod_gpus", few
+
+
+def _limits(topology: Topology) -> Iterator[Finding]:
+    """Sums over racks and shelves that 64 bits do not hold."""
+    for tier, total in (("HBM", topology.hbm), ("DRAM", topology.dram), ("NAND", topology.nand)):
+        if total > INT64:
+            yield "racks", f"{total:.3g} B of {tier} in all: more than 64 bits hold"
+    for domain in topology.domains:
+        links = ("nand_read", "nand_write", "nic")
+        yield from _links("racks", domain, [name for name in links if getattr(domain, name)])
+        yield from _links("racks", domain.gpu, ("host_link", "scale_up", "hbm_bandwidth"))
+    for shelf in topology.shelves:
+        yield from _links(f"shelves.{shelf.name}", shelf, ("read", "write", "network"))
+
+
+def _links(path: str, owner: Domain | Shelf | Gpu, names: Sequence[str]) -> Iterator[Finding]:
+    for name in names:
+        rate = getattr(owner, name)
+        if not _LEAST_BANDWIDTH <= rate <= INT64:
+            bounds = f"must be from 1 MB/s to what 64 bits hold, not {rate:.3g} B/s"
+            yield path, f"{name} of {owner.name} {bounds}"
+    for name in ("nand_latency_read", "nand_latency_write", "nic_latency", "latency"):
+        if getattr(owner, name, 0) > _MOST_LATENCY:
+            yield path, f"{name} of {owner.name} must be 1 h or less"
+
+
+# From what is written to what is simulated
+
+
+def _built(file: TopologyFile) -> Topology:
+    domains: list[Domain] = []
+    groups: dict[str, tuple[str, ...]] = {}
+    for key, rack in file.racks.items():
+        for name in rack.racks():
+            groups[name] = tuple(rack.domains(name))
+            domains += _domains(name, rack)
+        groups[key] = tuple(domain for name in rack.racks() for domain in groups[name])
+    groups |= {domain.name: (domain.name,) for domain in domains if domain.name not in groups}
+    shelves = tuple(_shelf(shelf, domains, groups) for shelf in file.shelves.values())
+    return Topology(file.name, tuple(domains), shelves, groups=groups)
+
+
+def _domains(rack: str, part: Rack) -> list[Domain]:
+    node, names = part.node, part.domains(rack)
+    nodes = part.nodes if part.domain == "rack" else 1
+    dram = nodes * node.hosts * node.host.dram if part.dram is None else part.dram // len(names)
+    drive = node.ssd if node.ssds else None
+    drives = nodes * node.ssds
+    ports = [(port, n) for port, n in ((node.nic, node.nics), (node.dpu, node.dpus)) if port and n]
+    domain = Domain(
+        name="",
+        rack=rack,
+        gpu=replace(node.gpu, name=node.gpu.name or node.gpu.title or "gpu"),
+        gpus=nodes * node.gpus,
+        dram=dram,
+        nand=drives * drive.capacity if drive else 0,
+        nand_read=drives * drive.read if drive else 0,
+        nand_write=drives * drive.write if drive else 0,
+        nand_latency_read=drive.latency_read if drive else 0,
+        nand_latency_write=drive.latency_write if drive else 0,
+        nic=nodes * sum(count * port.bandwidth for port, count in ports),
+        nic_latency=max((port.latency for port, _ in ports), default=0),
+        dwpd=drive.dwpd if drive else None,
+        power=_each(part.power, node.power, len(names), nodes),
+        price=_each(part.price, node.price, len(names), nodes),
+    )
+    return [replace(domain, name=name) for name in names]
+
+
+def _each(rack: float | None, node: float | None, domains: int, nodes: int) -> float | None:
+    """A domain's part of a rack's figure, else the sum of its nodes' figures, where known."""
+    if rack is not None:
+        return rack / domains
+    return None if node is None else node * nodes
+
+
+def _shelf(
+    part: Enclosures, domains: Sequence[Domain], groups: Mapping[str, tuple[str, ...]]
+) -> Shelf:
+    holds = None if part.serves is None else {d for name in part.serves for d in groups[name]}
+    serves = [domain for domain in domains if holds is None or domain.name in holds]
+    gpus = sum(domain.gpus for domain in serves)
+    share = Fraction(min(gpus, part.pod_gpus), part.pod_gpus) if part.pod_gpus else Fraction(1)
+    ports = part.enclosures * part.dpus
+    drives = ports * part.ssds
+    latency = part.latency
+    return Shelf(
+        name=part.name,
+        racks=tuple(dict.fromkeys(domain.rack for domain in serves)),
+        capacity=int(drives * part.ssd.capacity * share),
+        read=int(drives * part.ssd.read * share),
+        write=int(drives * part.ssd.write * share),
+        network=int(ports * part.dpu.bandwidth * share),
+        latency=part.dpu.latency + part.ssd.latency_read if latency is None else latency,
+        dwpd=part.ssd.dwpd,
+        power=None if part.power is None else part.power * float(share),
+        price=None if part.price is None else part.price * float(share),
+    )

@@ -44,6 +44,8 @@ class Node:
     mark: Mark = Mark()
     key: Mark | None = None
     """Where the key of this value stands, in a mapping."""
+    partial: bool = False
+    """Whether it extends what cannot be read: what is not here may be there."""
 
     @property
     def map(self) -> dict[str, Node] | None:
@@ -71,9 +73,29 @@ class Node:
         """The child of a mapping under this key, if there is one."""
         return self.map.get(name) if self.map is not None else None
 
+    def at(self, *keys: str) -> Node | None:
+        """What stands at a path below, if there is something."""
+        node: Node | None = self
+        for key in keys:
+            node = None if node is None else step_down(node, key)
+        return node
+
     def with_map(self, children: dict[str, Node]) -> Node:
         """The same place with these children."""
         return replace(self, value=children)
+
+    def without(self, *names: str) -> Node:
+        """The mapping without these children."""
+        return self.with_map({k: v for k, v in (self.map or {}).items() if k not in names})
+
+    def hollow(self) -> Node:
+        """The same, as partial as all below."""
+        value = self.value
+        if isinstance(value, dict):
+            value = {key: child.hollow() for key, child in value.items()}
+        elif isinstance(value, tuple):
+            value = tuple(child.hollow() for child in value)
+        return replace(self, value=value, partial=True)
 
 
 def plain(node: Node) -> Any:

@@ -39,7 +39,7 @@ _SIZES = {p + "B": Fraction(n) for p, n in _PREFIXES.items()} | {
 _MONEY = {"USD": Fraction(1), "kUSD": Fraction(10**3), "MUSD": Fraction(10**6)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dimension:
     """What a quantity measures: its units (value in the base unit) and how to write one."""
 

@@ -12,14 +12,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, json
 
-from dcsim.workload.formats import MAX_NUMBER, MAX_SECONDS, Format
+from dcsim.spec.logs import LogFormat
+from dcsim.workload.formats import MAX_NUMBER, MAX_SECONDS
 
 __all__ = ["log_columns", "number_column"]
 
 Columns = dict[str, NDArray[np.int64]]
 
 
-def log_columns(path: Path, layout: Format) -> Columns | None:
+def log_columns(path: Path, layout: LogFormat) -> Columns | None:
     """The columns of a log, or None where something is not as it should be.
 
     May also raise Arrow's errors, `OSError` or `KeyError` then.

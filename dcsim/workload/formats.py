@@ -1,14 +1,15 @@
-"""What the request log formats are: their columns, and how the text of a field is read."""
+"""How the text of a field of a request log is read; the formats are in `spec/logs.py`."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["FORMATS", "MAX_NUMBER", "MAX_SECONDS", "Format", "parse_number"]
+from dcsim.spec.logs import LogFormat
+
+__all__ = ["MAX_NUMBER", "MAX_SECONDS", "parse_number", "parsers"]
 
 MAX_NUMBER = 2**31 - 1
 """The most tokens (or frames, or steps) a row may have: more is a damaged row."""
@@ -20,37 +21,20 @@ _DATE = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Format:
-    """The columns of a log format and how its times are meant."""
-
-    time: str
-    """The column of the arrival time."""
-    prompt: str
-    output: str
-    per_second: float | None
-    """The clock's ticks in a second; None: times are dates, and the first arrival is time 0."""
-    json: bool = False
-    """JSON lines rather than CSV."""
-    tokens_optional: bool = False
-
-    @property
-    def parsers(self) -> Mapping[str, Callable[[object], int]]:
-        """By column: what turns a field into an integer, or raises `ValueError`."""
-        return {self.time: self.parse_time, self.prompt: parse_number, self.output: parse_number}
-
-    def parse_time(self, value: object) -> int:
-        """An arrival time in ns."""
-        if self.per_second is None:
-            return _date(str(value).strip())
-        return _clock(value, self.per_second)
+def parsers(layout: LogFormat) -> Mapping[str, Callable[[object], int]]:
+    """By column: what turns a field into an integer, or raises `ValueError`."""
+    return {
+        layout.time: lambda value: parse_time(value, layout),
+        layout.prompt: parse_number,
+        layout.output: parse_number,
+    }
 
 
-FORMATS: Mapping[str, Format] = {
-    "azure": Format("TIMESTAMP", "ContextTokens", "GeneratedTokens", per_second=None),
-    "mooncake": Format("timestamp", "input_length", "output_length", per_second=1e3, json=True),
-    "csv": Format("arrival_s", "prompt", "output", per_second=1.0, tokens_optional=True),
-}
+def parse_time(value: object, layout: LogFormat) -> int:
+    """An arrival time in ns."""
+    if layout.per_second is None:
+        return _date(str(value).strip())
+    return _clock(value, layout.per_second)
 
 
 def parse_number(value: object) -> int:

@@ -24,8 +24,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsim.spec import Problem, SpecError
+from dcsim.spec.logs import FORMATS
 from dcsim.workload import columns
-from dcsim.workload.formats import FORMATS, parse_number
+from dcsim.workload.formats import parse_number, parsers
 from dcsim.workload.rows import RowError, parse_rows
 
 __all__ = ["LogError", "RequestLog", "read_column", "read_log"]
@@ -66,7 +67,7 @@ def read_log(path: Path, form: str) -> RequestLog:
     read = _read(
         path,
         lambda: columns.log_columns(path, layout),
-        lambda: parse_rows(path, layout.parsers, json_lines=layout.json, optional=optional),
+        lambda: parse_rows(path, parsers(layout), json_lines=layout.json, optional=optional),
     )
     arrival = read[layout.time]
     if layout.per_second is None:

@@ -7,17 +7,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.spec import Problem, Scenario, SpecError
-from dcsim.spec.jobs import (
+from dcsim.spec import (
     ClipShape,
     Constant,
     FromLog,
     GammaArrivals,
     Job,
-    Numbers,
     Poisson,
+    Problem,
     Replay,
+    Scenario,
+    SpecError,
+    TokenShape,
 )
+from dcsim.spec.draws import Draw
 from dcsim.workload.arrivals import renewal_times
 from dcsim.workload.curve import Curve
 from dcsim.workload.logs import LogError, RequestLog, read_log
@@ -111,6 +114,7 @@ def _draw(scenario: Scenario, job: Job) -> _Drawn:
     if isinstance(job.shape, ClipShape):
         clips, row = draw_clips(job.shape, count, random)
         return _Drawn(arrival, row, none, none, clips)
+    assert isinstance(job.shape, TokenShape)
     tokens = []
     for name, numbers in (("prompt", job.shape.prompt), ("output", job.shape.output)):
         if isinstance(numbers, FromLog):
@@ -168,7 +172,7 @@ def _logged(scenario: Scenario, job: Job, log: RequestLog | None, name: str) -> 
     return tokens
 
 
-def _numbers(scenario: Scenario, job: Job, numbers: Numbers, name: str, count: int) -> Ints:
+def _numbers(scenario: Scenario, job: Job, numbers: Draw, name: str, count: int) -> Ints:
     try:
         return draw_numbers(numbers, count, stream(scenario.seed, job.name, name))
     except LogError as error:

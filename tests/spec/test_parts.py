@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from dcsim.models.tape import KINDS
 from dcsim.spec import SpecError, check_file, load_parts, load_topology
-from dcsim.spec.topology import OP_CLASSES
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = load_parts()
 ALL = {
-    f"{kind.name}.{name}": part
-    for kind in fields(PARTS)
-    for name, part in getattr(PARTS, kind.name).items()
+    f"{kind}.{name}": part
+    for kind in ("gpus", "hosts", "nics", "dpus", "ssds")
+    for name, part in getattr(PARTS, kind).items()
 }
 YAML = sorted((ROOT / "topologies").rglob("*.yaml"))
 
@@ -31,7 +31,7 @@ def test_each_figure_has_its_source(name: str) -> None:
     part: Any = ALL[name]
     for field in fields(part):
         value = getattr(part, field.name)
-        if field.name in ("name", "sources") or value is None:
+        if field.name in ("name", "title", "sources") or value is None:
             continue
         if field.name == "flops":
             wanted = [f"flops.{precision}" for precision in value]
@@ -53,7 +53,7 @@ def test_no_source_without_its_figure() -> None:
 def test_the_parts_that_are_asked_for() -> None:
     assert {"h100", "h200", "b200", "b300", "rubin", "mi300x", "mi355x"} <= set(PARTS.gpus)
     assert {"bluefield-3", "bluefield-4"} <= set(PARTS.dpus)
-    assert all(set(gpu.efficiency) == set(OP_CLASSES) for gpu in PARTS.gpus.values())
+    assert all(set(gpu.efficiency) == set(KINDS) for gpu in PARTS.gpus.values())
 
 
 def test_figures_of_the_data_sheets() -> None:

@@ -140,19 +140,19 @@ def test_every_key_is_described(kind: Literal["scenario", "topology", "parts"]) 
 
 def test_defaults_are_written_as_one_would_write_them() -> None:
     schema = json_schema()
-    keep = schema["$defs"]["KeepTimesFields"]["properties"]
+    keep = schema["$defs"]["KeepTimes"]["properties"]
     assert schema["properties"]["bin"]["default"] == "1 min"
     assert keep["dram"]["default"] == keep["nand"]["default"] == "0 s"
 
 
 def test_a_job_is_no_bare_name() -> None:
     """The loader refuses it, so an editor should."""
-    forms = json_schema()["$defs"]["JobFields"]["anyOf"]
+    forms = json_schema()["$defs"]["Job"]["anyOf"]
     assert [form["type"] for form in forms] == ["object", "null"]
 
 
 def test_an_example_says_where_zero_is_allowed() -> None:
-    gpu = json_schema("parts")["$defs"]["GpuPart"]["anyOf"][1]
+    gpu = json_schema("parts")["$defs"]["Gpu"]["anyOf"][1]
     assert gpu["properties"]["hbm"]["examples"] == ["80 GB"]
-    nic = json_schema("parts")["$defs"]["NicPart"]["anyOf"][1]
+    nic = json_schema("parts")["$defs"]["Nic"]["anyOf"][1]
     assert nic["properties"]["latency"]["examples"] == ["1.5 h", "0 h"]

@@ -14,6 +14,7 @@ from dcsim.spec import (
     ClipShape,
     Constant,
     Empirical,
+    Fixed,
     FromLog,
     GammaArrivals,
     Job,
@@ -26,7 +27,6 @@ from dcsim.spec import (
     TokenShape,
     Uniform,
 )
-from dcsim.spec.jobs import Fixed
 from dcsim.workload import Clip, LogError, Requests, generate, stream
 from dcsim.workload.shapes import draw_numbers
 

@@ -1,30 +1,48 @@
-"""The parts catalogue as it is written."""
+"""Parts: what racks are made of, as data sheets have it. What is not known is None."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
-
-from dcsim.spec.fields import (
+from dcsim.spec.concept import (
     Bandwidth,
     Bytes,
-    Composable,
     Compute,
+    Concept,
     Count,
     CountOrZero,
     Duration,
+    Entry,
     Instant,
+    Least,
     Positive,
     Share,
     Usd,
     UsdPerByte,
     Watts,
-    Written,
 )
 
 
-class Flops(Written):
+class Figures(Concept, Mapping[str, Any]):
+    """Figures that can be looked up by their key; what is not known is not there."""
+
+    def __getitem__(self, key: str) -> Any:
+        value = vars(self).get(key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key, value in vars(self).items() if value is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@dataclass(frozen=True)
+class Flops(Figures):
     """Peak dense compute by precision, without sparsity."""
 
     bf16: Compute
@@ -35,7 +53,8 @@ class Flops(Written):
     """fp4 (NVFP4, MXFP4)."""
 
 
-class Efficiency(Written):
+@dataclass(frozen=True)
+class Efficiency(Figures):
     """Share of the peak that each class of operations reaches."""
 
     dense: Share
@@ -50,24 +69,26 @@ class Efficiency(Written):
     """Collectives: of the scale-up bandwidth."""
 
 
-class Part(Composable):
+@dataclass(frozen=True)
+class Part(Concept):
     """What all parts have."""
 
     like = "A part of the same kind"
+    named = True
 
-    part: str | None = None
-    """Name in the catalogue. Filled in where a part is referred to."""
-    title: str | None = None
+    name: Annotated[str, Entry("part")] = ""
+    title: str | None = field(default=None, kw_only=True)
     """Full name."""
-    power: Watts | None = None
+    power: Watts | None = field(default=None, kw_only=True)
     """Power drawn, such as `700 W`."""
-    price: Usd | None = None
+    price: Usd | None = field(default=None, kw_only=True)
     """Price, such as `30000 USD`."""
-    sources: dict[str, str | None] = Field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     """Where each figure comes from, by its key (`flops.bf16` for one within a key)."""
 
 
-class GpuPart(Part):
+@dataclass(frozen=True, kw_only=True)
+class Gpu(Part):
     """An accelerator."""
 
     hbm: Bytes
@@ -87,7 +108,8 @@ class GpuPart(Part):
     """Fixed cost of a layer's kernels in a forward pass."""
 
 
-class HostPart(Part):
+@dataclass(frozen=True, kw_only=True)
+class Host(Part):
     """The CPU side of a node."""
 
     dram: Bytes
@@ -98,7 +120,8 @@ class HostPart(Part):
     """Price of its DRAM, such as `15 USD/GB`."""
 
 
-class NicPart(Part):
+@dataclass(frozen=True, kw_only=True)
+class Nic(Part):
     """A network port."""
 
     bandwidth: Bandwidth
@@ -107,7 +130,8 @@ class NicPart(Part):
     """Of a transfer."""
 
 
-class DpuPart(Part):
+@dataclass(frozen=True, kw_only=True)
+class Dpu(Part):
     """A data processing unit."""
 
     bandwidth: Bandwidth
@@ -118,7 +142,8 @@ class DpuPart(Part):
     """Its own DRAM."""
 
 
-class SsdPart(Part):
+@dataclass(frozen=True, kw_only=True)
+class Ssd(Part):
     """A flash drive."""
 
     capacity: Bytes
@@ -135,42 +160,42 @@ class SsdPart(Part):
     """Rated drive writes a day."""
 
 
-class NodePart(Part):
+@dataclass(frozen=True, kw_only=True)
+class Node(Part):
     """A node (server or compute tray): GPUs, hosts, network, drives."""
 
-    gpu: GpuPart
+    gpu: Gpu
     """GPU: a name of the catalogue, or one that `extends` it."""
     gpus: Count
     """Number of GPUs."""
-    host: HostPart
+    host: Host
     """Host: a name of the catalogue, or one that `extends` it."""
     hosts: Count = 1
     """Number of hosts."""
-    nic: NicPart | None = None
+    nic: Nic | None = None
     """Network port: a name of the catalogue, or one that `extends` it."""
     nics: CountOrZero = 0
     """Number of network ports."""
-    dpu: DpuPart | None = None
+    dpu: Dpu | None = None
     """DPU: a name of the catalogue, or one that `extends` it."""
     dpus: CountOrZero = 0
     """Number of DPUs."""
-    ssd: SsdPart | None = None
+    ssd: Ssd | None = None
     """Local drive: a name of the catalogue, or one that `extends` it."""
     ssds: CountOrZero = 0
     """Number of local drives."""
 
-    @model_validator(mode="after")
-    def _counts(self) -> NodePart:
+    def check(self) -> None:
         for part, count in (("nic", self.nics), ("dpu", self.dpus), ("ssd", self.ssds)):
             if count > 0 and getattr(self, part) is None:
                 raise ValueError(f"{part}s is {count} but no {part} is named")
-        return self
 
 
-class RackPart(Part):
+@dataclass(frozen=True, kw_only=True)
+class Rack(Part):
     """A rack: nodes, and how far their scale-up network reaches."""
 
-    node: NodePart
+    node: Node
     """Node: a name of the catalogue, or one that `extends` it."""
     nodes: Count = 1
     """Nodes in the rack."""
@@ -181,15 +206,28 @@ class RackPart(Part):
     dram: Bytes | None = None
     """Host DRAM of the whole rack, in place of what its hosts add up to."""
 
+    def racks(self) -> list[str]:
+        """The racks that the entry stands for: its name, or the name and a number each."""
+        if self.count == 1:
+            return [self.name]
+        separator = "-" if self.name[-1:].isdigit() else ""
+        return [f"{self.name}{separator}{i}" for i in range(self.count)]
 
-class ShelfPart(Part):
+    def domains(self, rack: str) -> list[str]:
+        """The scale-up domains of one of them."""
+        whole = self.domain == "rack"
+        return [rack] if whole else [f"{rack}/node{i}" for i in range(self.nodes)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enclosures(Part):
     """Shared flash behind DPUs."""
 
-    dpu: DpuPart
+    dpu: Dpu
     """DPU: a name of the catalogue, or one that `extends` it."""
     dpus: Count = 1
     """DPUs in an enclosure."""
-    ssd: SsdPart
+    ssd: Ssd
     """Drive: a name of the catalogue, or one that `extends` it."""
     ssds: Count = 1
     """Drives behind each DPU."""
@@ -197,48 +235,30 @@ class ShelfPart(Part):
     """Enclosures."""
     latency: Instant | None = None
     """Of an access over the network; absent: the DPU's and a drive's read together."""
-    serves: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    serves: Annotated[tuple[str, ...], Least(1)] | None = None
     """Racks that may use it; absent: all."""
     pod_gpus: Count | None = None
     """GPUs of the whole pod that shares it; the racks here then get their share of its
     capacity and bandwidth. Absent: the racks here are all."""
 
 
-class Catalogue(Written):
+@dataclass(frozen=True)
+class Parts(Concept):
     """Parts by name."""
 
-    gpus: dict[str, GpuPart] = Field(default_factory=dict)
+    gpus: Mapping[str, Gpu] = field(default_factory=dict)
     """Accelerators."""
-    hosts: dict[str, HostPart] = Field(default_factory=dict)
+    hosts: Mapping[str, Host] = field(default_factory=dict)
     """Hosts."""
-    nics: dict[str, NicPart] = Field(default_factory=dict)
+    nics: Mapping[str, Nic] = field(default_factory=dict)
     """Network ports."""
-    dpus: dict[str, DpuPart] = Field(default_factory=dict)
+    dpus: Mapping[str, Dpu] = field(default_factory=dict)
     """DPUs."""
-    ssds: dict[str, SsdPart] = Field(default_factory=dict)
+    ssds: Mapping[str, Ssd] = field(default_factory=dict)
     """Drives."""
-    nodes: dict[str, NodePart] = Field(default_factory=dict)
+    nodes: Mapping[str, Node] = field(default_factory=dict)
     """Nodes."""
-    racks: dict[str, RackPart] = Field(default_factory=dict)
+    racks: Mapping[str, Rack] = field(default_factory=dict)
     """Racks."""
-    shelves: dict[str, ShelfPart] = Field(default_factory=dict)
+    shelves: Mapping[str, Enclosures] = field(default_factory=dict)
     """Shelves."""
-
-
-class TopologyFile(Composable):
-    """Racks and shelves."""
-
-    like = "A shipped topology by name, or a file (`.yaml`, relative to this file),"
-
-    name: str
-    """Name of the topology."""
-    description: str = ""
-    """What it is."""
-    include: tuple[str, ...] = ()
-    """Files with more parts, relative to this file."""
-    parts: Catalogue = Catalogue()
-    """More parts, or other figures for known ones."""
-    racks: dict[str, RackPart]
-    """Racks by name, each a name of the catalogue, or one that `extends` it."""
-    shelves: dict[str, ShelfPart] = Field(default_factory=dict)
-    """Shelves by name, each a name of the catalogue, or one that `extends` it."""

@@ -1,0 +1,29 @@
+"""The formats of request logs: the columns of each, and how its times are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LogFormat:
+    """The columns of a log format and how its times are meant."""
+
+    time: str
+    """The column of the arrival time."""
+    prompt: str
+    output: str
+    per_second: float | None
+    """The clock's ticks in a second; None: times are dates, and the first arrival is time 0."""
+    json: bool = False
+    """JSON lines rather than CSV."""
+    tokens_optional: bool = False
+
+
+FORMATS: Mapping[str, LogFormat] = {
+    "azure": LogFormat("TIMESTAMP", "ContextTokens", "GeneratedTokens", per_second=None),
+    "mooncake": LogFormat("timestamp", "input_length", "output_length", per_second=1e3, json=True),
+    "csv": LogFormat("arrival_s", "prompt", "output", per_second=1.0, tokens_optional=True),
+}
+"""By the name that `format` takes. A further one is a further line."""

@@ -1,0 +1,143 @@
+"""Operations: what happens to the data center during a run. What each does is in `operations/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from dcsim.spec.concept import (
+    BytesOrZero,
+    Concept,
+    CountOrZero,
+    Duration,
+    Instant,
+    Least,
+    form_of,
+)
+from dcsim.spec.errors import Finding, did_you_mean
+from dcsim.spec.forms import ListOf, Row, Text
+from dcsim.spec.jobs import Job
+from dcsim.spec.topology import Topology
+
+
+class Operation(Concept):
+    """What happens to the data center during the run."""
+
+    by = "kind"
+
+    def findings(self, jobs: Mapping[str, Job], topology: Topology) -> Iterator[Finding]:
+        """What is wrong with its names."""
+        yield from ()
+
+    def pace(self) -> tuple[str, int] | None:
+        """The key that says how often it acts, and the time between two acts, ns."""
+        return None
+
+
+@dataclass(frozen=True)
+class Outage(Concept):
+    """A replica of the job goes down at `at` for `down_for` (ns)."""
+
+    row = True
+
+    at: Instant
+    replica: CountOrZero
+    down_for: Duration
+
+
+@dataclass(frozen=True)
+class Failures(Operation):
+    """Replicas fail and are repaired: exponential times, or a script."""
+
+    tag = "failures"
+
+    job: str
+    """Whose replicas."""
+    replica: CountOrZero | None = None
+    """Only this one, from 0; absent: each on its own."""
+    mtbf: Duration | None = None
+    """Mean time between failures; with `mttr`."""
+    mttr: Duration | None = None
+    """Mean time to repair; with `mtbf`."""
+    script: Annotated[tuple[Outage, ...], Least(1)] | None = None
+    """In place of `mtbf` and `mttr`: entries `[at, replica, down for]`."""
+
+    def check(self) -> None:
+        times = (self.mtbf, self.mttr)
+        if self.script is None and None in times:
+            raise ValueError("mtbf and mttr are required, or a script")
+        if self.script is not None and (*times, self.replica) != (None, None, None):
+            raise ValueError("script stands alone: no mtbf, mttr or replica beside it")
+
+    def findings(self, jobs: Mapping[str, Job], topology: Topology) -> Iterator[Finding]:
+        job = jobs.get(self.job)
+        served = [name for name, job in jobs.items() if job.shares is None]
+        if job is None or job.shares is not None:
+            what = "no job" if job is None else "no replicas of its own has"
+            yield "job", f"{what} {self.job!r}; {did_you_mean(self.job, served)}"
+            return
+        count = 0 if job.replicas is None else job.replicas.count
+        named = [("replica", self.replica)]
+        named += [(f"script.{i}.1", entry.replica) for i, entry in enumerate(self.script or ())]
+        for place, replica in named:
+            if replica is not None and replica >= count:
+                yield place, f"no replica {replica} of {self.job!r}: it has {count}, from 0"
+
+    def pace(self) -> tuple[str, int] | None:
+        return ("mtbf", self.mtbf + self.mttr) if self.mtbf and self.mttr else None
+
+
+@dataclass(frozen=True)
+class CapacityChange:
+    """At `at` (ns) a pool comes to hold `to` bytes."""
+
+    at: int
+    tier: str
+    """`dram` or `nand`."""
+    owner: str
+    """The domain or the shelf whose pool it is."""
+    to: int
+
+    @classmethod
+    def of(cls, at: int, pool: str, to: int) -> CapacityChange:
+        """Of a pool by its name: a shelf, or `DOMAIN/dram`, `DOMAIN/nand`."""
+        owner, _, tier = pool.rpartition("/")
+        return cls(at, tier, owner, to) if owner else cls(at, "nand", pool, to)
+
+
+@dataclass(frozen=True)
+class Capacity(Operation):
+    """A shelf arrives, a shelf dies: capacities change by script."""
+
+    tag = "capacity"
+
+    script: Annotated[
+        tuple[CapacityChange, ...],
+        ListOf(Row((form_of(Instant), Text(), form_of(BytesOrZero)), CapacityChange.of), 1),
+    ]
+    """Entries `[at, pool, bytes]`; a pool is the name of a shelf, or `DOMAIN/dram`,
+    `DOMAIN/nand`."""
+
+    def findings(self, jobs: Mapping[str, Job], topology: Topology) -> Iterator[Finding]:
+        known = {shelf.name: (shelf.name, "nand") for shelf in topology.shelves}
+        for domain in topology.domains:
+            known |= {f"{domain.name}/{tier}": (domain.name, tier) for tier in ("dram", "nand")}
+        for i, change in enumerate(self.script):
+            if (change.owner, change.tier) not in known.values():
+                bare = change.tier == "nand" and "/" not in change.owner
+                pool = change.owner if bare else f"{change.owner}/{change.tier}"
+                yield f"script.{i}.1", f"no pool {pool!r}; {did_you_mean(pool, known)}"
+
+
+@dataclass(frozen=True)
+class Sampler(Operation):
+    """The state is written down again and again."""
+
+    tag = "sampler"
+
+    every: Duration
+    """How often."""
+
+    def pace(self) -> tuple[str, int] | None:
+        return "every", self.every
