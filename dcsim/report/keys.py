@@ -287,14 +287,14 @@ def _formats() -> list[str]:
         "CSV with a header or JSON lines, plain or gzipped, in any order; other columns are passed "
         "over.",
         "",
-        "| format | kind | arrival | prompt tokens | output tokens |",
-        "|---|---|---|---|---|",
+        "| format | of | kind | arrival | prompt tokens | output tokens |",
+        "|---|---|---|---|---|---|",
     ]
     for name, each in FORMATS.items():
         clock = {None: "date and time; the first is time 0", 1.0: "s", 1e3: "ms"}[each.per_second]
         optional = ", only for `from_log`" if each.tokens_optional else ""
         rows.append(
-            f"| `{name}` | {'JSON lines' if each.json else 'CSV'} | `{each.time}` ({clock}) "
-            f"| `{each.prompt}`{optional} | `{each.output}`{optional} |"
+            f"| `{name}` | {each.source} | {'JSON lines' if each.json else 'CSV'} "
+            f"| `{each.time}` ({clock}) | `{each.prompt}`{optional} | `{each.output}`{optional} |"
         )
     return rows

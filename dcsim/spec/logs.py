@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LogFormat:
-    """The columns of a log format and how its times are meant."""
+    """The columns of a log format and how its times are meant; others are passed over."""
 
+    source: str
+    """Whose logs have it."""
     time: str
     """The column of the arrival time."""
     prompt: str
@@ -21,9 +23,12 @@ class LogFormat:
     tokens_optional: bool = False
 
 
+AZURE = "LLM inference traces of Azure/AzurePublicDataset"
+MOONCAKE = "FAST25 traces of kvcache-ai/Mooncake"
+
 FORMATS: Mapping[str, LogFormat] = {
-    "azure": LogFormat("TIMESTAMP", "ContextTokens", "GeneratedTokens", per_second=None),
-    "mooncake": LogFormat("timestamp", "input_length", "output_length", per_second=1e3, json=True),
-    "csv": LogFormat("arrival_s", "prompt", "output", per_second=1.0, tokens_optional=True),
+    "azure": LogFormat(AZURE, "TIMESTAMP", "ContextTokens", "GeneratedTokens", None),
+    "mooncake": LogFormat(MOONCAKE, "timestamp", "input_length", "output_length", 1e3, json=True),
+    "csv": LogFormat("your own", "arrival_s", "prompt", "output", 1.0, tokens_optional=True),
 }
-"""By the name that `format` takes. A further one is a further line."""
+"""By the name that `format` takes."""

@@ -1,14 +1,6 @@
 """Request logs: recorded arrivals to replay, read at once when sound and row by row when not.
 
-Three formats, each plain or gzip'd:
-
-- `azure`: CSV with `TIMESTAMP`, `ContextTokens`, `GeneratedTokens` (the Azure LLM inference traces
-  of Azure/AzurePublicDataset); the first arrival is time 0.
-- `mooncake`: JSON lines with `timestamp` (ms from the beginning), `input_length`, `output_length`
-  (the FAST25 traces of kvcache-ai/Mooncake); other keys are passed over.
-- `csv`: CSV with `arrival_s` (seconds from the beginning) and, where a job takes its tokens from
-  the log, `prompt` and `output`; other columns are passed over.
-
+The formats are in `spec/logs.py`; each file is plain or gzip'd.
 Rows need not be in order. Tokens are at least 1.
 """
 
@@ -55,7 +47,7 @@ class RequestLog:
 
 
 def read_log(path: Path, form: str) -> RequestLog:
-    """A request log in one of the formats `azure`, `mooncake` and `csv`.
+    """A request log in one of the formats of `FORMATS`.
 
     A sound log goes through Arrow's readers. One that they refuse is read again row by row, to
     name each broken row. Raises `LogError` with all problems, `ValueError` for another format.

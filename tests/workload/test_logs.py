@@ -82,7 +82,7 @@ def test_both_readers_read_the_same(name: str, form: str) -> None:
     st.lists(
         st.tuples(st.floats(0, 1e6), st.integers(1, 10**6), st.integers(1, 10**6)), min_size=1
     ),
-    st.sampled_from(["csv", "mooncake"]),
+    st.sampled_from([form for form, layout in FORMATS.items() if layout.per_second]),
 )
 def test_what_was_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[float, int, int]], form: str
