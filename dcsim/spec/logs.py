@@ -25,10 +25,12 @@ class LogFormat:
 
 AZURE = "LLM inference traces of Azure/AzurePublicDataset"
 MOONCAKE = "FAST25 traces of kvcache-ai/Mooncake"
+BURSTGPT = "HPMLL/BurstGPT, its files without fails"
 
 FORMATS: Mapping[str, LogFormat] = {
     "azure": LogFormat(AZURE, "TIMESTAMP", "ContextTokens", "GeneratedTokens", None),
     "mooncake": LogFormat(MOONCAKE, "timestamp", "input_length", "output_length", 1e3, json=True),
     "csv": LogFormat("your own", "arrival_s", "prompt", "output", 1.0, tokens_optional=True),
+    "burstgpt": LogFormat(BURSTGPT, "Timestamp", "Request tokens", "Response tokens", 1.0),
 }
 """By the name that `format` takes."""

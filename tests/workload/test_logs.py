@@ -78,6 +78,26 @@ def test_both_readers_read_the_same(name: str, form: str) -> None:
     assert all((fast[column] == slow[column]).all() for column in slow)
 
 
+def test_a_burstgpt_log(tmp_path: Path) -> None:
+    """Rows as the public files have them; a request that failed has no response."""
+    text = (
+        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+        "45,ChatGPT,1087,230,1317,Conversation log\n"
+        "5,ChatGPT,472,18,490,Conversation log\n"
+        "118.5,GPT-4,417,276,693,API log\n"
+    )
+    log = read_log(write(tmp_path / "log.csv", text), "burstgpt")
+    assert log.arrival.tolist() == [5 * SECOND, 45 * SECOND, 237 * SECOND // 2]
+    assert log.prompt is not None
+    assert log.output is not None
+    assert (log.prompt.tolist(), log.output.tolist()) == ([472, 1087, 417], [18, 230, 276])
+    failed = write(tmp_path / "fails.csv", text + "1106,ChatGPT,0,0,0,Conversation log\n")
+    assert complaints(failed, "burstgpt") == [
+        "5: Request tokens: 0 is not within 1 to 2147483647",
+        "5: Response tokens: 0 is not within 1 to 2147483647",
+    ]
+
+
 @given(
     st.lists(
         st.tuples(st.floats(0, 1e6), st.integers(1, 10**6), st.integers(1, 10**6)), min_size=1
