@@ -21,20 +21,24 @@ def variants(
     """The plans to compare: the base, then the variants in the order asked for.
 
     `what_if` names variants of the file's `what_if:` block (None: all of them). `overrides` make
-    one more variant, `changed`. Requests come from streams named by job class, so every variant
-    sees the same arrivals unless it changes the arrivals themselves.
+    one more variant, `changed`; those that mend what is wrong with the base itself, such as a
+    request log that is not there, hold for all. Requests come from streams named by job class, so
+    every variant sees the same arrivals unless it changes the arrivals themselves.
 
     Raises:
         SpecError: with the problems of the files and of every variant, those of the base once.
     """
     problems: list[Problem] = []
     names: list[str] = []
+    mending = _mending(path, overrides)
+    changes = [each for each in overrides if each not in mending]
     try:
-        names = _chosen(load_scenario(path), what_if, bool(overrides), problems)
+        base = load_scenario(path, overrides=mending)
+        names = _chosen(base, what_if, bool(changes), problems)
     except SpecError as error:
         problems += error.problems
-    plans = plans_of(path, names, problems)
-    if overrides:
+    plans = plans_of(path, names, problems, mending)
+    if changes:
         try:
             plans[CHANGED] = load(path, overrides=overrides)
         except SpecError as error:
@@ -42,6 +46,17 @@ def variants(
     if problems:
         raise SpecError(problems)
     return plans
+
+
+def _mending(path: str | Path, overrides: Sequence[str]) -> list[str]:
+    """The overrides of what is wrong with the base as it is written."""
+    try:
+        if overrides:
+            load_scenario(path)
+    except SpecError as error:
+        wrong = {problem.path for problem in error.problems}
+        return [each for each in overrides if each.partition("=")[0].strip() in wrong]
+    return []
 
 
 def _chosen(
@@ -61,7 +76,12 @@ def _chosen(
     return [name for name in names if name in known]
 
 
-def plans_of(path: str | Path, names: Sequence[str], problems: list[Problem]) -> dict[str, Plan]:
+def plans_of(
+    path: str | Path,
+    names: Sequence[str],
+    problems: list[Problem],
+    overrides: Sequence[str] = (),
+) -> dict[str, Plan]:
     """The plans of the base and of the named variants, as far as they can be made.
 
     What is wrong is added to the problems, under `what_if.NAME` where the base has it not too.
@@ -70,7 +90,7 @@ def plans_of(path: str | Path, names: Sequence[str], problems: list[Problem]) ->
     wrong: set[str] = set()
     for name in (None, *names):
         try:
-            plans[name or BASE] = load(path, what_if=name)
+            plans[name or BASE] = load(path, overrides=overrides, what_if=name)
         except SpecError as error:
             news = [each for each in error.problems if each.path not in wrong]
             if name is None:

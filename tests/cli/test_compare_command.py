@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from cli_scenes import VARIANTS, Dcsim, files_below, write_scene
+from cli_scenes import SHORT, VARIANTS, Dcsim, files_below, write_scene
 from rich.console import Console
+from scene import scene
 
 from dcsim.report.screen import show_comparison, show_topology
 from dcsim.results import Comparison, Figure
@@ -68,6 +69,26 @@ def test_what_is_compared(
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
     assert list(manifest["variants"]) == names
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == set(names)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_log_that_the_base_lacks_is_for_all(dcsim: Dcsim, tmp_path: Path) -> None:
+    """The path of the shipped scenario's log has a variable that is not set everywhere."""
+    data = scene(**SHORT, what_if={"small_dram": VARIANTS["small_dram"]})
+    replay = {"process": "replay", "log": "${NO_SUCH_VARIABLE}/log.csv", "format": "csv"}
+    data["jobs"]["chat"]["arrivals"] = replay
+    (tmp_path / "s.yaml").write_text(json.dumps(data), encoding="utf-8")
+    (tmp_path / "log.csv").write_text("arrival_s\n1\n2\n3\n", encoding="utf-8")
+    given = ["--set", "jobs.chat.arrivals.log=log.csv"]
+    for more, names in (
+        ([], {"base", "small_dram"}),
+        (["--set", "seed=5"], {"base", "changed"}),
+    ):
+        done = dcsim("compare", "s.yaml", "--out", "out", "--quiet", *given, *more)
+        assert (done.code, done.err) == (0, "")
+        found = {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()}
+        assert found == names
+    assert "NO_SUCH_VARIABLE is not set" in dcsim("compare", "s.yaml", "--set", "seed=5").err
 
 
 @pytest.mark.usefixtures("no_plots")
