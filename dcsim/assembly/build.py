@@ -160,6 +160,7 @@ class _Builder:
             "classes": table("classes", [self._class(job) for job in self.scenario.jobs.values()]),
             "replicas": table("replicas", self.replica_rows),
             **self._request_columns(),
+            **self._relations(),
         }
 
     def _class(self, job: Job) -> dict[str, int]:
@@ -187,6 +188,28 @@ class _Builder:
         columns = {"arrival": r.arrival, "klass": r.klass, "work": work}
         columns |= {"prompt": r.prompt, "output": r.output}
         return {k: np.ascontiguousarray(v, dtype=np.int64) for k, v in columns.items()}
+
+    def _relations(self) -> Tables:
+        """Who waits for whom, and what requests have in common; nothing where nobody does."""
+        r, out = self.requests, Tables()
+        if r.after is not None and r.delay is not None:
+            waits = r.after >= 0
+            out["after"] = r.after[waits]
+            out["after_start"] = np.concatenate([[0], np.cumsum(waits)]).astype(np.int64)
+            out["delay"] = r.delay
+        if r.content is not None:
+            c = r.content
+            live = np.array([self._kv(job) for job in self.scenario.jobs], dtype=np.int64)
+            rows = (c.parent, c.tokens, c.tokens * live[c.klass], c.klass)
+            out["nodes"] = np.ascontiguousarray(np.stack(rows, axis=1), dtype=np.int64)
+            out["reads"], out["leaves"] = c.reads, c.leaves
+        return out
+
+    def _kv(self, name: str) -> int:
+        """Bytes of KV a token of the model that serves a job; 0 for a diffusion model."""
+        job = self.scenario.jobs[name]
+        served = next(s for s in self.services if s.job.name == (job.shares or name))
+        return self.catalogue.kv(served.works[name][0]) if served.token else 0
 
     def _problem(self, path: str, message: str) -> None:
         self.problems.append(self.scenario.problem(path, message))

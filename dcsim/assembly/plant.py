@@ -29,6 +29,7 @@ class Wiring:
     onboard: int
     offload: int
     spill: int
+    fetch: int
 
 
 class Plant:
@@ -65,6 +66,7 @@ class Plant:
             onboard=self._path((onboard,)),
             offload=self._path((offload,)),
             spill=self._path(self._writing(domain, store)),
+            fetch=self._path(self._reading(domain, store)),
         )
 
     def nand(self, domain: Domain, nand: Nand) -> int:

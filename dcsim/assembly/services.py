@@ -47,6 +47,10 @@ class Catalogue:
         )
         return len(self.works) - 1
 
+    def kv(self, work: int) -> int:
+        """Bytes of KV a token, of the work of a language model."""
+        return self.segments[self.works[work]["segment"]]["live"]
+
     def tables(self) -> Tables:
         """The engine's tables of these rows."""
         return {
@@ -211,4 +215,17 @@ def service_row(served: Served, first: int, replicas: int, hbm: int) -> dict[str
         "watermark": budget // WATERMARK if served.token else 0,
         "checkpoint": served.checkpoint,
         "keep": int(served.job.keep.weights_in_dram),
+        **_cache(served.job),
+    }
+
+
+def _cache(job: Job) -> dict[str, int]:
+    """How long nodes of the prefix forest stay, and from which length on they are loaded."""
+    keep = job.keep
+    if keep.reuse is None:
+        return {}
+    return {
+        "cache_dram": keep.context.dram,
+        "cache_nand": keep.context.nand,
+        "cache_least": keep.reuse.least,
     }

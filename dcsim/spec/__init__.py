@@ -52,6 +52,7 @@ from dcsim.spec.parts import Dpu, Gpu, Host, Nic, Parts, Ssd
 from dcsim.spec.rates import Rate
 from dcsim.spec.scenario import Scenario
 from dcsim.spec.schema import json_schema
+from dcsim.spec.sessions import Reuse, Session, SystemPrompts
 from dcsim.spec.topology import Domain, Shelf, Topology
 
 __all__ = [
@@ -86,15 +87,18 @@ __all__ = [
     "Rate",
     "Replay",
     "Replicas",
+    "Reuse",
     "Sampler",
     "Scenario",
     "Scheduler",
+    "Session",
     "Shape",
     "Shelf",
     "Size",
     "Sizes",
     "SpecError",
     "Ssd",
+    "SystemPrompts",
     "TokenShape",
     "Topology",
     "Uniform",

@@ -35,7 +35,7 @@ def checks(scenario: Scenario, tree: Node) -> Iterator[Iterable[Finding]]:
         yield _below(f"operations.{i}", _events(*(operation.pace() or ("", 0)), scenario.duration))
     taken: dict[tuple[str, int], str] = {}
     for name, job in scenario.jobs.items():
-        for check in (_shares, _from_log, _keep, _layout, _chunk, _options):
+        for check in (_shares, _from_log, _session, _keep, _reuse, _layout, _chunk, _options):
             yield _below(f"jobs.{name}", check(scenario, job))
         yield _below(f"jobs.{name}", _arrivals(scenario, job, tree))
         yield _below(f"jobs.{name}", _places(scenario, job, taken))
@@ -97,6 +97,29 @@ def _from_log(scenario: Scenario, job: Job) -> Iterator[Finding]:
     for name, draw in vars(sure(job.shape)).items():
         if isinstance(sure(draw), FromLog) and not isinstance(sure(job.arrivals), Replay):
             yield f"shape.{name}", "from_log needs arrivals with process: replay"
+
+
+def _session(scenario: Scenario, job: Job) -> Iterator[Finding]:
+    session = sure(job.session)
+    if session is None:
+        return
+    if job.is_clip:
+        yield "session", "a diffusion job has no turns"
+    elif isinstance(sure(job.arrivals), Replay):
+        yield "session", "a request log says when each request comes; leave session out"
+    if isinstance(sure(session.turns), FromLog):
+        yield "session.turns", "no request log has it"
+
+
+def _reuse(scenario: Scenario, job: Job) -> Iterator[Finding]:
+    if sure(job.keep.reuse) is None:
+        return
+    if job.is_clip:
+        yield "keep.reuse", "a diffusion job leaves no context"
+    elif job.shares is not None:
+        yield "keep.reuse", f"is for {job.shares!r} to say"
+    elif not (job.keep.context.dram or job.keep.context.nand):
+        yield "keep.reuse", "needs keep.context: for how long it stays, and where"
 
 
 def _arrivals(scenario: Scenario, job: Job, tree: Node) -> Iterator[Finding]:

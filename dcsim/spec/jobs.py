@@ -42,6 +42,7 @@ from dcsim.spec.forms import (
 )
 from dcsim.spec.logs import FORMATS
 from dcsim.spec.rates import RateOverTime
+from dcsim.spec.sessions import Reuse, Session
 from dcsim.spec.tree import Node
 from dcsim.spec.units import TIME
 
@@ -292,15 +293,18 @@ class Keep(Concept):
     """The finished clip or image."""
     context: KeepTimes = KeepTimes()
     """The KV of a finished turn."""
+    reuse: Reuse | None = None
+    """Later turns load it instead of computing it again; absent: they do not."""
     store: str = LATER
     """NAND that takes them: `local` (the default), or the name of a shelf."""
     weights_in_dram: bool = LATER
     """Weights stay in DRAM after loading. Default false."""
 
     def of(self, server: Keep) -> Keep:
-        """With the store and the weights of the job that has the replicas."""
+        """With the store, the weights and the reuse of the job that has the replicas."""
         store = self.store or server.store or "local"
-        return replace(self, store=store, weights_in_dram=bool(server.weights_in_dram))
+        weights = bool(server.weights_in_dram)
+        return replace(self, store=store, weights_in_dram=weights, reuse=server.reuse)
 
 
 AS_LOGGED = TokenShape(FromLog(), FromLog())
@@ -317,6 +321,8 @@ class Job(Concept):
     """When requests come."""
     shape: Annotated[Shape, OneShape()] = AS_LOGGED
     """What they ask for; absent with `replay`: as the log says."""
+    session: Session | None = None
+    """Requests are turns of conversations; absent: each stands for itself (LLMs)."""
     model: str | None = None
     """The model that serves it; needed without `shares`."""
     options: Mapping[str, Any] = field(default_factory=dict)

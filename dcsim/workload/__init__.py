@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dcsim.workload.logs import LogError, RequestLog, read_log
-from dcsim.workload.requests import Requests, generate
+from dcsim.workload.requests import Content, Requests, generate
 from dcsim.workload.shapes import Clip
 from dcsim.workload.streams import stream
 
-__all__ = ["Clip", "LogError", "RequestLog", "Requests", "generate", "read_log", "stream"]
+__all__ = [
+    "Clip",
+    "Content",
+    "LogError",
+    "RequestLog",
+    "Requests",
+    "generate",
+    "read_log",
+    "stream",
+]

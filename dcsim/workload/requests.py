@@ -17,6 +17,7 @@ from dcsim.spec import (
     Problem,
     Replay,
     Scenario,
+    Session,
     SpecError,
     TokenShape,
 )
@@ -24,12 +25,31 @@ from dcsim.spec.draws import Draw
 from dcsim.workload.arrivals import renewal_times
 from dcsim.workload.curve import Curve
 from dcsim.workload.logs import LogError, RequestLog, read_log
+from dcsim.workload.sessions import Turns, draw_turns
 from dcsim.workload.shapes import Clip, draw_clips, draw_numbers
 from dcsim.workload.streams import stream
 
-__all__ = ["Requests", "generate"]
+__all__ = ["Content", "Requests", "generate"]
+
+MOST_REQUESTS = 10**9
 
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Content:
+    """A prefix forest: what requests have in common.
+
+    `parent`, `tokens` and `klass` int64[M]: the node above (of a lower row, -1 for none), its own
+    tokens, the job class. `reads` and `leaves` int64[N]: the node in which what a request may find
+    of its prompt ends, and that in which its context ends; -1 for none.
+    """
+
+    parent: Ints
+    tokens: Ints
+    klass: Ints
+    reads: Ints
+    leaves: Ints
 
 
 @dataclass(frozen=True)
@@ -39,6 +59,9 @@ class Requests:
     `arrival` int64[N], ns; `klass` int64[N], row of the job class in the scenario; `shape`
     int64[N], row in `shapes[klass]` (0 for an LLM); `prompt` and `output` int64[N], tokens (0 for
     a diffusion model). `shapes`: by class the distinct clips asked for, sorted; empty for an LLM.
+
+    Where jobs have sessions, else None: `after` int64[N], the request that one waits for, of a
+    lower row, -1 for none; `delay` int64[N], ns, from its end. `content` where contexts are reused.
     """
 
     arrival: Ints
@@ -47,6 +70,9 @@ class Requests:
     prompt: Ints
     output: Ints
     shapes: tuple[tuple[Clip, ...], ...]
+    after: Ints | None = None
+    delay: Ints | None = None
+    content: Content | None = None
 
     def __len__(self) -> int:
         return len(self.arrival)
@@ -61,6 +87,7 @@ class _Drawn:
     prompt: Ints
     output: Ints
     clips: tuple[Clip, ...] = ()
+    turns: Turns | None = None
 
 
 def generate(scenario: Scenario) -> Requests:
@@ -85,13 +112,47 @@ def _merge(drawn: list[_Drawn]) -> Requests:
     arrival = _join([each.arrival for each in drawn])
     order = np.argsort(arrival, kind="stable")
     klass = np.repeat(np.arange(len(drawn)), [len(each.arrival) for each in drawn])
-    return Requests(
+    requests = Requests(
         arrival[order],
         klass[order],
         _join([each.shape for each in drawn])[order],
         _join([each.prompt for each in drawn])[order],
         _join([each.output for each in drawn])[order],
         tuple(each.clips for each in drawn),
+    )
+    return (
+        requests if all(each.turns is None for each in drawn) else _related(requests, drawn, order)
+    )
+
+
+def _related(requests: Requests, drawn: list[_Drawn], order: Ints) -> Requests:
+    """With the turns of all classes, whose rows are those of their class yet."""
+    row = np.empty(len(order), dtype=np.int64)
+    row[order] = np.arange(len(order))
+    after, delay, reads, leaves = (np.full(len(order), fill) for fill in (-1, 0, -1, -1))
+    parts: list[Ints] = []
+    first = nodes = 0
+    for klass, each in enumerate(drawn):
+        mine = slice(first, first + len(each.arrival))
+        first = mine.stop
+        if each.turns is None:
+            continue
+        turns = each.turns
+        after[mine] = np.where(turns.after < 0, -1, row[mine][turns.after])
+        delay[mine] = turns.delay
+        for column, given in ((reads, turns.reads), (leaves, turns.leaves)):
+            column[mine] = np.where(given < 0, -1, given + nodes)
+        parent, tokens = turns.nodes.T
+        parent = np.where(parent < 0, -1, parent + nodes)
+        parts.append(np.stack([parent, tokens, np.full(len(parent), klass)]))
+        nodes += len(parent)
+    parent, tokens, owner = np.concatenate(parts, axis=1)
+    content = Content(parent, tokens, owner, reads[order], leaves[order])
+    return replace(
+        requests,
+        after=after[order],
+        delay=delay[order],
+        content=content if nodes else None,
     )
 
 
@@ -115,6 +176,8 @@ def _draw(scenario: Scenario, job: Job) -> _Drawn:
         clips, row = draw_clips(job.shape, count, random)
         return _Drawn(arrival, row, none, none, clips)
     assert isinstance(job.shape, TokenShape)
+    if job.session is not None:
+        return _turns(scenario, job, job.session, arrival)
     tokens = []
     for name, numbers in (("prompt", job.shape.prompt), ("output", job.shape.output)):
         if isinstance(numbers, FromLog):
@@ -122,6 +185,28 @@ def _draw(scenario: Scenario, job: Job) -> _Drawn:
         else:
             tokens.append(_numbers(scenario, job, numbers, name, count))
     return _Drawn(arrival, none, tokens[0], tokens[1])
+
+
+def _turns(scenario: Scenario, job: Job, session: Session, starts: Ints) -> _Drawn:
+    """The turns of sessions that start then; each is said to arrive when its session does."""
+    assert isinstance(job.shape, TokenShape)
+    draws = {"turns": session.turns, "prompt": job.shape.prompt, "output": job.shape.output}
+    block = 0 if job.keep.reuse is None else job.keep.reuse.block
+
+    def numbers(name: str, count: int) -> Ints:
+        found = _numbers(scenario, job, draws[name], name, count)
+        if name == "turns" and int(found.sum()) > MOST_REQUESTS:
+            path = f"jobs.{job.name}.session.turns"
+            message = f"makes {int(found.sum())} requests; at most {MOST_REQUESTS:.0e} are held"
+            raise SpecError([scenario.problem(path, message)])
+        return found
+
+    def random(purpose: str) -> np.random.Generator:
+        return stream(scenario.seed, job.name, purpose)
+
+    turns = draw_turns(session, len(starts), numbers, random, block)
+    none = np.zeros(len(turns.session), dtype=np.int64)
+    return _Drawn(starts[turns.session], none, turns.prompt, turns.output, turns=turns)
 
 
 def _arrivals(scenario: Scenario, job: Job) -> Ints:
