@@ -1,6 +1,6 @@
 """The compiled engine: arrays in, arrays out. See ``docs/engine.md``."""
 
-from dcsim.engine._core import Engine, build, floor_seconds
+from dcsim.engine._core import Engine, Forest, build, floor_seconds
 from dcsim.engine.border import (
     CATEGORIES,
     CAUSES,
@@ -22,6 +22,7 @@ __all__ = [
     "OUTCOMES",
     "TIERS",
     "Engine",
+    "Forest",
     "Int64",
     "Outputs",
     "Tables",

@@ -6,6 +6,45 @@ def columns() -> dict[str, tuple[str, ...]]: ...
 def build() -> dict[str, str | int]: ...
 def floor_seconds(events: int, live: int, rows: int) -> float: ...
 
+class Forest:
+    """The prefix forest of a log: int64 arrays in and out. ``docs/hitrate.md`` has the rules.
+
+    Request r uses ``blocks[start[r]:start[r + 1]]``, its prefix from the head on. Raises
+    ValueError where the arrays do not fit together, TypeError where they are no C-contiguous
+    int64 arrays.
+    """
+
+    def __init__(self, start: Int64, blocks: Int64) -> None: ...
+    @property
+    def blocks(self) -> int:
+        """Distinct blocks."""
+
+    @property
+    def parent(self) -> Int64:
+        """By run: the run that it continues, which comes before it; -1 if none."""
+
+    @property
+    def length(self) -> Int64:
+        """By run: its blocks."""
+
+    @property
+    def above(self) -> Int64:
+        """By run: the blocks of its ancestors."""
+
+    @property
+    def ends(self) -> Int64:
+        """By request: the run at whose end its prompt ends; -1 if it has no blocks."""
+
+    def hits(self, policy: str, capacity: int) -> Int64:
+        """By request: the leading blocks that a cache of `capacity` blocks holds when it comes.
+
+        `policy`: lru, lfu or fifo.
+        """
+
+    def lru_hits(self, counted: Int64) -> Int64:
+        """By capacity 0, 1, ..., ``blocks``: the hits of all requests in an LRU cache, of which
+        only the first ``counted[r]`` blocks of request r count."""
+
 class Engine:
     """One run. ``horizon`` and ``bin`` in ns. Raises ValueError for a wrong table or call."""
 

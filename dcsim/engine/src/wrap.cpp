@@ -8,6 +8,8 @@
 #include <initializer_list>
 #include <memory>
 
+#include "cache.hpp"
+#include "distances.hpp"
 #include "engine.hpp"
 #include "floor.hpp"
 
@@ -179,6 +181,33 @@ class PyEngine {
     std::unique_ptr<dcsim::Engine> engine_;
 };
 
+std::span<const i64> span(const Array1& array) { return {array.data(), array.size()}; }
+
+template <class Field>
+nb::object run_column(const dcsim::Forest& f, Field field) {
+    std::vector<i64> out;
+    for (const dcsim::Forest::Run& run : f.runs()) out.push_back(run.*field);
+    const std::size_t n = out.size();
+    return numpy(std::move(out), {n});
+}
+
+// A forest never changes, so threads may share it.
+nb::object replay(const dcsim::Forest& f, const std::string& policy, i64 capacity) {
+    std::vector<i64> out;
+    {
+        nb::gil_scoped_release release;
+        out = dcsim::hits(f, dcsim::eviction(policy), capacity);
+    }
+    const std::size_t n = out.size();
+    return numpy(std::move(out), {n});
+}
+
+nb::object lru_hits(const dcsim::Forest& f, const Array1& counted) {
+    std::vector<i64> out = dcsim::lru_hits(f, span(counted));
+    const std::size_t n = out.size();
+    return numpy(std::move(out), {n});
+}
+
 nb::dict columns() {
     nb::dict out;
     const auto put = [&](const char* name, const char* names) {
@@ -213,6 +242,16 @@ NB_MODULE(_core, m) {
     m.def("columns", &columns);
     m.def("build", &build);
     m.def("floor_seconds", &dcsim::floor_seconds, "events"_a, "live"_a, "rows"_a, nb::call_guard<nb::gil_scoped_release>());
+    nb::class_<dcsim::Forest>(m, "Forest")
+        .def("__init__", [](dcsim::Forest* f, const Array1& start, const Array1& blocks) { new (f) dcsim::Forest(span(start), span(blocks)); },
+             "start"_a.noconvert(), "blocks"_a.noconvert())
+        .def_prop_ro("blocks", &dcsim::Forest::blocks)
+        .def_prop_ro("parent", [](const dcsim::Forest& f) { return run_column(f, &dcsim::Forest::Run::parent); })
+        .def_prop_ro("length", [](const dcsim::Forest& f) { return run_column(f, &dcsim::Forest::Run::blocks); })
+        .def_prop_ro("above", [](const dcsim::Forest& f) { return run_column(f, &dcsim::Forest::Run::above); })
+        .def_prop_ro("ends", [](const dcsim::Forest& f) { return numpy(std::vector<i64>(f.ends().begin(), f.ends().end()), {f.ends().size()}); })
+        .def("hits", &replay, "policy"_a, "capacity"_a)
+        .def("lru_hits", &lru_hits, "counted"_a.noconvert());
     nb::class_<PyEngine>(m, "Engine")
         .def(nb::init<const nb::dict&, i64, i64, bool>(), "tables"_a, "horizon"_a, "bin"_a, "lifted"_a = false)
         .def_prop_ro("now", [](PyEngine& p) { return p.with([](dcsim::Engine& e) { return e.now(); }); })
