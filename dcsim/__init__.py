@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from dcsim.assembly import Plan, make_plan
     from dcsim.models import ModelError
     from dcsim.operations import DataCenter, Environment, Process
-    from dcsim.planning import check, compare, load, run, simulate, variants
+    from dcsim.planning import (
+        check,
+        compare,
+        hit_rate_curve,
+        hit_rates,
+        load,
+        run,
+        simulate,
+        variants,
+    )
     from dcsim.results import Results
     from dcsim.spec import (
         Problem,
@@ -38,6 +47,8 @@ _HOMES = {
     "SpecError": "spec",
     "check": "planning",
     "compare": "planning",
+    "hit_rate_curve": "planning",
+    "hit_rates": "planning",
     "load": "planning",
     "load_scenario": "spec",
     "load_topology": "spec",
@@ -62,6 +73,8 @@ __all__ = [
     "SpecError",
     "check",
     "compare",
+    "hit_rate_curve",
+    "hit_rates",
     "load",
     "load_scenario",
     "load_topology",

@@ -258,6 +258,48 @@ def trace(
 
 
 @app.command()
+def hitrate(
+    log: Annotated[
+        Path, typer.Argument(metavar="LOG", help="A Mooncake-style request log with hash_ids.")
+    ],
+    block_tokens: Annotated[
+        int,
+        typer.Option(
+            "--block-tokens", min=1, max=2**31 - 1, metavar="N", help="Tokens of a block."
+        ),
+    ] = 512,
+    policy: Annotated[
+        str, typer.Option("--policy", metavar="NAME", help="What is evicted: lru, lfu or fifo.")
+    ] = "lru",
+    capacity_tokens: Annotated[
+        str | None,
+        typer.Option("--capacity-tokens", metavar="N,N,...", help="Sizes of the cache in tokens."),
+    ] = None,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="LRU at all capacities, in one pass.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curve (.png).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print how often a prefix cache holds what a prompt begins with."""
+    with explained():
+        from dcsim.report.hitrate import hitrate_command
+
+        text = hitrate_command(
+            log,
+            block_tokens=block_tokens,
+            policy=policy,
+            capacity_tokens=capacity_tokens,
+            curve=curve,
+            plot=plot,
+            as_json=as_json,
+        )
+        print(text)
+
+
+@app.command()
 def bench(
     as_json: AsJson = False,
     requests: Annotated[

@@ -21,6 +21,7 @@ OUTCOMES = ("queued", "running", "completed", "rejected", "awaited", "abandoned"
 CATEGORIES = ("weights", "live", "transient", "cache", "artifacts")
 CAUSES = ("taken", "moved", "expired", "evicted", "lost", "dropped", "spilled", "read")
 EVENTS = ("loading", "up", "down", "capacity")
+EVICTIONS = ("lru", "lfu", "fifo")
 STATES = ("down", "loading", "up")
 
 TICKS_PER_NS = 65536

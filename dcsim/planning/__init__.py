@@ -1,14 +1,19 @@
-"""Questions over runs: run one, compare variants."""
+"""Questions over runs and logs: run one, compare variants, hit rates of a prefix cache."""
 
 from dcsim.planning.check import check
 from dcsim.planning.compare import compare, variants
+from dcsim.planning.hitrate import HitCurve, HitRates, hit_rate_curve, hit_rates
 from dcsim.planning.run import Progress, Run, load, run, simulate
 
 __all__ = [
+    "HitCurve",
+    "HitRates",
     "Progress",
     "Run",
     "check",
     "compare",
+    "hit_rate_curve",
+    "hit_rates",
     "load",
     "run",
     "simulate",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from dcsim.assembly.counting import counted_trace
 from dcsim.models import ModelError
 from dcsim.models import get as get_model
+from dcsim.report.places import place_problems, whole
 from dcsim.report.quantities import bytes_text, time_text
 from dcsim.spec import Layout, SpecError, did_you_mean, load_parts
 from dcsim.spec.forms import Resolution
@@ -45,7 +45,7 @@ def trace_command(
     written, all at once.
     """
     gpus = load_parts().gpus
-    problems = _places(out, plot)
+    problems = [*place_problems("--out", out), *place_problems("--plot", plot, FORMATS)]
     if gpu not in gpus:
         problems.append(("--gpu", f"no GPU {gpu!r}; {did_you_mean(gpu, gpus)}"))
     try:
@@ -58,34 +58,9 @@ def trace_command(
     if out is not None:
         save(memory, out)
     if plot is not None:
-        part = plot.with_name(f".{plot.stem}.part{plot.suffix}")
-        try:
+        with whole(plot) as part:
             draw(memory, gpus[gpu], part)
-            part.replace(plot)
-        finally:
-            part.unlink(missing_ok=True)
     return json.dumps(facts, indent=2) if as_json else _text(facts)
-
-
-def _places(out: Path | None, plot: Path | None) -> list[tuple[str, str]]:
-    problems = []
-    if plot is not None and plot.suffix.lower() not in FORMATS:
-        message = f"{plot} is drawn as one of {', '.join(FORMATS)}, by the end of its name"
-        problems.append(("--plot", message))
-    for option, path in (("--out", out), ("--plot", plot)):
-        if path is None:
-            continue
-        try:
-            if path.is_dir():
-                problems.append((option, f"{path} is a directory; name a file"))
-            elif not path.parent.is_dir():
-                problems.append((option, f"there is no directory {path.parent}"))
-            elif not os.access(path.parent, os.W_OK | os.X_OK):
-                problems.append((option, f"{path.parent} cannot be written to"))
-            path.exists()
-        except OSError as error:
-            problems.append((option, f"{path}: {error.strerror}"))
-    return problems
 
 
 def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:

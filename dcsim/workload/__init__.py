@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dcsim.workload.blocks import BlockLog, read_blocks
 from dcsim.workload.logs import LogError, RequestLog, read_log
 from dcsim.workload.requests import Content, Requests, generate
 from dcsim.workload.shapes import Clip
 from dcsim.workload.streams import stream
 
 __all__ = [
+    "BlockLog",
     "Clip",
     "Content",
     "LogError",
     "RequestLog",
     "Requests",
     "generate",
+    "read_blocks",
     "read_log",
     "stream",
 ]

@@ -15,7 +15,7 @@ from pyarrow import csv, json
 from dcsim.spec.logs import LogFormat
 from dcsim.workload.formats import MAX_NUMBER, MAX_SECONDS
 
-__all__ = ["log_columns", "number_column"]
+__all__ = ["block_columns", "log_columns", "number_column"]
 
 Columns = dict[str, NDArray[np.int64]]
 
@@ -45,6 +45,24 @@ def number_column(path: Path, column: str) -> Columns | None:
     table = _read_csv(path, {column: pa.int64()})
     numbers = _numbers(table[column])
     return None if numbers is None else {column: numbers}
+
+
+def block_columns(path: Path, layout: Format, blocks: str) -> Columns | None:
+    """The columns of a log of JSON lines, and of its lists of block ids: `start`, one more than
+    there are rows, and `blocks`, the ids of row r from `start[r]` on; else as `log_columns`.
+    """
+    types = {layout.time: pa.float64(), layout.prompt: pa.int64(), layout.output: pa.int64()}
+    table = _read_json(path, types | {blocks: pa.list_(pa.int64())})
+    lists = table[blocks]
+    ids = pc.list_flatten(lists)
+    numbers = [_numbers(table[name]) for name in (layout.prompt, layout.output)]
+    arrival = _clocks(table[layout.time], layout.per_second or 1.0)
+    if arrival is None or lists.null_count or ids.null_count:
+        return None
+    found = dict(zip((layout.time, layout.prompt, layout.output), (arrival, *numbers), strict=True))
+    start = np.concatenate([[0], np.cumsum(pc.list_value_length(lists).to_numpy())])
+    found |= {"start": start.astype(np.int64), "blocks": np.asarray(ids.to_numpy())}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def _read_csv(path: Path, types: Mapping[str, Any]) -> Any:

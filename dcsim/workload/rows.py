@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dcsim.spec import did_you_mean
 
-__all__ = ["RowError", "parse_rows"]
+__all__ = ["RowError", "json_rows", "open_text", "parse_rows"]
 
 Parsers = Mapping[str, Callable[[object], int]]
 Row = tuple[int, dict[str, Any] | str]
@@ -39,8 +39,8 @@ def parse_rows(
     """
     problems: list[tuple[int | None, str]] = []
     columns: dict[str, list[int]] = {name: [] for name in parsers}
-    with _open(path) as text:
-        for line, row in _json_rows(text) if json_lines else _csv_rows(text, parsers, optional):
+    with open_text(path) as text:
+        for line, row in json_rows(text) if json_lines else _csv_rows(text, parsers, optional):
             if isinstance(row, str):
                 problems.append((line, row))
                 continue
@@ -59,7 +59,8 @@ def parse_rows(
     return {name: np.array(values, dtype=np.int64) for name, values in columns.items() if values}
 
 
-def _open(path: Path) -> TextIO:
+def open_text(path: Path) -> TextIO:
+    """A file as text, gzip'd or not."""
     with path.open("rb") as head:
         packed = head.read(2) == b"\x1f\x8b"
     how: Any = gzip.open if packed else open
@@ -96,7 +97,8 @@ def _header_faults(names: list[str], parsers: Parsers, optional: Collection[str]
     return faults
 
 
-def _json_rows(text: TextIO) -> Iterator[Row]:
+def json_rows(text: TextIO) -> Iterator[Row]:
+    """The rows of JSON lines; empty lines are none."""
     for line, content in enumerate(text, start=1):
         if not content.strip():
             continue
@@ -104,5 +106,8 @@ def _json_rows(text: TextIO) -> Iterator[Row]:
             row = json.loads(content)
         except ValueError as error:
             yield line, f"is not JSON: {error}"
+            continue
+        except RecursionError:
+            yield line, "is not JSON that is read here: it is nested too deep"
             continue
         yield line, row if isinstance(row, dict) else f"is not an object: {content.strip()[:40]}"

@@ -104,11 +104,17 @@ def test_with_room_for_all_every_policy_gives_the_ideal(
 
 
 def test_policies_differ_by_hand() -> None:
-    """The worked example of docs/hitrate.md: four blocks of room."""
-    log = [[1, 2, 3], [1, 2, 4], [5], [1, 2, 3], [6], [1, 2, 4]]
-    by_hand = {"lru": [0, 2, 0, 2, 0, 2], "lfu": [0, 2, 0, 2, 0, 2], "fifo": [0, 2, 0, 2, 0, 2]}
+    """The worked example of docs/hitrate.md: room for four blocks."""
+    log = [[1, 2, 3], [1, 2, 4], [1, 2, 3], [1, 5], [1, 2, 4], [1, 5]]
+    by_hand = {
+        "lru": [0, 2, 3, 1, 2, 2],
+        "lfu": [0, 2, 3, 1, 2, 1],
+        "fifo": [0, 2, 3, 1, 3, 2],
+    }
     for policy, hits in by_hand.items():
         assert forest(log).hits(policy, 4).tolist() == hits
+    # Distances: block 1 five times 1; block 2 2, 2, 3; block 3 4; block 4 5; block 5 4.
+    assert forest(log).lru_hits(np.array([3, 3, 3, 2, 3, 2])).tolist() == [0, 5, 7, 8, 10, 11]
 
 
 def test_a_prompt_longer_than_the_cache_leaves_its_head() -> None:
