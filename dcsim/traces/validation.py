@@ -2,7 +2,8 @@
 
 `published.csv` holds the figures, one a row with its source; each names a check below that
 computes ours. Nothing is tuned to a row: efficiencies are those of the parts files, and rows
-that miss stay in the table. `python -m dcsim.traces.validation` prints docs/validation.md.
+that miss stay in the table. They are the first part of docs/validation.md, which
+`python -m dcsim.report.validation` prints.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def compare() -> tuple[Row, ...]:
 
 
 def markdown(rows: tuple[Row, ...] | None = None) -> str:
-    """The rows as a page: a summary of errors by kind and unit, then every row."""
+    """The first part of the page: a summary of errors by kind and unit, then every row."""
     rows = compare() if rows is None else rows
     groups: dict[tuple[str, str], list[float]] = {}
     for row in rows:
@@ -76,7 +77,7 @@ def markdown(rows: tuple[Row, ...] | None = None) -> str:
     for (kind, unit), errors in groups.items():
         middle, worst = float(np.median(errors)), max(errors)
         lines.append(f"| {kind} | {unit} | {len(errors)} | {middle:.2%} | {worst:.2%} |")
-    lines += ["", "## Rows", ""]
+    lines += ["", "### Rows", ""]
     lines += ["| what | published | ours | unit | error | kind | source | note |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
     for r in rows:
@@ -87,10 +88,15 @@ def markdown(rows: tuple[Row, ...] | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-PREFACE = """# Validation of models and traces
+PREFACE = """# Validation
 
-Rendered by `python -m dcsim.traces.validation > docs/validation.md` from
-`dcsim/traces/published.csv`; a test holds the page equal. Nothing is tuned to a row.
+What dcsim computes beside what others measured, published or proved. Rendered by
+`python -m dcsim.report.validation > docs/validation.md`; tests hold the page equal. Nothing is
+tuned to a row.
+
+## Models and traces
+
+The rows of `dcsim/traces/published.csv`.
 
 Kinds: `measured` on hardware by others; `counted` by another program from the same
 architecture; `published` by the model's authors.
@@ -100,7 +106,7 @@ their mean length (at most 2,048, TensorRT-LLM's default), each iteration with i
 prefills. Efficiencies and launch costs are the assumptions of the parts catalogue, FP8 weights
 and KV. So these rows say how far the assumptions are off.
 
-## Errors
+### Errors
 """
 
 
@@ -261,7 +267,3 @@ CHECKS: Mapping[str, Callable[[Args], float]] = {
     "t5_peak": _t5_peak,
     "throughput": _throughput,
 }
-
-
-if __name__ == "__main__":
-    print(markdown(), end="")

@@ -227,6 +227,23 @@ def test_bench_says_how_fast(dcsim: Dcsim, monkeypatch: pytest.MonkeyPatch) -> N
     assert figures["engine"]["times_the_floor"] > 0
     assert figures["trace"]["seconds"] < 60
     assert {"oracle", "run", "build"} <= set(figures)
+    cache = figures["hitrate"]
+    assert cache["requests"] == 1000
+    assert cache["blocks_per_request"] > cache["runs_per_request"] > 1
+    assert set(cache["nanoseconds_per_request"]) == {"build", "lru", "lfu", "fifo", "curve"}
+    assert cache["plain"]["lru_is_faster_by"] > 1
+
+
+@pytest.mark.traces
+def test_bench_repeats_the_mooncake_log(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dcsim.bench.hitrate import hitrate_figures, hitrate_rows
+
+    monkeypatch.setenv("DCSIM_TRACES", str(logs))
+    figures = hitrate_figures(2 * 3993, 1)
+    assert figures["requests"] == 2 * 3993
+    assert figures["runs_per_request"] == pytest.approx(1.541, abs=0.001)
+    assert figures["blocks_per_request"] == pytest.approx(121_877 / 3993)
+    assert all(len(line) <= 72 for _, line in hitrate_rows(figures))
 
 
 def test_shipped_scenarios_go_by_name(dcsim: Dcsim, tmp_path: Path) -> None:

@@ -31,6 +31,6 @@ def test_every_row_has_a_source(rows: tuple[Row, ...]) -> None:
         assert row.ours > 0
 
 
-def test_the_page_is_up_to_date(rows: tuple[Row, ...]) -> None:
-    fresh = PAGE.read_text(encoding="utf-8") == markdown(rows)
-    assert fresh, "stale; render it: python -m dcsim.traces.validation > docs/validation.md"
+def test_the_page_begins_with_them(rows: tuple[Row, ...]) -> None:
+    fresh = PAGE.read_text(encoding="utf-8").startswith(markdown(rows))
+    assert fresh, "stale; render it: python -m dcsim.report.validation > docs/validation.md"

@@ -1,4 +1,4 @@
-"""`dcsim bench`: how fast the engine is, against a floor, a stepper and a whole run."""
+"""`dcsim bench`: how fast the engine is, against a floor, a stepper and a whole run; and caches."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 from dcsim import report as reports
 from dcsim.assembly import Plan, make_plan
+from dcsim.bench.hitrate import hitrate_figures, hitrate_rows
 from dcsim.engine import build, floor_seconds
 from dcsim.planning import run
 from dcsim.spec import scenario_from_data
@@ -39,6 +40,7 @@ def measure(requests: int) -> dict[str, Any]:
     out["oracle"] = _oracle(shape, out["engine"])
     out["trace"] = _trace()
     out["run"] = _whole(plan, loaded)
+    out["hitrate"] = hitrate_figures(requests, REPEATS)
     return out
 
 
@@ -139,7 +141,7 @@ def _oracle(shape: Mapping[str, Any], engine: Mapping[str, Any]) -> dict[str, An
 
 
 def _oracle_module() -> ModuleType | None:
-    tests = Path(__file__).resolve().parent.parent / "tests"
+    tests = Path(__file__).resolve().parents[2] / "tests"
     if not (tests / "oracle.py").is_file():
         return None
     sys.path.insert(0, str(tests))
@@ -223,4 +225,5 @@ def _text(f: Mapping[str, Any]) -> str:
             "plots",
         )
     ]
+    rows += hitrate_rows(f["hitrate"])
     return "\n".join(f"{name:<8}{text}" for name, text in rows)
