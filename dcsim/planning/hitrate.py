@@ -82,6 +82,11 @@ class HitCurve:
         """The hit rates there, float64[K]."""
         return np.asarray(self.hits / self.log.full.sum(), dtype=np.float64)
 
+    @property
+    def enough_tokens(self) -> float:
+        """The least capacity that hits as often as room for all."""
+        return float(self.capacity_tokens[np.argmax(self.hits == self.hits[-1])])
+
     def at(self, capacity_tokens: Sequence[float] | Floats) -> Floats:
         """Hit rates at other capacities: as `hit_rates` gives them, to the last bit."""
         hits = np.interp(self.log.room(capacity_tokens), self.blocks, self.hits)

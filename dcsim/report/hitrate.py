@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,8 @@ def hitrate_command(
         raise SpecError(problems)
     if not curve:
         rates = hit_rates(prefixes, capacities, policy).hit_rate
-        return _shown(log, prefixes, policy, np.array(capacities), rates, as_json=as_json)
+        facts = _facts(log, prefixes, policy, np.array(capacities), rates)
+        return json.dumps(facts, indent=2) if as_json else _text(log, facts)
     found = hit_rate_curve(prefixes)
     if plot is not None:
         with whole(plot) as part:
@@ -61,8 +63,10 @@ def hitrate_command(
     if as_json:
         points = np.union1d(found.capacity_tokens, capacities)
     else:
-        points = np.array(capacities or _log_points(prefixes))
-    return _shown(log, prefixes, policy, points, found.at(points), as_json=as_json)
+        points = np.array(capacities or _log_points(found))
+    facts = _facts(log, prefixes, policy, points, found.at(points))
+    facts["enough_tokens"] = found.enough_tokens
+    return json.dumps(facts, indent=2) if as_json else _text(log, facts)
 
 
 def _argument_problems(
@@ -101,63 +105,54 @@ def _capacities(text: str | None, problems: list[Problem]) -> list[float]:
     return found
 
 
-def _log_points(prefixes: PrefixLog) -> list[float]:
-    """1, 2, 5, 10, ... from the first that holds a block to the first that holds all."""
+def _log_points(curve: HitCurve) -> list[float]:
+    """1, 2, 5, 10, ... tokens from the first that hold a block to the first that are enough."""
     points: list[float] = []
-    power = 10 ** int(math.log10(prefixes.block_tokens))
-    most = prefixes.forest.blocks * prefixes.block_tokens
-    while not points or points[-1] < most:
-        points += [float(s * power) for s in STEPS if s * power >= prefixes.block_tokens]
+    power = 10 ** int(math.log10(curve.log.block_tokens))
+    while not points or points[-1] < curve.enough_tokens:
+        points += [float(s * power) for s in STEPS if s * power >= curve.log.block_tokens]
         power *= 10
-    return points[: sum(point < most for point in points) + 1]
+    return points[: sum(point < curve.enough_tokens for point in points) + 1]
 
 
-def _shown(
-    log: Path,
-    prefixes: PrefixLog,
-    policy: str,
-    capacity_tokens: Floats,
-    rates: Floats,
-    *,
-    as_json: bool,
-) -> str:
-    forest, blocks = prefixes.forest, prefixes.room(capacity_tokens)
-    full, runs = int(prefixes.full.sum()), len(forest.parent)
-    if as_json:
-        facts = {
-            "log": str(log),
-            "policy": policy,
-            "block_tokens": prefixes.block_tokens,
-            "requests": len(prefixes),
-            "full_blocks": full,
-            "distinct_blocks": forest.blocks,
-            "runs": runs,
-            "unlimited_hit_rate": prefixes.unlimited,
-            "capacity_tokens": capacity_tokens.tolist(),
-            "capacity_blocks": blocks.tolist(),
-            "hit_rate": rates.tolist(),
-        }
-        return json.dumps(facts, indent=2)
-    return "\n".join(
-        [
-            f"{log.name}: {len(prefixes):,} requests, {full:,} full blocks of "
-            f"{prefixes.block_tokens:,} tokens",
-            f"{forest.blocks:,} distinct blocks in {runs:,} runs; one cache, {policy}",
-            "",
-            *_table(prefixes, capacity_tokens, blocks.tolist(), rates),
-        ]
-    )
+def _facts(
+    log: Path, prefixes: PrefixLog, policy: str, capacity_tokens: Floats, rates: Floats
+) -> dict[str, Any]:
+    return {
+        "log": str(log),
+        "policy": policy,
+        "block_tokens": prefixes.block_tokens,
+        "requests": len(prefixes),
+        "full_blocks": int(prefixes.full.sum()),
+        "distinct_blocks": prefixes.forest.blocks,
+        "runs": len(prefixes.forest.parent),
+        "unlimited_hit_rate": prefixes.unlimited,
+        "capacity_tokens": capacity_tokens.tolist(),
+        "capacity_blocks": prefixes.room(capacity_tokens).tolist(),
+        "hit_rate": rates.tolist(),
+    }
 
 
-def _table(prefixes: PrefixLog, tokens: Floats, blocks: Sequence[int], rates: Floats) -> list[str]:
+def _text(log: Path, facts: Mapping[str, Any]) -> str:
     rows = [("capacity (tokens)", "blocks", "hit rate")]
+    columns = (facts[name] for name in ("capacity_tokens", "capacity_blocks", "hit_rate"))
     rows += [
-        (f"{capacity:,.15g}", f"{room:,}", f"{rate:.2%}")
-        for capacity, room, rate in zip(tokens.tolist(), blocks, rates.tolist(), strict=True)
+        (f"{tokens:,.15g}", f"{blocks:,}", f"{rate:.2%}")
+        for tokens, blocks, rate in zip(*columns, strict=True)
     ]
-    rows.append(("unlimited", "all", f"{prefixes.unlimited:.2%}"))
+    rows.append(("unlimited", "all", f"{facts['unlimited_hit_rate']:.2%}"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    return ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    lines = [
+        f"{log.name}: {facts['requests']:,} requests, {facts['full_blocks']:,} full blocks of "
+        f"{facts['block_tokens']:,} tokens",
+        f"{facts['distinct_blocks']:,} distinct blocks in {facts['runs']:,} runs; one cache, "
+        f"{facts['policy']}",
+        "",
+        *("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows),
+    ]
+    if "enough_tokens" in facts:
+        lines += ["", f"{facts['enough_tokens']:,.15g} tokens hit as often as room for all."]
+    return "\n".join(lines)
 
 
 def draw_curve(
@@ -173,7 +168,7 @@ def draw_curve(
     axes = figure.add_subplot()
     least = float(curve.log.block_tokens)
     inside = [each for each in marked if each >= least]
-    most = max([2 * float(curve.capacity_tokens[-1]), *(1.5 * each for each in inside)])
+    most = max([2 * max(curve.enough_tokens, least), *(1.5 * each for each in inside)])
     tokens = np.geomspace(least, most, 1000)
     handles = axes.plot(tokens, 100 * curve.at(tokens), color=CYCLE[1], label="LRU")
     top = 100 * curve.log.unlimited

@@ -73,10 +73,24 @@ def test_the_curve(dcsim: Dcsim) -> None:
     some = json.loads(dcsim(*HITRATE, "--curve", "--json", "--capacity-tokens", "45,9e9").out)
     assert some["capacity_tokens"] == [0, 10, 20, 30, 40, 45, 50, 9e9]
     assert some["hit_rate"][5:] == [10 / 16, 11 / 16, 11 / 16]
-    text = dcsim(*HITRATE, "--curve").out.splitlines()[4:]
-    assert [line.split()[0] for line in text] == ["10", "20", "50", "unlimited"]
+    assert some["enough_tokens"] == 50
+    text = dcsim(*HITRATE, "--curve").out.splitlines()
+    assert [line.split()[0] for line in text[4:8]] == ["10", "20", "50", "unlimited"]
+    assert text[8:] == ["", "50 tokens hit as often as room for all."]
     asked = dcsim(*HITRATE, "--curve", "--capacity-tokens", "40").out
-    assert asked == dcsim(*HITRATE, "--capacity-tokens", "40").out
+    assert asked.startswith(dcsim(*HITRATE, "--capacity-tokens", "40").out)
+
+
+def test_a_log_in_which_nothing_comes_again(dcsim: Dcsim, tmp_path: Path) -> None:
+    write(tmp_path / "log", LOG.splitlines()[0])
+    done = dcsim(*HITRATE, "--curve", "--plot", "c.png")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[4:] == [
+        "               10       1     0.00%",
+        "        unlimited     all     0.00%",
+        "",
+        "0 tokens hit as often as room for all.",
+    ]
 
 
 @pytest.mark.traces

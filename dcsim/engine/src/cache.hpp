@@ -3,6 +3,7 @@
 // give, by run. The rules are in docs/hitrate.md.
 #pragma once
 
+#include <deque>
 #include <queue>
 #include <string>
 
@@ -10,33 +11,28 @@
 
 namespace dcsim {
 
-enum class Eviction { kLru, kLfu, kFifo };
-
-inline Eviction eviction(const std::string& name) {
-    if (name == "lru") return Eviction::kLru;
-    if (name == "lfu") return Eviction::kLfu;
-    if (name == "fifo") return Eviction::kFifo;
-    throw std::invalid_argument("policy: lru, lfu or fifo, not " + name);
-}
-
-// Least recently used. The queue is the log itself: a request uses its whole path, so the runs
-// last used by the oldest request are the lower end of its path, and go from its end upward.
+// Least recently used. A use takes its whole path, so the runs that were last used by the oldest
+// use are the lower end of its path: they go from its end upward, and no order but that of the
+// uses has to be kept.
 class LruCache {
   public:
-    LruCache(const Forest& forest, i64 capacity) : ends_(forest.ends()), capacity_(capacity) {
+    LruCache(const Forest& forest, i64 capacity) : capacity_(capacity) {
         for (const Forest::Run& run : forest.runs()) held_.push_back({run.parent, run.blocks, 0, -1});
     }
 
-    // Looks request r up, then keeps its blocks; gives the leading blocks that were held.
-    i64 use(i32 r) {
+    // Looks up the path that ends with this run, then keeps it; gives its leading blocks that were
+    // held.
+    i64 use(i32 end) {
         i64 hits = 0, blocks = 0;
-        for (i32 run = ends_[at(r)]; run >= 0; run = held_[at(run)].parent) {
+        for (i32 run = end; run >= 0; run = held_[at(run)].parent) {
             Held& h = held_[at(run)];
             hits += h.held;
             blocks += h.blocks;
             h.held = h.blocks;
-            h.last = r;
+            h.last = now_;
         }
+        ++now_;
+        later_.push_back(end);
         used_ += blocks - hits;
         while (used_ > capacity_) evict();
         return hits;
@@ -49,7 +45,9 @@ class LruCache {
 
     void evict() {
         if (victim_ < 0 || held_[at(victim_)].last != oldest_) {
-            victim_ = ends_[at(++oldest_)];
+            ++oldest_;
+            victim_ = later_.front();
+            later_.pop_front();
             return;
         }
         Held& h = held_[at(victim_)];
@@ -59,32 +57,46 @@ class LruCache {
         if (h.held == 0) victim_ = h.parent;
     }
 
-    const std::vector<i32>& ends_;
     i64 capacity_, used_ = 0;
     std::vector<Held> held_;
-    i32 oldest_ = -1, victim_ = -1;
+    std::deque<i32> later_;  // ends of the uses after the oldest
+    i32 now_ = 0, oldest_ = -1, victim_ = -1;
 };
 
-// The block that goes is a leaf, one without a held block after it: the one used least often or
-// inserted first. Blocks of a run that were inserted at once are a layer and go together.
-template <Eviction policy>
+// A policy: the stamp of a block, from the uses of its run and the time when it is inserted; and
+// the key of a leaf, of which the least goes. No two leaves may have one key, which holds of what
+// depends on the last use, or on the time of the insertion: the blocks of a use are a chain.
+struct Lfu {
+    static i32 stamp(i32 uses, i32) { return uses - 1; }
+    static i64 key(i32 uses, i32 stamp, i32 last) { return (i64{uses - stamp} << 32) | last; }
+};
+struct Fifo {
+    static i32 stamp(i32, i32 now) { return now; }
+    static i64 key(i32, i32 stamp, i32) { return stamp; }
+};
+
+// The block that goes is a leaf, one that no held block continues, and none of the path in use.
+// Blocks of a run that were inserted at once are a layer, and go one after the other.
+template <class Policy>
 class RankedCache {
   public:
-    RankedCache(const Forest& forest, i64 capacity) : forest_(forest), capacity_(capacity), held_(forest.runs().size()) {}
+    RankedCache(const Forest& forest, i64 capacity)
+        : runs_(forest.runs()), capacity_(capacity), held_(forest.runs().size()) {}
 
-    i64 use(i32 r) {
-        const i32 end = forest_.ends()[at(r)];
-        now_ = r;
+    // As of LruCache.
+    i64 use(i32 end) {
         i64 hits = 0;
-        for (i32 run = end; run >= 0; run = parent(run)) {
+        for (i32 run = end; run >= 0; run = runs_[at(run)].parent) {
             Held& h = held_[at(run)];
             hits += h.held;
             ++h.uses;
-            h.last = r;  // which also keeps it from being evicted now
+            h.last = now_;
         }
-        const i64 room = make_room(forest_.through(end) - hits);
+        const i64 blocks = end < 0 ? 0 : i64{runs_[at(end)].above} + runs_[at(end)].blocks;
+        const i64 room = make_room(blocks - hits);
         insert(end, hits + room);
         used_ += room;
+        ++now_;
         return hits;
     }
 
@@ -94,7 +106,7 @@ class RankedCache {
     };
     struct Layer {
         i32 above;  // blocks of the run before it
-        i32 stamp;  // FIFO: the request that inserted it; LFU: uses of the run before that
+        i32 stamp;
         i32 below;  // the layer before it in the run
     };
     struct Leaf {
@@ -103,24 +115,16 @@ class RankedCache {
         bool operator>(const Leaf& o) const { return key > o.key; }
     };
 
-    i32 parent(i32 run) const { return forest_.runs()[at(run)].parent; }
-
-    // No two leaves have one key: the blocks that a request uses, or inserts, are a chain.
-    i64 key(const Held& h) const {
-        const i32 stamp = layers_[at(h.layer)].stamp;
-        if (policy == Eviction::kFifo) return stamp;
-        return (i64{h.uses - stamp} << 32) | h.last;
-    }
+    i64 key(const Held& h) const { return Policy::key(h.uses, layers_[at(h.layer)].stamp, h.last); }
     void enter(i32 run) { leaves_.push({key(held_[at(run)]), run}); }
 
-    // Evicts until so many blocks find room, or none but the request's own is left; gives how
-    // many do.
+    // Evicts until so many blocks find room, or none but those in use is left; gives how many do.
     i64 make_room(i64 blocks) {
         while (capacity_ - used_ < blocks && !leaves_.empty()) {
             const Leaf leaf = leaves_.top();
             Held& h = held_[at(leaf.run)];
             if (h.held == 0 || h.children > 0 || h.last == now_ || key(h) != leaf.key) {
-                leaves_.pop();  // what it was once
+                leaves_.pop();  // what it was once, or what will be entered again after this use
                 continue;
             }
             const Layer layer = layers_[at(h.layer)];
@@ -131,8 +135,9 @@ class RankedCache {
             leaves_.pop();
             drop(h.layer);
             h.layer = layer.below;
+            const i32 parent = runs_[at(leaf.run)].parent;
             if (h.held > 0) enter(leaf.run);
-            else if (const i32 up = parent(leaf.run); up >= 0 && --held_[at(up)].children == 0) enter(up);
+            else if (parent >= 0 && --held_[at(parent)].children == 0) enter(parent);
         }
         return std::min(blocks, capacity_ - used_);
     }
@@ -140,14 +145,14 @@ class RankedCache {
     // Holds the first `blocks` of the path that ends here.
     void insert(i32 end, i64 blocks) {
         i32 deepest = -1;
-        for (i32 run = end; run >= 0; run = parent(run)) {
-            const Forest::Run& shape = forest_.runs()[at(run)];
+        for (i32 run = end; run >= 0; run = runs_[at(run)].parent) {
+            const Forest::Run& shape = runs_[at(run)];
             Held& h = held_[at(run)];
             const i32 wanted = static_cast<i32>(std::clamp<i64>(blocks - shape.above, 0, shape.blocks));
             if (wanted > 0 && deepest < 0) deepest = run;
             if (wanted == h.held) continue;
             if (h.held == 0 && shape.parent >= 0) ++held_[at(shape.parent)].children;
-            h.layer = create({h.held, policy == Eviction::kFifo ? now_ : h.uses - 1, h.layer});
+            h.layer = create({h.held, Policy::stamp(h.uses, now_), h.layer});
             h.held = wanted;
         }
         if (deepest >= 0 && held_[at(deepest)].children == 0) enter(deepest);
@@ -168,12 +173,12 @@ class RankedCache {
         free_ = layer;
     }
 
-    const Forest& forest_;
+    const std::vector<Forest::Run>& runs_;
     i64 capacity_, used_ = 0;
     std::vector<Held> held_;
     std::vector<Layer> layers_;
     std::priority_queue<Leaf, std::vector<Leaf>, std::greater<>> leaves_;
-    i32 now_ = -1, free_ = -1;
+    i32 now_ = 0, free_ = -1;
 };
 
 template <class Cache>
@@ -181,19 +186,17 @@ std::vector<i64> hits(const Forest& forest, i64 capacity) {
     Cache cache(forest, capacity);
     std::vector<i64> out;
     out.reserve(forest.ends().size());
-    for (i32 r = 0; r < static_cast<i32>(forest.ends().size()); ++r) out.push_back(cache.use(r));
+    for (const i32 end : forest.ends()) out.push_back(cache.use(end));
     return out;
 }
 
 // By request: its leading blocks that a cache of so many blocks holds when it comes.
-inline std::vector<i64> hits(const Forest& forest, Eviction policy, i64 capacity) {
+inline std::vector<i64> hits(const Forest& forest, const std::string& policy, i64 capacity) {
     if (capacity < 0) throw std::invalid_argument("capacity: less than 0");
-    switch (policy) {
-        case Eviction::kLru: return hits<LruCache>(forest, capacity);
-        case Eviction::kLfu: return hits<RankedCache<Eviction::kLfu>>(forest, capacity);
-        case Eviction::kFifo: return hits<RankedCache<Eviction::kFifo>>(forest, capacity);
-    }
-    return {};
+    if (policy == "lru") return hits<LruCache>(forest, capacity);
+    if (policy == "lfu") return hits<RankedCache<Lfu>>(forest, capacity);
+    if (policy == "fifo") return hits<RankedCache<Fifo>>(forest, capacity);
+    throw std::invalid_argument("policy: lru, lfu or fifo, not " + policy);
 }
 
 }  // namespace dcsim

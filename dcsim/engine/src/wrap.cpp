@@ -196,7 +196,7 @@ nb::object replay(const dcsim::Forest& f, const std::string& policy, i64 capacit
     std::vector<i64> out;
     {
         nb::gil_scoped_release release;
-        out = dcsim::hits(f, dcsim::eviction(policy), capacity);
+        out = dcsim::hits(f, policy, capacity);
     }
     const std::size_t n = out.size();
     return numpy(std::move(out), {n});
