@@ -7,47 +7,56 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from dcsim.engine import CATEGORIES, TIERS
 from dcsim.report.demand import time_axis
+from dcsim.report.frame import frame, ticks
+from dcsim.report.outline import Outline
 from dcsim.report.quantities import byte_unit, time_unit
-from dcsim.report.style import CATEGORY_COLORS, draw_area, legend_below, new_figure, save, tidy
+from dcsim.report.style import (
+    CATEGORY_COLORS,
+    Floats,
+    draw_area,
+    legend_below,
+    new_figure,
+    save,
+)
 from dcsim.report.words import TIER_NAMES
-from dcsim.results import Results
 
 __all__ = ["plot_contents"]
 
-Bytes = NDArray[np.float64]
+Bytes = NDArray[np.int64]
 Held = Mapping[tuple[str, str, str], Bytes]
-"""Bytes in each bin by tier, category and job."""
+"""Bytes in each stretch by tier, category and job."""
 
 _OTHERS = "all other jobs"
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++++", "oooo")
 _INK = (0.0, 0.0, 0.0, 0.45)
 
 
-def plot_contents(results: Results, path: Path) -> None:
+def plot_contents(outline: Outline, path: Path) -> None:
     """Draw the bytes held in each tier over time, a colour a category, a hatch a job, as a PNG.
 
     The jobs that hold most have hatches of their own.
     """
-    held = _held(results)
+    held: Held = outline.held
     jobs = _largest_jobs(held, len(_HATCHES) - 1)
     held = _merge_others(held, jobs)
     if any(job == _OTHERS for _, _, job in held):
         jobs = [*jobs, _OTHERS]
     figure = new_figure(9.0, 8.6)
     panels = figure.subplots(len(TIERS), 1, sharex=True)
-    timeline = results.timeline()
-    edges = np.unique(np.append(timeline["start_ns"], timeline["end_ns"])).astype(np.float64)
-    size, _ = time_unit(results.summary["duration_ns"])
+    duration = outline.summary["duration_ns"]
+    edges = outline.edges / time_unit(duration)[0]
     for axes, tier in zip(panels, TIERS, strict=True):
-        _draw(axes, tier, edges / size, held, jobs)
-    time_axis(panels[-1], results.summary["duration_ns"])
-    name = results.summary["scenario"]
+        times, label = time_axis(axes, duration)
+        most, unit = _draw(axes, tier, edges, held, jobs)
+        title = TIER_NAMES[tier] + ("" if unit else ": empty")
+        last = label if axes is panels[-1] else None
+        frame(axes, times, ticks(0, most, 6), title=title, x_label=last, y_label=unit)
+    name = outline.summary["scenario"]
     figure.suptitle(f"Bytes held, by category and job: {name}", x=0.01, ha="left", fontsize=12)
     categories = [Patch(color=color, label=each) for each, color in CATEGORY_COLORS.items()]
     owners = [
@@ -57,24 +66,6 @@ def plot_contents(results: Results, path: Path) -> None:
     handles = [*categories, *owners]
     legend_below(figure, handles, columns=7 if len(handles) <= 7 else 6)
     save(figure, path)
-
-
-def _held(results: Results) -> dict[tuple[str, str, str], Bytes]:
-    contents = results.contents()
-    sizes = contents["mean_bytes"].to_numpy().astype(np.float64)
-    names, group = [], np.zeros(len(sizes), dtype=np.int64)
-    for column in ("tier", "category", "job"):
-        words = contents[column].combine_chunks()
-        if not pa.types.is_dictionary(words.type):
-            words = words.dictionary_encode()
-        names.append(words.dictionary.to_pylist())
-        group = group * len(names[-1]) + words.indices.to_numpy()
-    held = {}
-    for code in np.unique(group).tolist():
-        rest, job = divmod(code, len(names[2]))
-        tier, category = divmod(rest, len(names[1]))
-        held[names[0][tier], names[1][category], names[2][job]] = sizes[group == code]
-    return held
 
 
 def _largest_jobs(held: Held, most: int) -> list[str]:
@@ -96,7 +87,10 @@ def _merge_others(held: Held, jobs: Sequence[str]) -> dict[tuple[str, str, str],
     return merged
 
 
-def _draw(axes: Any, tier: str, edges: Bytes, held: Held, jobs: Sequence[str]) -> None:
+def _draw(
+    axes: Any, tier: str, edges: Floats, held: Held, jobs: Sequence[str]
+) -> tuple[float, str]:
+    """Draws a tier; the top of its axis and the unit, none where it is empty."""
     mine = [sizes for key, sizes in held.items() if key[0] == tier]
     most = float(np.sum(mine, axis=0).max()) if mine else 0.0
     size, unit = byte_unit(most)
@@ -110,5 +104,6 @@ def _draw(axes: Any, tier: str, edges: Bytes, held: Held, jobs: Sequence[str]) -
             look = {"facecolor": CATEGORY_COLORS[category], "edgecolor": _INK, "hatch": hatch}
             draw_area(axes, edges, floor, roof, lw=0, **look)
             floor = roof
-    tidy(axes, y=unit, title=TIER_NAMES[tier] + ("" if most else ": empty"))
-    axes.set_ylim(0, 1.12 * most / size if most else 1.0)
+    top = 1.12 * most / size if most else 1.0
+    axes.set_ylim(0, top)
+    return top, unit if most else ""

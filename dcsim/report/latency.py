@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
 
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullLocator
 
-from dcsim.report.style import legend_below, new_figure, save, tidy
-from dcsim.results import Results
+from dcsim.report.frame import frame, powers, rows
+from dcsim.report.outline import Outline
+from dcsim.report.style import legend_below, new_figure, save
 
-__all__ = ["MEASURES", "TIME_LABEL", "draw_ranges", "plot_latency", "range_handles"]
+__all__ = [
+    "MEASURES",
+    "TIME_LABEL",
+    "draw_ranges",
+    "plot_latency",
+    "range_handles",
+    "seconds_range",
+]
+
+Spread = Mapping[str, int] | None
+"""Statistics of a latency; None where no request has come so far."""
 
 MEASURES = {
     "wait_ns": "wait until admitted",
@@ -29,23 +40,43 @@ _FLOOR = 1e-3
 TIME_LABEL = "time (logarithmic; 1 ms stands for all below)"
 
 
-def plot_latency(results: Results, path: Path) -> None:
+def plot_latency(outline: Outline, path: Path) -> None:
     """Draw 50th, 90th and 99th percentiles of three latencies, a row a job class, as a PNG."""
-    jobs = results.summary["jobs"]
+    jobs = outline.summary["jobs"]
     figure = new_figure(9.0, 1.6 + 3 * (0.55 + 0.28 * max(len(jobs), 1)))
     panels = figure.subplots(len(MEASURES), 1, sharex=True)
-    for axes, (measure, title) in zip(panels, MEASURES.items(), strict=True):
-        draw_ranges(axes, {name: figures[measure] for name, figures in jobs.items()})
-        tidy(axes, title=title)
-    panels[-1].set_xlabel(TIME_LABEL, fontsize=9)
-    name = results.summary["scenario"]
+    spreads = [{name: figures[m] for name, figures in jobs.items()} for m in MEASURES]
+    limits = seconds_range(each for measured in spreads for each in measured.values())
+    for axes, title, measured in zip(panels, MEASURES.values(), spreads, strict=True):
+        label = TIME_LABEL if axes is panels[-1] else None
+        draw_ranges(axes, measured, limits, title=title, x_label=label)
+    name = outline.summary["scenario"]
     figure.suptitle(f"Latency by job class: {name}", x=0.01, ha="left", fontsize=12)
     legend_below(figure, range_handles(), names=jobs)
     save(figure, path)
 
 
-def draw_ranges(axes: Any, spreads: Mapping[str, Mapping[str, int] | None]) -> None:
-    """A row a name from the top: its percentiles as marks on a line, in seconds."""
+def seconds_range(spreads: Iterable[Spread]) -> tuple[float, float]:
+    """Limits of a logarithmic axis for these, with some room and two powers of ten at least."""
+    seconds = [max(each[p] / 1e9, _FLOOR) for each in spreads if each is not None for p in _MARKS]
+    low, high = (min(seconds), max(seconds)) if seconds else (_FLOOR, 1.0)
+    room = max(high / low, 10.0) ** 0.05
+    low, high = low / room, high * room
+    if len(powers(low, high, 2)) < 2:
+        low, high = 10.0 ** floor(log10(low)), 10.0 ** ceil(log10(high))
+    return low, high
+
+
+def draw_ranges(
+    axes: Any,
+    spreads: Mapping[str, Spread],
+    limits: tuple[float, float],
+    *,
+    most: int = 8,
+    **look: Any,
+) -> None:
+    """A row a name from the top: its percentiles as marks on a line, in seconds, with at most
+    `most` ticks; `look` as of `frame`."""
     for row, spread in enumerate(spreads.values()):
         if spread is None:
             axes.text(
@@ -57,10 +88,10 @@ def draw_ranges(axes: Any, spreads: Mapping[str, Mapping[str, int] | None]) -> N
         for p, (mark, color, size) in _MARKS.items():
             axes.plot(seconds[p], row, mark, color=color, ms=size, mec="white", mew=0.5, zorder=2)
     axes.set_xscale("log")
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: time_label(value)))
-    axes.set_yticks(range(len(spreads)), list(spreads))
+    axes.set_xlim(*limits)
     axes.set_ylim(len(spreads) - 0.5, -0.5)
+    times = {x: time_label(x) for x in powers(*limits, most)}
+    frame(axes, times, rows(list(spreads)), **look)
 
 
 def range_handles() -> list[Any]:

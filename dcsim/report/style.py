@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from dcsim.report.frame import SIZE
 
 __all__ = [
     "CAPACITY",
@@ -19,13 +21,13 @@ __all__ = [
     "DEMAND",
     "LINES",
     "SHORTFALL",
+    "Floats",
     "draw_area",
     "draw_line",
     "legend_below",
     "new_figure",
     "place",
     "save",
-    "tidy",
 ]
 
 Floats = NDArray[np.float64]
@@ -44,7 +46,6 @@ SHORTFALL = "#F6D5C3"
 CYCLE = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
-_SIZE = 9.0
 _LETTER = 0.08
 """Width of a letter of that size, and height of a row of a legend, in inches."""
 _ROW = 0.22
@@ -78,21 +79,6 @@ def place(
     )
 
 
-def tidy(axes: Any, *, x: str = "", y: str = "", title: str = "") -> None:
-    """Labels, a light grid, no box."""
-    axes.set_xlabel(x, fontsize=_SIZE)
-    axes.set_ylabel(y, fontsize=_SIZE)
-    if title:
-        axes.set_title(
-            title, fontsize=_SIZE + 1, loc="left", y=1.0
-        )  # given, it is not searched for
-    axes.tick_params(labelsize=_SIZE)
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
 def draw_line(axes: Any, edges: Floats, values: Floats, **look: Any) -> None:
     """A line of steps: `values` float64[B] between `edges` float64[B+1]."""
     axes.plot(np.repeat(edges, 2)[1:-1], np.repeat(values, 2), **look)
@@ -119,17 +105,17 @@ def legend_below(
         handles=list(handles),
         loc="lower center",
         ncols=columns,
-        fontsize=_SIZE,
+        fontsize=SIZE,
         frameon=False,
         handlelength=2.6,
     )
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path | BinaryIO) -> None:
     """Write a PNG that is the same byte for byte whenever it is drawn from the same data."""
     for text in figure.texts:
         text.set_parse_math(False)  # titles have names of the user's: `$` is a dollar there
     with warnings.catch_warnings():
         # Letters that the font does not have are drawn as boxes; that is no news.
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
-        figure.savefig(path, metadata={"Software": None})
+        figure.savefig(path, metadata={"Software": None}, pil_kwargs={"compress_level": 1})

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 
+from dcsim.report.outline import Outline
+from dcsim.report.painters import Painters
 from dcsim.results import Comparison, Results, compare, replacing
 from dcsim.results.files import MANIFEST, write_json, write_table
 
@@ -22,20 +24,28 @@ _FILES = (
 """What a comparison writes beside the directories of the variants."""
 
 
-def write_run(results: Results, directory: str | PathLike[str], *, plots: bool = True) -> None:
+def write_run(
+    results: Results,
+    directory: str | PathLike[str],
+    *,
+    plots: bool = True,
+    painters: Painters | None = None,
+) -> None:
     """Write a run and its plots, whole or not at all. Raises `FileExistsError` where other files
-    are in the way."""
-
-    def draw(fresh: Path) -> None:
-        from dcsim.report import pictures
-
-        pictures.plot_run(results, fresh)
-
-    results.write(directory, extras=draw if plots else None)
+    are in the way. The painters draw while the tables are written."""
+    painters = painters or Painters()
+    with replacing(Path(directory)) as fresh, painters.all_drawn():
+        if plots:
+            painters.draw("draw_run", Outline.of(results), fresh)
+        results.save(fresh)
 
 
 def write_comparison(
-    results: Mapping[str, Results], directory: str | PathLike[str], *, plots: bool = True
+    results: Mapping[str, Results],
+    directory: str | PathLike[str],
+    *,
+    plots: bool = True,
+    painters: Painters | None = None,
 ) -> Comparison:
     """Write variants of a scenario, the first the base, each in a directory of its name.
 
@@ -48,16 +58,17 @@ def write_comparison(
     for name in results:
         if name in ("", ".", "..", *_FILES) or "/" in name:
             raise ValueError(f"a variant cannot be called {name!r}: its directory could not be")
-    with replacing(Path(directory)) as fresh:
-        for name, each in results.items():
+    painters = painters or Painters()
+    with replacing(Path(directory)) as fresh, painters.all_drawn():
+        for name in results:
             (fresh / name).mkdir()
-            each.save(fresh / name)
         if plots:
-            from dcsim.report import pictures
-
-            for name, each in results.items():
-                pictures.plot_run(each, fresh / name)
-            pictures.plot_comparison(results, fresh)
+            outlines = {name: Outline.of(each) for name, each in results.items()}
+            for name, outline in outlines.items():
+                painters.draw("draw_run", outline, fresh / name)
+            painters.draw("draw_comparison", outlines, fresh)
+        for name, each in results.items():
+            each.save(fresh / name)
         write_json(fresh / "comparison.json", comparison.plain())
         write_table(fresh / "comparison.parquet", comparison.table())
         manifests = {name: each.manifest for name, each in results.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -67,18 +67,13 @@ class Results:
             for name in columns.column_names
         }
 
-    def write(
-        self, directory: str | PathLike[str], *, extras: Callable[[Path], None] | None = None
-    ) -> None:
+    def write(self, directory: str | PathLike[str]) -> None:
         """Write everything to a directory, whole or not at all.
 
-        `extras` is called with the directory to add files of its own (plots). Earlier results
-        are replaced; raises `FileExistsError` where other files are in the way.
+        Earlier results are replaced; raises `FileExistsError` where other files are in the way.
         """
         with replacing(Path(directory)) as fresh:
             self.save(fresh)
-            if extras is not None:
-                extras(fresh)
 
     def save(self, directory: str | PathLike[str]) -> None:
         """Write the files into a directory that exists."""

@@ -47,6 +47,7 @@ def dcsim(
     """Runs `dcsim ARGUMENTS` in an empty working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("dcsim.report.painters.cores", lambda: 1)  # pictures are drawn here
 
     def call(*arguments: object) -> Done:
         capsys.readouterr()
@@ -77,13 +78,9 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plots are most of the time of a small run; where they do not matter, empty files do."""
     from dcsim.report import pictures
 
-    def touch(results: object, directory: Path) -> None:
-        for name in ("demand.png", "contents.png", "latency.png"):
-            (directory / name).touch()
-
-    monkeypatch.setattr(pictures, "plot_run", touch)
-    for name in ("plot_demands", "plot_latencies", "plot_outcomes"):
-        monkeypatch.setattr(pictures, name, lambda results, path: path.touch())
+    plots = ("demand", "contents", "latency", "demands", "latencies", "outcomes")
+    for name in plots:
+        monkeypatch.setattr(pictures, f"plot_{name}", lambda outline, path: path.touch())
 
 
 def files_below(folder: Path) -> set[str]:

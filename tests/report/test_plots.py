@@ -9,19 +9,23 @@ from pathlib import Path
 
 import matplotlib.image as mpimg
 import numpy as np
+import pyarrow as pa
 import pytest
 from results_scene import GB, jobs, made_up, make_plan, make_results
 from workload_scenes import scene
 
 from dcsim.report import plot_run, write_comparison, write_run
 from dcsim.report.contents import plot_contents
-from dcsim.report.demand import plot_demand, tier_series, vertical_range
-from dcsim.report.latency import plot_latency, time_label
+from dcsim.report.demand import plot_demand, vertical_range
+from dcsim.report.frame import powers, ticks
+from dcsim.report.latency import plot_latency, seconds_range, time_label
+from dcsim.report.outline import MOST_STRETCHES, Outline
+from dcsim.report.painters import Painters
 from dcsim.report.style import CATEGORY_COLORS, CYCLE
 from dcsim.results import Results
 from dcsim.spec import Scenario
 
-Plot = Callable[[Results, Path], None]
+Plot = Callable[[Outline, Path], None]
 PLOTS = [plot_demand, plot_contents, plot_latency]
 
 
@@ -37,7 +41,7 @@ def without(results: Results, tier: str) -> Results:
 @pytest.mark.parametrize("plot", PLOTS)
 def test_a_plot_is_the_same_whenever_drawn(plot: Plot, tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
-        plot(made_up(), tmp_path / name)
+        plot(Outline.of(made_up()), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     image = mpimg.imread(tmp_path / "one.png")
     assert image.shape[0] > 300
@@ -47,8 +51,8 @@ def test_a_plot_is_the_same_whenever_drawn(plot: Plot, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("plot", PLOTS)
 def test_plots_of_little(plot: Plot, tmp_path: Path) -> None:
-    plot(without(made_up(), "nand"), tmp_path / "no_nand.png")
-    plot(make_results(make_plan(jobless())), tmp_path / "no_jobs.png")
+    plot(Outline.of(without(made_up(), "nand")), tmp_path / "no_nand.png")
+    plot(Outline.of(make_results(make_plan(jobless()))), tmp_path / "no_jobs.png")
 
 
 def jobless() -> Scenario:
@@ -57,12 +61,57 @@ def jobless() -> Scenario:
 
 
 def test_occupancy_of_a_tier_is_the_sum_of_its_pools() -> None:
-    series = tier_series(made_up(), "hbm")
-    assert series is not None
-    assert len(series.edges) == 121
+    outline = Outline.of(made_up())
+    assert len(outline.edges) == 121
     mean = made_up().summary["tiers"]["hbm"]["occupancy"]["mean"]
-    assert series.occupancy().mean() == pytest.approx(mean, rel=1e-6)
-    assert tier_series(without(made_up(), "nand"), "nand") is None
+    assert outline.tiers["hbm"].occupancy().mean() == pytest.approx(mean, rel=1e-6)
+    for name in ("peak", "demand", "shortfall"):
+        by_bin: dict[int, int] = {}
+        for row in made_up().timeline().select(["tier", "start_ns", name]).to_pylist():
+            if row["tier"] == "hbm":
+                by_bin[row["start_ns"]] = by_bin.get(row["start_ns"], 0) + row[name]
+        assert outline.tiers["hbm"].columns[name].tolist() == list(by_bin.values())
+    assert "nand" not in Outline.of(without(made_up(), "nand")).tiers
+
+
+def test_held_bytes_are_those_of_the_contents() -> None:
+    held = Outline.of(made_up()).held
+    rows = made_up().contents().to_pylist()
+    assert held.keys() == {(row["tier"], row["category"], row["job"]) for row in rows}
+    for (tier, category, job), sizes in held.items():
+        mine = [
+            row["mean_bytes"]
+            for row in rows
+            if (row["tier"], row["category"], row["job"]) == (tier, category, job)
+        ]
+        assert sizes.tolist() == mine
+
+
+def test_a_long_run_is_drawn_in_stretches() -> None:
+    """120 bins, or as many again of each: means stay, the tops stay, and there are few points."""
+    whole = Outline.of(made_up())
+    times = 25
+    tables = dict(made_up().tables)
+    for name in ("timeline", "contents"):
+        table = tables[name]
+        rows = np.arange(table.num_rows).repeat(times)
+        width = table["end_ns"].to_numpy() - table["start_ns"].to_numpy()
+        start = table["start_ns"].to_numpy()[rows] * times
+        start = start + np.tile(np.arange(times), table.num_rows) * width[rows]
+        long = table.take(rows)
+        at = long.column_names.index("start_ns")
+        long = long.set_column(at, "start_ns", pa.array(start))
+        at = long.column_names.index("end_ns")
+        tables[name] = long.set_column(at, "end_ns", pa.array(start + width[rows]))
+    long_outline = Outline.of(Results(made_up().summary, made_up().manifest, tables))
+    assert 120 * times > MOST_STRETCHES
+    assert MOST_STRETCHES / 2 < len(long_outline.edges) <= MOST_STRETCHES + 1
+    assert long_outline.edges[-1] == whole.edges[-1] * times
+    for tier, series in whole.tiers.items():
+        long_series = long_outline.tiers[tier]
+        assert long_series.columns["peak"].max() == series.columns["peak"].max()
+        means = np.average(long_series.occupancy(), weights=np.diff(long_outline.edges))
+        assert means == pytest.approx(series.occupancy().mean(), rel=1e-6)
 
 
 def test_a_far_capacity_does_not_flatten_the_data() -> None:
@@ -95,6 +144,78 @@ def test_ticks_of_time() -> None:
         "1 s",
         "1000 s",
     ]
+
+
+def test_ticks_are_round() -> None:
+    assert ticks(0, 2.74, 6) == {
+        0.0: "0.0",
+        0.5: "0.5",
+        1.0: "1.0",
+        1.5: "1.5",
+        2.0: "2.0",
+        2.5: "2.5",
+    }
+    assert list(ticks(0, 120, 12, (1, 2, 3, 5, 6, 10)).values())[:3] == ["0", "10", "20"]
+    assert list(ticks(0, 100, 10).values())[-1] == "100"
+    assert ticks(0, 1.0, 4) == {0.0: "0.00", 0.25: "0.25", 0.5: "0.50", 0.75: "0.75", 1.0: "1.00"}
+    assert powers(0.002, 900, 8) == [0.01, 0.1, 1.0, 10.0, 100.0]
+    assert powers(0.002, 900, 4) == [0.01, 1.0, 100.0]
+
+
+def test_latencies_within_a_decade_have_ticks() -> None:
+    spread = {"p50": 2 * 10**9, "p90": 3 * 10**9, "p99": 4 * 10**9}
+    assert seconds_range([spread, None]) == (1.0, 10.0)
+    assert seconds_range([None]) == pytest.approx((0.001 / 1000**0.05, 1000**0.05))
+
+
+def test_what_draws_does_not_matter(tmp_path: Path, two_cores: None) -> None:
+    """Another process draws the same, byte for byte."""
+    for name, painters in (("here", Painters()), ("there", Painters(1))):
+        with painters:
+            write_run(made_up(), tmp_path / name, painters=painters)
+    for name in ("demand.png", "contents.png", "latency.png"):
+        there = (tmp_path / "there" / name).read_bytes()
+        assert there == (tmp_path / "here" / name).read_bytes()
+
+
+def test_what_goes_wrong_while_another_process_draws(tmp_path: Path, two_cores: None) -> None:
+    def ask(painters: Painters) -> None:
+        with painters.all_drawn():
+            painters.draw("draw_run", Outline.of(made_up()), tmp_path / "missing")
+
+    with Painters(1) as painters, pytest.raises(FileNotFoundError) as error:
+        ask(painters)
+    assert error.value.filename == str(tmp_path / "missing" / "demand.png")
+
+
+def test_a_painter_that_is_killed_is_said_to_be(tmp_path: Path, two_cores: None) -> None:
+    with Painters(1) as painters:
+        (process,) = painters._processes
+        process.kill()
+        with pytest.raises(OSError, match="was killed"):
+            write_run(made_up(), tmp_path / "out", painters=painters)
+    assert not any(tmp_path.iterdir())
+
+
+def test_painters_end_when_the_run_fails(
+    tmp_path: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(results: Results, directory: Path) -> None:
+        raise RuntimeError("disk")
+
+    monkeypatch.setattr(Results, "save", fail)
+    with Painters(2) as painters:
+        processes = list(painters._processes)
+        with pytest.raises(RuntimeError, match="disk"):
+            write_run(made_up(), tmp_path / "out", painters=painters)
+        assert [process.poll() is not None for process in processes] == [True, True]
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.fixture
+def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were two, whatever the machine has."""
+    monkeypatch.setattr("dcsim.report.painters.cores", lambda: 2)
 
 
 def test_a_run_with_its_plots(tmp_path: Path) -> None:

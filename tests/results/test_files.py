@@ -47,7 +47,9 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_earlier_results_are_replaced_whole(tmp_path: Path) -> None:
-    made_up().write(tmp_path / "out", extras=lambda fresh: (fresh / "extra.png").touch())
+    with replacing(tmp_path / "out") as fresh:
+        made_up().save(fresh)
+        (fresh / "extra.png").touch()
     assert (tmp_path / "out" / "extra.png").exists()
     made_up().write(tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
@@ -58,13 +60,14 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path: Path) -> None:
     made_up().write(tmp_path / "out")
     before = (tmp_path / "out" / "summary.json").read_bytes()
 
-    def fail(fresh: Path) -> None:
-        (fresh / "summary.json").write_text("half")
-        raise RuntimeError("no space left")
+    def fail(target: Path) -> None:
+        with replacing(target) as fresh:
+            (fresh / "summary.json").write_text("half")
+            raise RuntimeError("no space left")
 
     for target in ("out", "new"):
         with pytest.raises(RuntimeError, match="no space left"):
-            made_up().write(tmp_path / target, extras=fail)
+            fail(tmp_path / target)
     assert (tmp_path / "out" / "summary.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

@@ -1,0 +1,137 @@
+"""What pictures show of a run, as plain arrays: little, however large the run, and without
+matplotlib, so that another process can draw it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcsim.engine import CATEGORIES, TIERS
+
+if TYPE_CHECKING:
+    from dcsim.results import Results
+
+__all__ = ["MOST_STRETCHES", "Outline", "TierSeries"]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+MOST_STRETCHES = 1000
+"""A picture is as many pixels wide; runs of more bins are drawn in stretches of several bins."""
+
+_MEANS = ("capacity", *CATEGORIES, "demand")
+_TOPS = ("peak", "demand_peak", "shortfall")
+
+
+@dataclass(frozen=True)
+class TierSeries:
+    """A tier over S stretches: bytes by name, int64[S], summed over the tier's pools.
+
+    `capacity`, the categories and `demand` are means over a stretch; `peak`, `demand_peak` and
+    `shortfall` the most of its bins, of which each is the sum of the pools' own.
+    """
+
+    pools: int
+    columns: dict[str, Ints]
+
+    def occupancy(self) -> Ints:
+        """Bytes held, all categories, int64[S]."""
+        return np.asarray(sum(self.columns[category] for category in CATEGORIES))
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What pictures show of a run."""
+
+    summary: dict[str, Any]
+    edges: Floats
+    """float64[S+1], ns: the stretches; each is a bin where they are no more than
+    `MOST_STRETCHES`, else some bins on end."""
+    tiers: Mapping[str, TierSeries]
+    """By name; one without a pool is missing."""
+    held: Mapping[tuple[str, str, str], Ints]
+    """Mean bytes held by tier, category and job, int64[S]."""
+
+    @classmethod
+    def of(cls, results: Results) -> Outline:
+        """The outline of some results."""
+        timeline, contents = results.timeline(), results.contents()
+        _, pool = _words(timeline["pool"])
+        bins = int(np.count_nonzero(pool == pool[0])) if len(pool) else 1
+        stretches = _Stretches.of(timeline, bins)
+        return cls(
+            summary=results.summary,
+            edges=stretches.edges,
+            tiers=_tiers(timeline, stretches),
+            held=_held(contents, stretches),
+        )
+
+
+@dataclass(frozen=True)
+class _Stretches:
+    """How B bins are joined to S stretches: `first` int64[S], the first bin of each."""
+
+    first: Ints
+    length: Ints
+    """ns, int64[B]."""
+    edges: Floats
+
+    @classmethod
+    def of(cls, timeline: Any, bins: int) -> _Stretches:
+        start = timeline["start_ns"].to_numpy()[:bins]
+        end = timeline["end_ns"].to_numpy()[:bins]
+        joined = -(-len(start) // MOST_STRETCHES) or 1
+        first = np.arange(0, len(start), joined)
+        edges = np.append(start[first], end[-1:]).astype(np.float64)
+        return cls(first, end - start, edges)
+
+    def means(self, values: Ints) -> Ints:
+        """Over time, of values [..., B]."""
+        if len(self.first) == len(self.length):
+            return values
+        sums = np.add.reduceat(values.astype(np.float64) * self.length, self.first, axis=-1)
+        return np.asarray(sums / np.add.reduceat(self.length, self.first)).round().astype(np.int64)
+
+    def tops(self, values: Ints) -> Ints:
+        """The most, of values [..., B]."""
+        return np.asarray(np.maximum.reduceat(values, self.first, axis=-1))
+
+
+def _tiers(timeline: Any, stretches: _Stretches) -> dict[str, TierSeries]:
+    """The pools of each tier added up, bin by bin; the table goes pool by pool."""
+    bins = len(stretches.length)
+    names, tier = _words(timeline["tier"])
+    tier = tier[::bins]
+    tables = {name: timeline[name].to_numpy().reshape(-1, bins) for name in (*_MEANS, *_TOPS)}
+    series = {}
+    for code, name in enumerate(names):
+        mine = np.flatnonzero(tier == code)
+        if len(mine):
+            sums = {each: table[mine].sum(axis=0) for each, table in tables.items()}
+            columns = {each: stretches.means(sums[each]) for each in _MEANS}
+            columns |= {each: stretches.tops(sums[each]) for each in _TOPS}
+            series[name] = TierSeries(len(mine), columns)
+    return {name: series[name] for name in TIERS if name in series}
+
+
+def _held(contents: Any, stretches: _Stretches) -> dict[tuple[str, str, str], Ints]:
+    """The table goes by tier, category and job, then bin by bin."""
+    bins = len(stretches.length)
+    means = stretches.means(contents["mean_bytes"].to_numpy().reshape(-1, bins))
+    keys = []
+    for column in ("tier", "category", "job"):
+        names, code = _words(contents[column])
+        keys.append([names[each] for each in code[::bins].tolist()])
+    return dict(zip(zip(*keys, strict=True), means, strict=True))
+
+
+def _words(column: Any) -> tuple[list[str], NDArray[np.int32]]:
+    """The words of a column, and which of them each row has."""
+    words = column.combine_chunks()
+    if not hasattr(words, "indices"):
+        words = words.dictionary_encode()
+    return words.dictionary.to_pylist(), words.indices.to_numpy()
