@@ -135,7 +135,7 @@ def compare(
         if not quiet:
             from dcsim.report.screen import show_comparison
 
-            show_comparison(comparison)
+            show_comparison(comparison, results)
             print(f"results: {target}")
 
 

@@ -30,6 +30,11 @@ COLUMNS: dict[str, tuple[str, ...]] = _core.columns()
 """Columns of each input table, as the compiled engine names them."""
 
 
+ACCOUNTS = ("pool", "category", "service", "class")
+CONTROL = ("time", "kind", "subject", "value")
+"""Columns of the tables ``accounts`` and ``events`` of the outputs."""
+
+
 class Outputs(TypedDict):
     """What ``Engine.finish`` returns; shapes in ``docs/engine.md``, times in ns, sizes in bytes."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
 from rich.measure import Measurement
+from rich.text import Text
 
-from dcsim.report.terminal import comparison_table, summary_table
+from dcsim.report.terminal import comparison_table, remarks, summary_table
 from dcsim.report.topology import topology_tree
 from dcsim.results import Comparison, Results
 from dcsim.spec import Topology
@@ -29,14 +30,18 @@ def show_summary(results: Results, console: Console | None = None) -> None:
             _print_whole(console, part)
 
 
-def show_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """Prints variants side by side: below each other where a terminal is too narrow for all."""
+def show_comparison(
+    comparison: Comparison, results: Mapping[str, Results], console: Console | None = None
+) -> None:
+    """Prints variants side by side: below each other where a terminal is too narrow for all; then
+    what is to be said of each."""
     console = console or _screen()
-    if not console.is_terminal:
-        _print_whole(console, comparison_table(comparison))
-        return
-    for part in _parts(comparison, console):
+    parts = _parts(comparison, console) if console.is_terminal else [comparison]
+    for part in parts:
         _print_whole(console, comparison_table(part))
+    for name, each in results.items():
+        for sentence in remarks(each.summary):
+            console.print(Text(f"{name}: {sentence}"))
 
 
 def show_topology(topology: Topology, console: Console | None = None) -> None:

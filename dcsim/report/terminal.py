@@ -13,7 +13,7 @@ from dcsim.report.quantities import bytes_text, rate_text, time_text
 from dcsim.report.words import TIER_NAMES
 from dcsim.results import Comparison, Figure, Results
 
-__all__ = ["comparison_table", "summary_table"]
+__all__ = ["comparison_table", "remarks", "summary_table"]
 
 _NONE = "-"
 
@@ -24,16 +24,32 @@ def summary_table(results: Results) -> Group:
     Nothing in it depends on the clock.
     """
     parts: list[Any] = [_tier_table(results.summary), _job_table(results.summary)]
-    parts += _unfinished(results.summary)
-    parts += _shortfalls(results.summary)
+    parts += [Text(each) for each in (*_bounds(results.summary), *remarks(results.summary))]
     wear = results.summary["tiers"]["nand"]["wear"]
     if wear["bytes_written"]:
         parts.append(_wear_text(wear))
     return Group(*parts)
 
 
-def _unfinished(summary: dict[str, Any]) -> list[Text]:
-    """A sentence for each job of which not all requests were completed."""
+def remarks(summary: dict[str, Any]) -> list[str]:
+    """Sentences on what a reader of the tables must know: requests that were not completed, queues
+    that grow, tiers that run short."""
+    return [*_unfinished(summary), *_shortfalls(summary)]
+
+
+def _bounds(summary: dict[str, Any]) -> list[str]:
+    spans = [
+        figures[what] for figures in summary["tiers"].values() for what in ("occupancy", "demand")
+    ]
+    if not any(" to " in _peak(span) for span in spans):
+        return []
+    return [
+        "A peak from A to B: the pools of the tier do not all peak at the same moment of a bin."
+    ]
+
+
+def _unfinished(summary: dict[str, Any]) -> list[str]:
+    """A sentence for each job of which not all requests were completed, or whose queue grows."""
     texts = []
     for job, figures in summary["jobs"].items():
         missing = figures["arrived"] - figures["outcomes"]["completed"]
@@ -44,11 +60,20 @@ def _unfinished(summary: dict[str, Any]) -> list[Text]:
         ]
         if missing:
             text = f"{job}: {missing:,} of {figures['arrived']:,} requests were not completed by "
-            texts.append(Text(text + f"the end ({', '.join(others)})."))
+            texts.append(f"{text}the end ({', '.join(others)}).")
+        queue = figures["queue"]
+        if queue["grows"]:
+            came, went = (
+                rate_text(queue[f"{each}_per_s"], "requests") for each in ("arrivals", "admissions")
+            )
+            texts.append(
+                f"{job}: the queue grows without end: {came} arrive, {went} are admitted, and "
+                f"{queue['waiting']:,} wait at the end; latencies say how long the run is."
+            )
     return texts
 
 
-def _shortfalls(summary: dict[str, Any]) -> list[Text]:
+def _shortfalls(summary: dict[str, Any]) -> list[str]:
     """A sentence for each tier that runs short: which pool, when, by how much, for how long."""
     texts = []
     for tier, figures in summary["tiers"].items():
@@ -63,7 +88,7 @@ def _shortfalls(summary: dict[str, Any]) -> list[Text]:
         )
         if figures["demand"]["peak"] <= figures["capacity_least"]:
             text += "; other pools of the tier have room, which it cannot use"
-        texts.append(Text(text + "."))
+        texts.append(text + ".")
     return texts
 
 
@@ -82,17 +107,26 @@ def _tier_table(summary: dict[str, Any]) -> Table:
     )
     for tier, figures in summary["tiers"].items():
         short = figures["first_shortfall_ns"]
-        spans = [figures[what][how] for what in ("occupancy", "demand") for how in _SPANS]
+        occupancy, demand = figures["occupancy"], figures["demand"]
         table.add_row(
             TIER_NAMES[tier],
             bytes_text(figures["capacity"]),
-            *(bytes_text(value) for value in spans),
+            bytes_text(occupancy["mean"]),
+            _peak(occupancy),
+            bytes_text(demand["mean"]),
+            _peak(demand),
             "never" if short is None else f"at {time_text(short)}",
         )
     return table
 
 
-_SPANS = ("mean", "peak")
+def _peak(span: dict[str, int]) -> str:
+    """The most that a tier as a whole holds: between two bounds where its pools peak apart."""
+    least, most = bytes_text(span["peak_least"]), bytes_text(span["peak"])
+    if least == most:
+        return most
+    same_unit = least.split()[1] == most.split()[1]
+    return f"{least.split()[0] if same_unit else least} to {most}"
 
 
 def _job_table(summary: dict[str, Any]) -> Table:
@@ -139,10 +173,15 @@ def comparison_table(comparison: Comparison) -> Table:
     title = f"Variants, and their differences to {comparison.names[0]}"
     table = _table(title, ["", *comparison.names])
     section = ""
+    peaks: list[str] = []
     for figure in comparison.figures:
         label = _label(figure)
         if label is None or all(value is None for value in figure.values):
             continue
+        if figure.name.endswith(".peak"):
+            peaks = _cells(figure)
+        if figure.name.endswith(".peak_least") and _cells(figure) == peaks:
+            continue  # both bounds are the peak
         subject = TIER_NAMES.get(figure.subject, figure.subject) or "requests"
         if subject != section:
             table.add_row(f"[bold]{subject}[/bold]")
@@ -156,10 +195,14 @@ _SHOWN = {
     "tier": {
         "capacity": "capacity",
         "occupancy.mean": "held, mean",
-        "occupancy.peak": "held, peak",
+        "occupancy.peak": "held, peak at most",
+        "occupancy.peak_least": "held, peak at least",
         "demand.mean": "demand, mean",
-        "demand.peak": "demand, peak",
+        "demand.peak": "demand, peak at most",
+        "demand.peak_least": "demand, peak at least",
         "first_shortfall_ns": "first short at",
+        "first_shortfall_pool_peak": "its pool, by up to",
+        "first_shortfall_pool_ns": "its pool, in all for",
         "drive_writes_per_day": "drive writes per day",
     },
     "job": {

@@ -1,4 +1,4 @@
-"""Arrow columns from numpy arrays."""
+"""Columns by name: of the engine's tables, and as Arrow has them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-__all__ = ["names", "optional"]
+__all__ = ["by_name", "names", "optional"]
+
+Ints = NDArray[np.int64]
+
+
+def by_name(table: Ints, columns: Sequence[str]) -> dict[str, Ints]:
+    """The columns of a table of the engine, int64[N] each."""
+    return dict(zip(columns, table.T, strict=True))
 
 
 def names(rows: NDArray[Any], words: Sequence[str]) -> Any:
@@ -20,6 +27,8 @@ def names(rows: NDArray[Any], words: Sequence[str]) -> Any:
     return pa.DictionaryArray.from_arrays(indices, pa.array(list(words), pa.string()))
 
 
-def optional(values: NDArray[np.int64], there: NDArray[np.bool_]) -> Any:
+def optional(values: Ints, there: NDArray[np.bool_]) -> Any:
     """An int64 column that is null where a value is not there."""
+    if not there.any():
+        return pa.nulls(len(values), pa.int64())
     return pa.array(values, pa.int64(), mask=None if there.all() else ~there)

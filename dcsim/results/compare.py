@@ -126,13 +126,18 @@ def _request_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
     return [_figure(summaries, "requests", "", "requests", *path) for path in paths]
 
 
+_SPANS = ("mean", "p95", "peak", "peak_least", "pools_peak")
+
+
 def _tier_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
-    spans = [(what, how) for what in ("occupancy", "demand") for how in ("mean", "p95", "peak")]
+    spans = [(what, how) for what in ("occupancy", "demand") for how in _SPANS]
     figures = []
     for tier in _union(summaries, "tiers"):
         for path in [("capacity",), *spans, ("shortfall_peak",)]:
             figures.append(_figure(summaries, "tier", tier, "bytes", *path))
         figures.append(_figure(summaries, "tier", tier, "ns", "first_shortfall_ns"))
+        figures.append(_figure(summaries, "tier", tier, "bytes", "first_shortfall_pool_peak"))
+        figures.append(_figure(summaries, "tier", tier, "ns", "first_shortfall_pool_ns"))
     for name, unit in (
         ("bytes_written", "bytes"),
         ("drive_writes_per_day", "per_day"),

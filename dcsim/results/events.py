@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dcsim.assembly.plan import Plan
 from dcsim.engine import CAUSES, EVENTS, Outputs
-from dcsim.results.columns import names, optional
+from dcsim.engine.border import ACCOUNTS
+from dcsim.results.columns import by_name, names, optional
 from dcsim.results.series import Series
 
 __all__ = ["KINDS", "events_table"]
@@ -56,7 +57,7 @@ def events_table(plan: Plan, built: Outputs, series: Series) -> Any:
 
 def _control(events: Ints, replicas: int) -> Ints:
     """Rows of (start, end, kind, subject, class, bytes); -1 where there is none."""
-    time, kind, subject, value = events.T
+    time, kind, subject, value = events.T  # as `CONTROL`
     none = np.full(len(events), -1, dtype=np.int64)
     at_pool = kind == EVENTS.index("capacity")
     return np.stack([time, none, kind, subject + replicas * at_pool, none, value], axis=1)
@@ -65,7 +66,8 @@ def _control(events: Ints, replicas: int) -> Ints:
 def _flows(built: Outputs, series: Series, replicas: int) -> Ints:
     noted = built["flow"][:, [CAUSES.index(cause) for cause in _NOTED]]
     account, cause, row = np.nonzero(noted)
-    pool, klass = built["accounts"][account, 0], built["accounts"][account, 3]
+    owners = by_name(built["accounts"][account], ACCOUNTS)
+    pool, klass = owners["pool"], owners["class"]
     times = series.bins.start[row], series.bins.end[row]
     kind = cause + len(EVENTS)
     return np.stack([*times, kind, pool + replicas, klass, noted[account, cause, row]], axis=1)

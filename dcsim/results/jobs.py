@@ -9,22 +9,37 @@ from numpy.typing import NDArray
 
 from dcsim.assembly.plan import Plan
 from dcsim.engine import COLUMNS, OUTCOMES, Outputs
+from dcsim.results.columns import by_name
+from dcsim.results.queue import queue_figures
 from dcsim.results.statistics import spread
 
 __all__ = ["job_figures", "outcome_counts"]
 
 COMPLETED = OUTCOMES.index("completed")
+REJECTED = OUTCOMES.index("rejected")
+
+Members = NDArray[np.int64] | slice
+"""Some requests, as numpy takes them."""
 
 
 def job_figures(plan: Plan, built: Outputs, lifted: Outputs) -> dict[str, Any]:
-    """By job class: arrivals, outcomes, latencies (ns) and throughput (per second)."""
-    order = np.argsort(plan.requests.klass, kind="stable")
-    ends = np.cumsum(np.bincount(plan.requests.klass, minlength=len(plan.classes)))
-    members = np.split(order, ends[:-1])
+    """By job class: arrivals, outcomes, latencies (ns), throughput (per second) and its queue."""
+    services = by_name(plan.tables["classes"], COLUMNS["classes"])["service"]
     return {
-        name: _figures(plan, built, lifted, row, members[row])
-        for row, name in enumerate(plan.classes)
+        name: {"service": plan.services[int(service)], **_figures(plan, built, lifted, row, mine)}
+        for row, (name, service, mine) in enumerate(
+            zip(plan.classes, services, _members(plan), strict=True)
+        )
     }
+
+
+def _members(plan: Plan) -> list[Members]:
+    """The requests of each class, in order of arrival; of a single class all, not one by one."""
+    if len(plan.classes) == 1:
+        return [slice(None)]
+    order = np.argsort(plan.requests.klass.astype(np.int16), kind="stable")  # a radix sort
+    ends = np.cumsum(np.bincount(plan.requests.klass, minlength=len(plan.classes)))
+    return list(np.split(order, ends[:-1]))
 
 
 def outcome_counts(outcomes: NDArray[Any]) -> dict[str, int]:
@@ -34,26 +49,26 @@ def outcome_counts(outcomes: NDArray[Any]) -> dict[str, int]:
 
 
 def _figures(
-    plan: Plan, built: Outputs, lifted: Outputs, klass: int, mine: NDArray[np.int64]
+    plan: Plan, built: Outputs, lifted: Outputs, klass: int, mine: Members
 ) -> dict[str, Any]:
     outcome = built["outcome"][mine]
     requests, seconds = plan.requests, plan.scenario.duration / 1e9
     arrival, start = requests.arrival[mine], built["start"][mine]
     first, end = built["first"][mine], built["end"][mine]
-    done = outcome == COMPLETED
+    done, served = _which(outcome == COMPLETED), _which(outcome != REJECTED)
+    started, begun = _which(start >= 0), _which(first >= 0)
+    latency = end[done] - arrival[done]
     figures: dict[str, Any] = {
-        "service": plan.services[
-            int(plan.tables["classes"][klass, COLUMNS["classes"].index("service")])
-        ],
-        "arrived": len(mine),
+        "arrived": len(outcome),
         "outcomes": outcome_counts(outcome),
         "outcomes_lifted": outcome_counts(lifted["outcome"][mine]),
         "preemptions": int(built["preemptions"][mine].sum()),
-        "wait_ns": spread((start - arrival)[start >= 0]),
-        "first_ns": spread((first - arrival)[first >= 0]),
-        "latency_ns": spread((end - arrival)[done]),
+        "wait_ns": spread(start[started] - arrival[started]),
+        "first_ns": spread(first[begun] - arrival[begun]),
+        "latency_ns": spread(latency),
+        "queue": queue_figures(arrival[served], start[served], plan.scenario.duration),
     }
-    throughput = {"requests_per_s": int(done.sum()) / seconds}
+    throughput = {"requests_per_s": len(latency) / seconds}
     if requests.shapes[klass]:
         frames = np.array([shape.frames for shape in requests.shapes[klass]])
         throughput["frames_per_s"] = int(frames[requests.shape[mine][done]].sum()) / seconds
@@ -61,7 +76,12 @@ def _figures(
         prompt, output = requests.prompt[mine][done], requests.output[mine][done]
         throughput["prompt_tokens_per_s"] = int(prompt.sum()) / seconds
         throughput["output_tokens_per_s"] = int(output.sum()) / seconds
-        more = output > 1
-        gaps = (end - first)[done][more] // np.maximum(output[more] - 1, 1)
+        more = _which(output > 1)
+        gaps = (end[done] - first[done])[more] // (output[more] - 1)
         figures["per_token_ns"] = spread(gaps)
     return figures | {"throughput": throughput}
+
+
+def _which(condition: NDArray[np.bool_]) -> Members:
+    """Where it holds; everything costs nothing."""
+    return slice(None) if condition.all() else np.flatnonzero(condition)

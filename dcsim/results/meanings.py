@@ -21,7 +21,7 @@ class Entry:
     """A key is dotted; its parts in capitals stand for the names in `NAMES`."""
     type: str
     """`int64`, `int32`, `float64`, `word` (a dictionary of strings) or `text`; of a key `int`,
-    `float`, `text` or `mapping`. A `?` after it: may be null."""
+    `float`, `truth`, `text` or `mapping`. A `?` after it: may be null."""
     unit: str
     meaning: str
 
@@ -208,7 +208,20 @@ def _over_time(key: str, what: str) -> tuple[Entry, ...]:
             f"{path}.peak",
             "int",
             "bytes",
-            "Most at any time; with several pools an upper bound, their peaks of a bin added up.",
+            "Most at any time, at most: the peaks of the pools within a bin, added up. Exact with "
+            "one pool.",
+        ),
+        Entry(
+            f"{path}.peak_least",
+            "int",
+            "bytes",
+            "Most at any time, at least: the largest mean of a bin, or the peak of one pool.",
+        ),
+        Entry(
+            f"{path}.pools_peak",
+            "int",
+            "bytes",
+            "Each pool's own peak, whenever it comes, added up.",
         ),
     )
 
@@ -300,6 +313,18 @@ SUMMARY: tuple[Entry, ...] = (
     Entry("jobs.JOB.throughput.frames_per_s", "float", "1/s", "Of completed clips."),
     Entry("jobs.JOB.throughput.prompt_tokens_per_s", "float", "1/s", "Of completed requests."),
     Entry("jobs.JOB.throughput.output_tokens_per_s", "float", "1/s", "Of completed requests."),
+    Entry(
+        "jobs.JOB.queue.waiting", "int", "", "Not admitted by the end; the rejected not counted."
+    ),
+    Entry(
+        "jobs.JOB.queue.grows",
+        "truth",
+        "",
+        "Its queue grows in the last three quarters of the run taken together, by ten requests "
+        "and by three standard errors of the mean of twelve slices.",
+    ),
+    Entry("jobs.JOB.queue.arrivals_per_s", "float", "1/s", "In these three quarters."),
+    Entry("jobs.JOB.queue.admissions_per_s", "float", "1/s", "In these three quarters."),
     *_engine("engine"),
     *_engine("engine.lifted"),
 )

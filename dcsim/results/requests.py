@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dcsim.assembly.plan import Plan
 from dcsim.engine import COLUMNS, OUTCOMES, Outputs
-from dcsim.results.columns import names, optional
+from dcsim.results.columns import by_name, names, optional
 
 __all__ = ["requests_table"]
 
@@ -41,31 +41,37 @@ def requests_table(plan: Plan, built: Outputs) -> Any:
         "prompt_tokens": optional(requests.prompt, ~is_clip),
         "output_tokens": optional(requests.output, ~is_clip),
     }
-    shape = _shapes(plan)
-    for place, name in enumerate(("width", "height", "frames", "steps")):
-        columns[name] = optional(shape[:, place], is_clip)
-    artifact, context = _object_sizes(plan)
-    columns["artifact_bytes"] = optional(artifact, is_clip)
-    columns["context_bytes"] = optional(context, ~is_clip)
+    for name, values in _shapes(plan).items():
+        columns[name] = optional(values, is_clip)
+    columns["artifact_bytes"] = optional(_artifacts(plan), is_clip)
+    columns["context_bytes"] = optional(_contexts(plan), ~is_clip)
     return pa.table(columns)
 
 
-def _shapes(plan: Plan) -> Ints:
-    """int64[N, 4]: width, height, frames and steps; 0 for a request to an LLM."""
-    flat: list[tuple[int, int, int, int]] = [(0, 0, 0, 0)]
+def _shapes(plan: Plan) -> dict[str, Ints]:
+    """Width, height, frames and steps, int64[N]; 0 for a request to an LLM."""
+    sides = ("width", "height", "frames", "steps")
+    if not any(plan.requests.shapes):
+        return dict.fromkeys(sides, np.zeros(len(plan.requests), dtype=np.int64))
+    flat: list[tuple[int, ...]] = [(0,) * len(sides)]
     first = []
     for shapes in plan.requests.shapes:
         first.append(len(flat) if shapes else 0)
-        flat += [(s.width, s.height, s.frames, s.steps) for s in shapes]
+        flat += [tuple(getattr(shape, side) for side in sides) for shape in shapes]
     rows = np.array(first, dtype=np.int64)[plan.requests.klass] + plan.requests.shape
-    return np.asarray(np.array(flat, dtype=np.int64)[rows])
+    values = np.array(flat, dtype=np.int64)
+    return {side: values[rows, place] for place, side in enumerate(sides)}
 
 
-def _object_sizes(plan: Plan) -> tuple[Ints, Ints]:
-    """Bytes of the artifact and of the context that each request leaves when it completes."""
-    works, segments = plan.tables["works"], plan.tables["segments"]
-    work = plan.tables["work"]
-    artifact = works[:, COLUMNS["works"].index("artifact")]
-    live = segments[works[:, COLUMNS["works"].index("segment")], COLUMNS["segments"].index("live")]
+def _artifacts(plan: Plan) -> Ints:
+    """Bytes of the artifact that each request leaves when it completes, int64[N]."""
+    works = by_name(plan.tables["works"], COLUMNS["works"])
+    return np.asarray(works["artifact"][plan.tables["work"]])
+
+
+def _contexts(plan: Plan) -> Ints:
+    """Bytes of the context that each request leaves when it completes, int64[N]."""
+    works = by_name(plan.tables["works"], COLUMNS["works"])
+    live = by_name(plan.tables["segments"], COLUMNS["segments"])["live"][works["segment"]]
     tokens = plan.requests.prompt + plan.requests.output - 1
-    return artifact[work], live[work] * np.maximum(tokens, 0)
+    return np.asarray(live[plan.tables["work"]] * np.maximum(tokens, 0))

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from dcsim.assembly.plan import Plan
 from dcsim.engine import CATEGORIES, CAUSES, EVENTS, Outputs
+from dcsim.engine.border import ACCOUNTS, CONTROL
+from dcsim.results.columns import by_name
 
 __all__ = ["Bins", "Series", "pool_series"]
 
@@ -74,7 +76,7 @@ def pool_series(plan: Plan, built: Outputs, lifted: Outputs) -> Series:
     pools = len(plan.pools)
     mean, low, high = _capacities(plan, built["events"], bins)
     flow = np.zeros((pools, len(CAUSES), len(bins)), dtype=np.int64)
-    np.add.at(flow, built["accounts"][:, 0], built["flow"])
+    np.add.at(flow, by_name(built["accounts"], ACCOUNTS)["pool"], built["flow"])
     return Series(
         bins=bins,
         held=_by_pool(built, pools, len(bins)),
@@ -90,8 +92,8 @@ def pool_series(plan: Plan, built: Outputs, lifted: Outputs) -> Series:
 
 def _by_pool(outputs: Outputs, pools: int, bins: int) -> Ints:
     held = np.zeros((len(CATEGORIES), pools, bins), dtype=np.int64)
-    pool, category = outputs["accounts"][:, 0], outputs["accounts"][:, 1]
-    np.add.at(held, (category, pool), outputs["mean"])
+    accounts = by_name(outputs["accounts"], ACCOUNTS)
+    np.add.at(held, (accounts["category"], accounts["pool"]), outputs["mean"])
     return held
 
 
@@ -100,10 +102,12 @@ def _capacities(plan: Plan, events: Ints, bins: Bins) -> tuple[Ints, Ints, Ints]
     first = np.array([pool.capacity for pool in plan.pools], dtype=np.int64)
     mean = np.repeat(first[:, None], len(bins), axis=1)
     low, high = mean.copy(), mean.copy()
-    changes = events[events[:, 1] == EVENTS.index("capacity")]
-    for pool in np.unique(changes[:, 2]).tolist():
-        mine = changes[changes[:, 2] == pool]
-        steps = _steps(int(first[pool]), mine[:, 0], mine[:, 3], int(bins.end[-1]))
+    kind = by_name(events, CONTROL)["kind"]
+    changes = by_name(events[kind == EVENTS.index("capacity")], CONTROL)
+    for pool in np.unique(changes["subject"]).tolist():
+        mine = changes["subject"] == pool
+        times, values = changes["time"][mine], changes["value"][mine]
+        steps = _steps(int(first[pool]), times, values, int(bins.end[-1]))
         for row, (start, end) in enumerate(zip(bins.start, bins.end, strict=True)):
             inside = [
                 (min(e, end) - max(s, start), c) for s, e, c in steps if s < end and e > start

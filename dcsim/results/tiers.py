@@ -27,9 +27,11 @@ writes per day and at 140,160 TB written: 5 years (storagesserver.com review of 
 def tier_figures(plan: Plan, built: Outputs, series: Series) -> dict[str, Any]:
     """By tier: capacity, occupancy, demand, shortfall, flows; for NAND also wear. Bytes and ns.
 
-    Means and the 95th percentile are over time, of the bins' means. Pools of a tier are added up;
-    so are their peaks within a bin, which makes the tier's peak an upper bound where it has
-    several pools. A shortfall is that of a pool, since none can use the room of another.
+    Means and the 95th percentile are over time, of the bins' means. Pools of a tier are added up.
+    The peak of their sum lies between `peak_least` and `peak`, since the engine tells the most of
+    each pool within a bin, and these need not come together; with one pool both are the peak.
+    `pools_peak` is the sum of each pool's own peak, whenever it comes. A shortfall is that of a
+    pool, since none can use the room of another.
     """
     return {tier: _figures(plan, built, series, tier) for tier in TIERS}
 
@@ -42,8 +44,8 @@ def _figures(plan: Plan, built: Outputs, series: Series, tier: str) -> dict[str,
         "pools": len(rows),
         "capacity": sum(plan.pools[row].capacity for row in rows),
         "capacity_least": int(series.capacity_low[rows].sum(axis=0).min()),
-        "occupancy": _over_time(held.sum(axis=0), series.peak[rows].sum(axis=0), series.bins),
-        "demand": _over_time(demand.sum(axis=0), series.demand_peak[rows].sum(axis=0), series.bins),
+        "occupancy": _over_time(held.sum(axis=0), series.peak[rows], series.bins),
+        "demand": _over_time(demand.sum(axis=0), series.demand_peak[rows], series.bins),
         "utilisation": _ratio(_mean(held.sum(axis=0), series.bins), _mean(capacity, series.bins)),
         "occupancy_by_category": _by_category(held, series.bins),
         "demand_by_category": _by_category(demand, series.bins),
@@ -64,10 +66,17 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 def _over_time(mean: Ints, peak: Ints, bins: Bins) -> dict[str, int]:
+    """Of a tier's means int64[B] and its pools' peaks int64[P, B].
+
+    At some moment of a bin the tier holds its mean at least, and at some moment what its fullest
+    pool holds then; at no moment more than all of its pools' peaks.
+    """
     return {
         "mean": round(_mean(mean, bins)),
         "p95": weighted_percentile(mean, bins.length, 95),
-        "peak": int(peak.max()),
+        "peak": int(peak.sum(axis=0).max()),
+        "peak_least": int(max(mean.max(), peak.max(initial=0))),
+        "pools_peak": int(peak.max(axis=1, initial=0).sum()),
     }
 
 

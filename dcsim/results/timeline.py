@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dcsim.assembly.plan import Plan
 from dcsim.engine import CATEGORIES, CAUSES, TIERS, Outputs
-from dcsim.results.columns import names
+from dcsim.engine.border import ACCOUNTS
+from dcsim.results.columns import by_name, names
 from dcsim.results.series import Bins, Series
 
 __all__ = ["channels_table", "contents_table", "timeline_table"]
@@ -84,9 +85,10 @@ def _owner_keys(plan: Plan, accounts: Ints, owners: list[str]) -> Ints:
     tier = np.array([TIERS.index(pool.tier) for pool in plan.pools], dtype=np.int64)
     of_service = np.array([owners.index(name) for name in plan.services], dtype=np.int64)
     of_class = np.array([owners.index(name) for name in plan.classes], dtype=np.int64)
-    pool, category, service, klass = accounts.T
-    owner = np.where(klass >= 0, of_class[klass], of_service[service])
-    return np.stack([tier[pool], category, owner], axis=1)
+    of = by_name(accounts, ACCOUNTS)
+    klass = of["class"]
+    owner = np.where(klass >= 0, of_class[klass], of_service[of["service"]])
+    return np.stack([tier[of["pool"]], of["category"], owner], axis=1)
 
 
 def channels_table(plan: Plan, built: Outputs) -> Any:

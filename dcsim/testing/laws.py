@@ -232,6 +232,11 @@ def check_summary(results: Results) -> None:
                                  ("demand", grid["demand"], grid["demand_peak"])):  # fmt: skip
             worst = int(peak[mine].sum(axis=0).max())
             must_equal(f"peak {name}", where, summary=figures[name]["peak"], timeline=worst)
+            least = max(int(mean[mine].sum(axis=0).max()), int(peak[mine].max(initial=0)))
+            must_equal(f"least peak {name}", where, summary=figures[name]["peak_least"],
+                       timeline=least)  # fmt: skip
+            if least > worst:
+                fail(f"peak {name}", where, {"at least": least, "at most": worst})
             average = float(np.average(mean[mine].sum(axis=0), weights=width))
             if abs(figures[name]["mean"] - average) > 1 + 1e-9 * average:
                 fail(f"mean {name}", where, {"summary": figures[name]["mean"], "timeline": average})

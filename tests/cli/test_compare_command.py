@@ -147,7 +147,7 @@ def _comparison(variants: int) -> Comparison:
 def shown(comparison: Comparison, *, terminal: bool) -> str:
     text = io.StringIO()
     console = Console(file=text, width=80, force_terminal=terminal, no_color=True)
-    show_comparison(comparison, console)
+    show_comparison(comparison, {}, console)
     return re.sub(r"\x1b\[[0-9;]*m", "", text.getvalue())
 
 

@@ -39,6 +39,30 @@ def test_a_run_has_both_passes() -> None:
     assert lifted["flow"][:, 6].sum() == 0
 
 
+def test_the_peak_of_a_tier_is_between_its_bounds() -> None:
+    """What all pools of a tier hold at an instant, looked at every 100 ms."""
+    sampler = [{"kind": "sampler", "every": "100 ms"}]
+    results = run(make_plan(scenario_from_data(scene(operations=sampler, duration="3 min"))))
+    tier_of = {row["pool"]: row["tier"] for row in results.timeline().to_pylist()}
+    held: dict[tuple[str, int], int] = {}
+    for row in results.tables["samples"].to_pylist():
+        if row["quantity"] == "used":
+            key = tier_of[row["subject"]], row["time_ns"]
+            held[key] = held.get(key, 0) + row["value"]
+    seen: dict[str, int] = {}
+    for (tier, _), size in held.items():
+        seen[tier] = max(size, seen.get(tier, 0))
+    for tier, most in seen.items():
+        figures = results.summary["tiers"][tier]["occupancy"]
+        assert most <= figures["peak"] <= figures["pools_peak"]
+        assert figures["peak_least"] <= figures["peak"]
+    hbm = results.summary["tiers"]["hbm"]["occupancy"]
+    assert hbm["peak_least"] < seen["hbm"]  # ten looks a second come closer from below
+    assert results.summary["tiers"]["dram"]["pools"] == 1
+    dram = results.summary["tiers"]["dram"]["occupancy"]
+    assert dram["peak_least"] == dram["peak"] == dram["pools_peak"]
+
+
 def test_progress_rises_to_one() -> None:
     told: dict[str, list[float]] = {}
     plan = make_plan(scenario_from_data(scene()))

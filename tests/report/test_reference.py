@@ -151,7 +151,7 @@ def test_columns_are_described(results: Results) -> None:
         check_columns(results.tables[name], table.columns)
 
 
-TYPES = {"int": int, "float": (int, float), "text": str, "mapping": dict}
+TYPES = {"int": int, "float": (int, float), "text": str, "truth": bool, "mapping": dict}
 
 
 def leaves(tree: dict[str, Any], whole: Sequence[str]) -> Iterator[tuple[tuple[str, ...], Any]]:

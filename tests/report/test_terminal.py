@@ -45,6 +45,33 @@ def test_what_is_short_and_what_was_left_is_said() -> None:
         assert said == bool(missing)
 
 
+def test_the_peak_of_several_pools_is_given_between_bounds() -> None:
+    results = make_results()
+    results.summary["tiers"]["hbm"]["demand"] |= {"peak_least": 912 * GB, "peak": 1012 * GB}
+    results.summary["tiers"]["hbm"]["occupancy"] |= {"peak_least": 912 * GB, "peak": 931 * GB}
+    text = printed(summary_table(results))
+    assert "912 to 931 GB" in text
+    assert "912 GB to 1.01 TB" in text
+    assert "A peak from A to B" in text
+    for tier in results.summary["tiers"].values():
+        for what in ("occupancy", "demand"):
+            tier[what]["peak_least"] = tier[what]["peak"]
+    text = printed(summary_table(results))
+    assert " to " not in text.split("Jobs")[0]
+    assert "A peak from A to B" not in text
+
+
+def test_a_queue_that_grows_is_said_to() -> None:
+    results = make_results()
+    assert "queue grows" not in printed(summary_table(results))
+    results.summary["jobs"]["chat"]["queue"] = {
+        "grows": True, "waiting": 1234, "arrivals_per_s": 2.0, "admissions_per_s": 1.5
+    }  # fmt: skip
+    text = " ".join(printed(summary_table(results)).split())
+    said = "chat: the queue grows without end: 2.00 requests/s arrive, 1.50 requests/s are admitted"
+    assert f"{said}, and 1,234 wait at the end" in text
+
+
 def test_the_summary_knows_no_clock() -> None:
     slower = make_results(make_plan(dram=700 * GB), troubled=True)
     slower.summary["engine"]["wall_seconds"] = 1e6
@@ -58,6 +85,8 @@ def test_a_comparison_shows_values_and_differences() -> None:
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "capacity 700 GB 1.40 TB" in lines
     assert "+700 GB" in lines
+    assert any(line.startswith("held, peak at least ") for line in lines)
+    assert "its pool, by up to 506 GB -" in lines
     assert "first short at 60.0 min -" in lines
     assert lines[0] == "Variants, and their differences to base"
     assert lines[1] == "base more"
