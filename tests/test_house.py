@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "dcsim"
 
 # Each may import those before it.
 ORDER = (
+    "cores",
     "spec",
     "models",
     "traces",

@@ -82,12 +82,17 @@ def explained(*, writes: bool = False) -> Iterator[None]:
         wrong = FileExistsError | FileNotFoundError | IsADirectoryError | NotADirectoryError
         place = isinstance(error, wrong | PermissionError)
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        complain([text], code=WRONG_INPUT if place else FAILED)
+        complain([_noted(text, error)], code=WRONG_INPUT if place else FAILED)
     except MemoryError as error:
-        complain([f"not enough memory: {error}"], code=FAILED)
+        complain([_noted(f"not enough memory: {error}", error)], code=FAILED)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _noted(text: str, error: Exception) -> str:
+    """With what was noted of an error: in which variant."""
+    return ", ".join([text, *getattr(error, "__notes__", ())])
 
 
 def complain(

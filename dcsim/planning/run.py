@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from dcsim.assembly import Plan, make_plan
+from dcsim.cores import cores
 from dcsim.engine import Outputs
 from dcsim.operations import DataCenter, Process, Sample, operate, processes
 from dcsim.results import Results, collect
@@ -20,7 +20,7 @@ from dcsim.spec import load_scenario
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done, 0 to 1."""
 
-_SECONDS_BETWEEN = 0.2
+_SECONDS_BETWEEN = 0.1
 """Between two words of progress while the passes are waited for."""
 
 
@@ -67,54 +67,104 @@ def run(
     called once for each of the two passes, which run at once on two threads, so they must keep
     no state outside.
     """
-    built, lifted_run = _both_passes(plan, commands, progress)
-    return collect(
-        plan,
-        built.outputs,
-        lifted_run.outputs,
-        seconds=built.seconds,
-        lifted_seconds=lifted_run.seconds,
-        extra={"samples": _samples(built.samples)} if built.samples else None,
-    )
+    ((_, results),) = run_all({"": plan}, commands=commands, progress=progress)
+    return results
+
+
+def run_all(
+    plans: Mapping[str, Plan],
+    *,
+    commands: Sequence[Process] = (),
+    progress: Progress | None = None,
+) -> Iterator[tuple[str, Results]]:
+    """The results of some plans by name, in their order, each as soon as it is there.
+
+    Their passes run side by side on the cores at hand, at least two at once, and know nothing of
+    each other: the results are those of one after another. The first error in the order of the
+    plans is raised, with a note of the name where there is one.
+    """
+    with _Passes(plans, commands, progress) as passes:
+        for name, plan in plans.items():
+            built, lifted = passes.wait(name)
+            yield (
+                name,
+                collect(
+                    plan,
+                    built.outputs,
+                    lifted.outputs,
+                    seconds=built.seconds,
+                    lifted_seconds=lifted.seconds,
+                    extra={"samples": _samples(built.samples)} if built.samples else None,
+                ),
+            )
 
 
 class _Stopped(Exception):
-    """The other pass has failed, or the user has had enough."""
+    """An earlier pass has failed, or the user has had enough."""
 
 
-def _both_passes(
-    plan: Plan, commands: Sequence[Process], progress: Progress | None
-) -> tuple[Run, Run]:
-    """As built on this thread, which Ctrl-C reaches, and lifted on another. An error of the
-    first goes before one of the second; progress is told from this thread alone."""
-    stop = threading.Event()
-    done = {"built": 0, "lifted": 0}  # ns
+class _Passes:
+    """Two passes of each plan, as built and lifted, on threads.
 
-    def tell() -> None:
-        if progress is not None:
-            progress("simulating", sum(done.values()) / (2 * plan.scenario.duration))
+    This thread waits, so that Ctrl-C reaches it, and tells the progress.
+    """
 
-    def built_is_at(now: int) -> None:
-        done["built"] = now
-        tell()
+    def __init__(
+        self, plans: Mapping[str, Plan], commands: Sequence[Process], progress: Progress | None
+    ) -> None:
+        self._progress = progress
+        self._horizons = [plan.scenario.duration for plan in plans.values() for _ in range(2)]
+        self._done = [0] * len(self._horizons)
+        """ns of each pass."""
+        self._failed: list[int] = []
+        """Passes that have: those after them stop, those before them go on."""
+        self._pool = ThreadPoolExecutor(max(2, cores()), thread_name_prefix="dcsim-pass")
+        self._futures: dict[str, list[Future[Run]]] = {}
+        for row, (name, plan) in enumerate(plans.items()):
+            self._futures[name] = [
+                self._pool.submit(self._simulate, 2 * row + lifted, plan, bool(lifted), commands)
+                for lifted in (0, 1)
+            ]
 
-    def lifted_is_at(now: int) -> None:
-        done["lifted"] = now
-        if stop.is_set():
-            raise _Stopped
+    def _simulate(self, row: int, plan: Plan, lifted: bool, commands: Sequence[Process]) -> Run:
+        def is_at(now: int) -> None:
+            self._done[row] = now
+            if min(self._failed, default=row) < row:
+                raise _Stopped
 
-    with ThreadPoolExecutor(1, thread_name_prefix="dcsim-lifted") as pool:
-        other = pool.submit(simulate, plan, lifted=True, commands=commands, progress=lifted_is_at)
         try:
-            built = simulate(plan, commands=commands, progress=built_is_at if progress else None)
-            while not wait([other], timeout=_SECONDS_BETWEEN).done:
-                tell()
-            lifted = other.result()
-            tell()
-            return built, lifted
+            is_at(0)
+            return simulate(plan, lifted=lifted, commands=commands, progress=is_at)
         except BaseException:
-            stop.set()
+            self._failed.append(row)
             raise
+
+    def wait(self, name: str) -> tuple[Run, Run]:
+        """What the two passes of a plan gave."""
+        futures = self._futures[name]
+        while wait(futures, timeout=_SECONDS_BETWEEN, return_when=FIRST_EXCEPTION).not_done:
+            self._tell()
+            if any(each.done() and each.exception() for each in futures):
+                break
+        self._tell()
+        try:
+            built, lifted = (each.result() for each in futures)
+        except Exception as error:
+            if name:
+                error.add_note(f"in variant {name}")
+            raise
+        return built, lifted
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress("simulating", sum(self._done) / sum(self._horizons))
+
+    def __enter__(self) -> _Passes:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._failed.append(-1)
+        self._pool.shutdown(cancel_futures=True)
 
 
 def _samples(samples: Sequence[Sample]) -> pa.Table:

@@ -17,24 +17,19 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Literal
 
+from dcsim.cores import cores
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dcsim.report.outline import Outline
 
-__all__ = ["Painters", "cores", "serve"]
+__all__ = ["Painters", "serve"]
 
 Drawing = Literal["draw_run", "draw_comparison"]
 """A function of `dcsim.report.pictures`."""
 
 _SERVE = "import sys; sys.path[:] = sys.argv[1:]; from dcsim.report.painters import serve; serve()"
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Painters:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
 
+from dcsim.cores import cores
 from dcsim.report.outline import Outline
 from dcsim.report.painters import Painters
 from dcsim.results import Comparison, Results, compare, replacing
@@ -67,8 +69,8 @@ def write_comparison(
             for name, outline in outlines.items():
                 painters.draw("draw_run", outline, fresh / name)
             painters.draw("draw_comparison", outlines, fresh)
-        for name, each in results.items():
-            each.save(fresh / name)
+        with ThreadPoolExecutor(cores()) as pool:
+            list(pool.map(lambda name: results[name].save(fresh / name), results))
         write_json(fresh / "comparison.json", comparison.plain())
         write_table(fresh / "comparison.parquet", comparison.table())
         manifests = {name: each.manifest for name, each in results.items()}

@@ -74,14 +74,15 @@ def hear_interrupts() -> None:
 
 
 def on_a_terminal(
-    folder: Path, seen: str, kind: signal.Signals | None = None
+    folder: Path, seen: str, kind: signal.Signals | None = None, command: str = "run"
 ) -> tuple[int, str, str]:
-    """Runs the busy scenario with a terminal for stderr until `seen` shows there, then sends it
-    the signal, if any. Exit code, stdout, and what the terminal showed."""
+    """Runs the busy scenario, or compares it with the short one, with a terminal for stderr until
+    `seen` shows there, then sends it the signal, if any. Exit code, stdout, and what the terminal
+    showed."""
     ours, theirs = os.openpty()
     sets = [part for setting in BUSY for part in ("--set", setting)]
     with subprocess.Popen(
-        [sys.executable, "-m", "dcsim", "run", "short.yaml", "--out", "out", *sets],
+        [sys.executable, "-m", "dcsim", command, "short.yaml", "--out", "out", *sets],
         cwd=folder,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
         stdout=subprocess.PIPE,
@@ -111,12 +112,20 @@ def on_a_terminal(
     return process.returncode, out, shown.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "code", "last"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")]
+    ("command", "kind", "code", "last"),
+    [
+        ("run", signal.SIGINT, 130, "interrupted"),
+        ("run", signal.SIGTERM, 143, ""),
+        ("compare", signal.SIGINT, 130, "interrupted"),
+    ],
 )
-def test_stopped_in_the_middle(tmp_path: Path, kind: signal.Signals, code: int, last: str) -> None:
+def test_stopped_in_the_middle(
+    tmp_path: Path, command: str, kind: signal.Signals, code: int, last: str
+) -> None:
     write_scene(tmp_path / "short.yaml")
-    returned, out, shown = on_a_terminal(tmp_path, "simulating", kind)
+    returned, out, shown = on_a_terminal(tmp_path, "simulating", kind, command)
     assert (returned, out) == (code, "")
     assert "Traceback" not in shown
     assert last in shown

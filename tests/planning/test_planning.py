@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from scene import changed, scene
+from simpy.events import Event
 
-from dcsim.assembly import make_plan
-from dcsim.planning import check, compare, load, run, simulate, variants
+from dcsim.assembly import Plan, make_plan
+from dcsim.operations import DataCenter, Environment
+from dcsim.planning import Run, check, compare, load, run, simulate, variants
 from dcsim.spec import SpecError, scenario_from_data
 
 VARIANTS = {
@@ -63,15 +70,29 @@ def test_the_peak_of_a_tier_is_between_its_bounds() -> None:
     assert dram["peak_least"] == dram["peak"] == dram["pools_peak"]
 
 
+def slow(env: Environment, datacenter: DataCenter) -> Generator[Event]:
+    """Keeps a pass busy for a while."""
+    for _ in range(10):
+        yield env.timeout(60 * 10**9)
+        time.sleep(0.05)
+
+
 def test_progress_rises_to_one() -> None:
     told: dict[str, list[float]] = {}
+    here = []
+
+    def tell(what: str, share: float) -> None:
+        told.setdefault(what, []).append(share)
+        here.append(threading.current_thread())
+
     plan = make_plan(scenario_from_data(scene()))
-    run(plan, progress=lambda what, share: told.setdefault(what, []).append(share))
+    run(plan, commands=[slow], progress=tell)
     assert list(told) == ["simulating"]
-    for shares in told.values():
-        assert shares == sorted(shares)
-        assert shares[-1] == 1.0
-        assert len(shares) >= 10
+    (shares,) = told.values()
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert len(shares) >= 3
+    assert set(here) == {threading.current_thread()}
 
 
 def test_progress_changes_nothing() -> None:
@@ -158,3 +179,68 @@ def test_a_token_budget_of_one_chunk_starves_nobody() -> None:
         return int((out["outcome"] == 2).sum())
 
     assert completed(2048) >= 0.97 * completed(8192) > 200
+
+
+def test_side_by_side_is_as_one_after_another(file: Path) -> None:
+    plans = variants(file)
+    together = compare(plans)
+    assert list(together) == ["base", "small_dram", "busier"]
+    for name, plan in plans.items():
+        alone = run(plan)
+        assert together[name].manifest == alone.manifest
+        for table, rows in alone.tables.items():
+            assert together[name].tables[table].equals(rows), (name, table)
+        for results in (alone, together[name]):
+            results.summary.pop("engine")
+        assert together[name].summary == alone.summary
+
+
+def test_the_first_variant_that_fails_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever fails sooner; those before it go on to their ends, those after it stop."""
+    plans = variants(file)
+    begun: list[tuple[int, bool]] = []
+
+    def failing(plan: Plan, *, lifted: bool, **rest: Any) -> Run:
+        place = list(plans.values()).index(plan)
+        begun.append((place, lifted))
+        if place == 1 and lifted:
+            time.sleep(0.1)
+        if place:
+            raise MemoryError(f"{place} {lifted}")
+        return simulate(plan, lifted=lifted, **rest)
+
+    monkeypatch.setattr(sys.modules[run.__module__], "simulate", failing)
+    with pytest.raises(MemoryError, match="1 False") as error:
+        compare(plans)
+    assert error.value.__notes__ == ["in variant small_dram"]
+    assert {(0, False), (0, True), (1, False)} <= set(begun)
+
+
+def test_an_error_of_the_built_pass_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(plan: Plan, *, lifted: bool, **rest: Any) -> Run:
+        if not lifted:
+            time.sleep(0.1)
+        raise ValueError(f"lifted: {lifted}")
+
+    monkeypatch.setattr(sys.modules[run.__module__], "simulate", failing)
+    with pytest.raises(ValueError, match="lifted: False"):
+        run(make_plan(scenario_from_data(scene())))
+
+
+def test_what_is_stopped_stops_soon() -> None:
+    """As by Ctrl-C: from the thread that waits. No pass goes on to its end."""
+    reached: list[int] = []
+
+    def watched(env: Environment, datacenter: DataCenter) -> Generator[Event]:
+        while True:
+            yield env.timeout(10**9)
+            reached.append(env.now)
+            time.sleep(0.001)
+
+    def enough(what: str, share: float) -> None:
+        if reached:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(make_plan(scenario_from_data(scene())), commands=[watched], progress=enough)
+    assert max(reached) < 600 * 10**9
