@@ -6,6 +6,7 @@ not depend on who draws it.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import subprocess
@@ -130,6 +131,7 @@ def _draw(drawing: Drawing, what: object, directory: Path) -> None:
 
 def serve() -> None:
     """Draw what standard input asks for, until it ends; what went wrong goes to standard output."""
+    gc.set_threshold(100_000, 20, 20)  # as the command itself
     from dcsim.report import pictures
 
     pictures.warm_up()  # now, while the run goes on

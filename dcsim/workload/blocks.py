@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from dcsim.spec import Problem
-from dcsim.workload import columns
-from dcsim.workload.formats import FORMATS
+from dcsim.spec.logs import FORMATS
+from dcsim.workload.formats import parsers
 from dcsim.workload.logs import Ints, LogError
 from dcsim.workload.rows import json_rows, open_text
 
@@ -58,14 +58,16 @@ def read_blocks(path: Path, block_tokens: int) -> BlockLog:
     Raises `LogError` with every broken row: also one with another number of ids than its prompt
     has blocks, full ones or with the partial one at its end.
     """
+    from dcsim.workload.columns import block_columns  # most runs read no such log
+
     try:
-        found = columns.block_columns(path, _LAYOUT, _IDS)
+        found = block_columns(path, _LAYOUT, _IDS)
         if found is not None and _sound(found, block_tokens):
             return _log(found, block_tokens)
     except (pa.ArrowException, OSError, EOFError, KeyError, UnicodeDecodeError):
         pass
     problems: list[Problem] = []
-    rows: dict[str, list[int]] = {name: [] for name in (*_LAYOUT.parsers, "blocks")}
+    rows: dict[str, list[int]] = {name: [] for name in (*parsers(_LAYOUT), "blocks")}
     start = [0]
     try:
         with open_text(path) as text:
@@ -98,7 +100,7 @@ def _sound(found: dict[str, Ints], block_tokens: int) -> bool:
 
 def _take(row: dict[str, Any], rows: dict[str, list[int]], block_tokens: int) -> Iterator[str]:
     """Puts a row's fields to those before it; gives what is wrong with them."""
-    for name, parse in _LAYOUT.parsers.items():
+    for name, parse in parsers(_LAYOUT).items():
         try:
             if name in row:
                 rows[name].append(parse(row[name]))

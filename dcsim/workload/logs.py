@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from dcsim.spec import Problem, SpecError
 from dcsim.spec.logs import FORMATS
-from dcsim.workload import columns
 from dcsim.workload.formats import parse_number, parsers
 from dcsim.workload.rows import RowError, parse_rows
 
@@ -52,13 +51,15 @@ def read_log(path: Path, form: str) -> RequestLog:
     A sound log goes through Arrow's readers. One that they refuse is read again row by row, to
     name each broken row. Raises `LogError` with all problems, `ValueError` for another format.
     """
+    from dcsim.workload.columns import log_columns  # most runs replay no log
+
     if form not in FORMATS:
         raise ValueError(f"no log format {form!r}; there are {', '.join(FORMATS)}")
     layout = FORMATS[form]
     optional = (layout.prompt, layout.output) if layout.tokens_optional else ()
     read = _read(
         path,
-        lambda: columns.log_columns(path, layout),
+        lambda: log_columns(path, layout),
         lambda: parse_rows(path, parsers(layout), json_lines=layout.json, optional=optional),
     )
     arrival = read[layout.time]
@@ -78,9 +79,11 @@ def read_column(path: Path, column: str) -> Ints:
 
     Raises `LogError` with all broken rows.
     """
+    from dcsim.workload.columns import number_column
+
     read = _read(
         path,
-        lambda: columns.number_column(path, column),
+        lambda: number_column(path, column),
         lambda: parse_rows(path, {column: parse_number}, json_lines=False),
     )
     return read[column]
