@@ -257,7 +257,7 @@ def trace(
 ) -> None:
     """Print the memory trace of one request, phase by phase."""
     with explained():
-        from dcsim.report.trace import trace_command
+        from dcsim.cli.trace import trace_command
 
         text = trace_command(model, sets or [], gpu, as_json=as_json, out=out, plot=plot)
         print(text)

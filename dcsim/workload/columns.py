@@ -47,7 +47,7 @@ def number_column(path: Path, column: str) -> Columns | None:
     return None if numbers is None else {column: numbers}
 
 
-def block_columns(path: Path, layout: Format, blocks: str) -> Columns | None:
+def block_columns(path: Path, layout: LogFormat, blocks: str) -> Columns | None:
     """The columns of a log of JSON lines, and of its lists of block ids: `start`, one more than
     there are rows, and `blocks`, the ids of row r from `start[r]` on; else as `log_columns`.
     """

@@ -1,0 +1,152 @@
+"""`dcsim trace`: its settings parsed; one request's memory trace printed, saved and drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from dcsim.assembly.counting import counted_trace
+from dcsim.models import ModelError
+from dcsim.models import get as get_model
+from dcsim.report.places import place_problems, whole
+from dcsim.report.trace import trace_text
+from dcsim.spec import Layout, SpecError, did_you_mean, load_parts
+from dcsim.spec.forms import Resolution
+from dcsim.spec.tree import parse_value, plain
+from dcsim.spec.units import shown
+from dcsim.traces import MemoryTrace, default_shape
+from dcsim.traces.files import save
+from dcsim.traces.plot import plot as draw
+from dcsim.traces.report import report
+
+__all__ = ["trace_command", "traced"]
+
+MOST_SHOWN = 10_000_000
+"""Steps and tokens: the report and the plot look at every one."""
+FORMATS = (".png", ".svg", ".pdf")
+_LAYOUT = ("tp", "sp", "cfg")
+
+
+def trace_command(
+    model: str,
+    sets: Sequence[str],
+    gpu: str,
+    *,
+    as_json: bool = False,
+    out: Path | None = None,
+    plot: Path | None = None,
+) -> str:
+    """The text of `dcsim trace`; saves to `out` and draws to `plot` where given.
+
+    Raises ModelError for an unknown model, key, value, GPU, or a place where nothing can be
+    written, all at once.
+    """
+    gpus = load_parts().gpus
+    problems = [*place_problems("--out", out), *place_problems("--plot", plot, FORMATS)]
+    if gpu not in gpus:
+        problems.append(("--gpu", f"no GPU {gpu!r}; {did_you_mean(gpu, gpus)}"))
+    try:
+        memory = traced(model, sets)
+    except ModelError as error:
+        raise ModelError([*problems, *error.problems]) from None
+    if problems:
+        raise ModelError(problems)
+    facts = report(memory, gpus[gpu])
+    if out is not None:
+        save(memory, out)
+    if plot is not None:
+        with whole(plot) as part:
+            draw(memory, gpus[gpu], part)
+    return json.dumps(facts, indent=2) if as_json else trace_text(facts)
+
+
+def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
+    """The trace of a model with `key=value` settings.
+
+    A key is a field of the shape (`width`, `frames`, `prompt`, ...; `resolution=1280x720` for width
+    and height), `tp` or `sp` of the layout, or an option of the model; `shape.`, `layout.` or
+    `options.` before it settles which.
+    Raises ModelError with all that is wrong.
+    """
+    problems: list[tuple[str, str]] = []
+    given = [_setting(text, problems) for text in sets]
+    try:
+        found = get_model(model)
+    except ModelError as error:
+        raise ModelError([*error.problems, *problems]) from None
+    shape = default_shape(found)
+    sizes = {field.name for field in fields(shape)}
+    groups: dict[str, Collection[str]] = {
+        "shape": sizes | ({"resolution"} if "width" in sizes else set()),
+        "layout": _LAYOUT,
+        "options": found.options,
+    }
+    chosen: dict[str, dict[str, Any]] = {group: {} for group in groups}
+    for key, value in filter(None, given):
+        group, name = _group(key, groups, problems)
+        if group is None:
+            continue
+        try:
+            chosen[group] |= _figures(group, name, value)
+        except ValueError as error:
+            problems.append((f"{group}.{name}", str(error)))
+    try:
+        layout = Layout(**chosen["layout"])
+        memory = counted_trace(model, chosen["options"], replace(shape, **chosen["shape"]), layout)
+    except ModelError as error:
+        problems += error.problems
+    if problems:
+        raise ModelError(problems)
+    return memory
+
+
+def _figures(group: str, name: str, value: Any) -> dict[str, Any]:
+    """What a setting comes to. Raises ValueError for a shape or layout that cannot be."""
+    if (group, name) == ("shape", "resolution"):
+        width, height = Resolution().parse(value if isinstance(value, str) else shown(value))
+        return {"width": width, "height": height}
+    wrong = None if group == "options" else _not_a_count(value)
+    if wrong is not None:
+        raise ValueError(wrong)
+    return {name: value}
+
+
+def _setting(text: str, problems: list[tuple[str, str]]) -> tuple[str, Any] | None:
+    """Key and value of `key=value`; None, with the problem added, where it is not that."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        problems.append((text or "--set", "a setting is written key=value"))
+        return None
+    try:
+        return key.strip(), plain(parse_value(value))
+    except SpecError as error:
+        problems += [(key.strip(), problem.message) for problem in error.problems]
+        return None
+
+
+def _group(
+    key: str, groups: Mapping[str, Collection[str]], problems: list[tuple[str, str]]
+) -> tuple[str | None, str]:
+    """What a key sets, and its name there; None, with the problem added, where it sets nothing.
+
+    `cfg` alone is the option, as no replica is spread over GPUs by default.
+    """
+    group, dot, name = key.rpartition(".")
+    if dot and group not in groups:
+        problems.append((key, f"no group {group!r}; known: {', '.join(groups)}"))
+        return None, name
+    for each in (group,) if dot else ("shape", "options", "layout"):
+        if name in groups[each]:
+            return each, name
+    known = list(groups[group]) if dot else [n for names in groups.values() for n in names]
+    problems.append((key, f"unknown; {did_you_mean(name, dict.fromkeys(sorted(known)))}"))
+    return None, name
+
+
+def _not_a_count(value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        return f"{shown(value)} is not a whole number above 0"
+    return None if value <= MOST_SHOWN else f"{value} must be {MOST_SHOWN} or less"
