@@ -24,7 +24,7 @@ def show_summary(results: Results, console: Console | None = None) -> None:
     """Prints what a run came to: tables whole, text wrapped."""
     console = console or _screen()
     for part in summary_table(results).renderables:
-        if isinstance(part, str):
+        if isinstance(part, str | Text):
             console.print(part)
         else:
             _print_whole(console, part)

@@ -41,11 +41,9 @@ def _bounds(summary: dict[str, Any]) -> list[str]:
     spans = [
         figures[what] for figures in summary["tiers"].values() for what in ("occupancy", "demand")
     ]
-    if not any(" to " in _peak(span) for span in spans):
+    if not any("-" in _peak(span) for span in spans):
         return []
-    return [
-        "A peak from A to B: the pools of the tier do not all peak at the same moment of a bin."
-    ]
+    return ["A peak of A-B lies between them: a tier's pools do not all peak at the same moment."]
 
 
 def _unfinished(summary: dict[str, Any]) -> list[str]:
@@ -126,7 +124,7 @@ def _peak(span: dict[str, int]) -> str:
     if least == most:
         return most
     same_unit = least.split()[1] == most.split()[1]
-    return f"{least.split()[0] if same_unit else least} to {most}"
+    return f"{least.split()[0] if same_unit else least}-{most}"
 
 
 def _job_table(summary: dict[str, Any]) -> Table:

@@ -50,15 +50,15 @@ def test_the_peak_of_several_pools_is_given_between_bounds() -> None:
     results.summary["tiers"]["hbm"]["demand"] |= {"peak_least": 912 * GB, "peak": 1012 * GB}
     results.summary["tiers"]["hbm"]["occupancy"] |= {"peak_least": 912 * GB, "peak": 931 * GB}
     text = printed(summary_table(results))
-    assert "912 to 931 GB" in text
-    assert "912 GB to 1.01 TB" in text
-    assert "A peak from A to B" in text
+    assert "912-931 GB" in text
+    assert "912 GB-1.01 TB" in text
+    assert "A peak of A-B" in text
     for tier in results.summary["tiers"].values():
         for what in ("occupancy", "demand"):
             tier[what]["peak_least"] = tier[what]["peak"]
     text = printed(summary_table(results))
-    assert " to " not in text.split("Jobs")[0]
-    assert "A peak from A to B" not in text
+    assert "B-" not in text.split("Jobs")[0]
+    assert "A peak of A-B" not in text
 
 
 def test_a_queue_that_grows_is_said_to() -> None:
