@@ -12,9 +12,9 @@ from dcsim.assembly.plant import LOCAL, Nand, Plant
 from dcsim.assembly.services import Catalogue, Pricer, Served, gigabytes, service_row
 from dcsim.engine import Tables, table
 from dcsim.engine.border import STARTS
+from dcsim.models.shapes import Clip
 from dcsim.spec import Job, Problem, Scenario, SpecError
 from dcsim.workload import Requests, generate
-from dcsim.workload.shapes import Clip
 
 
 def make_plan(scenario: Scenario) -> Plan:

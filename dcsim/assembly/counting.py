@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from dcsim.assembly.rows import phase_row, segment_row
 from dcsim.models import ModelError
+from dcsim.models.shapes import Clip, RequestShape, Turn
 from dcsim.spec import Layout
 from dcsim.spec.units import INT64
-from dcsim.traces import DitShape, MemoryTrace, TokenShape, Work, trace
+from dcsim.traces import MemoryTrace, Work, trace
 
 __all__ = ["check_size", "counted_trace", "is_countable"]
 
@@ -20,7 +22,7 @@ MOST_STEPS = 100_000
 
 
 def counted_trace(
-    model: str, options: Mapping[str, Any], shape: DitShape | TokenShape, layout: Layout
+    model: str, options: Mapping[str, Any], shape: RequestShape, layout: Layout
 ) -> MemoryTrace:
     """The trace of a request. Raises ModelError, for one that is too large too."""
     check_size(shape)
@@ -32,9 +34,9 @@ def counted_trace(
         raise ModelError([("shape", message)]) from None
 
 
-def check_size(shape: DitShape | TokenShape) -> None:
+def check_size(shape: RequestShape) -> None:
     """Raises ModelError where a request is larger than can be counted."""
-    if isinstance(shape, TokenShape):
+    if isinstance(shape, Turn):
         limits = {"prompt": MOST_TOKENS, "output": MOST_TOKENS, "chunk": MOST_CHUNK}
     else:
         limits = {"width": 10**6, "height": 10**6, "frames": 10**6, "steps": MOST_STEPS}
@@ -43,7 +45,7 @@ def check_size(shape: DitShape | TokenShape) -> None:
         for name, most in limits.items()
         if getattr(shape, name) > most
     ]
-    if isinstance(shape, DitShape) and not problems:
+    if isinstance(shape, Clip) and not problems:
         pixels = shape.width * shape.height * shape.frames
         if pixels > MOST_PIXELS:
             text = f"{shape.width}x{shape.height} in {shape.frames} frames are {pixels:.3g} pixels"
@@ -54,6 +56,5 @@ def check_size(shape: DitShape | TokenShape) -> None:
 
 def is_countable(work: Work) -> bool:
     """Whether the engine's tables hold it: time is counted in 2^-16 ns, so 39 h a step."""
-    figures = [phase.launch for phase in work.phases] + [phase.weights for phase in work.phases]
-    figures += [value for row in work.segments for value in row.values()]
-    return max(figures) <= INT64
+    rows = [*map(phase_row, work.phases), *map(segment_row, work.segments)]
+    return max(value for row in rows for value in row.values()) <= INT64

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from dcsim.assembly.counting import check_size, counted_trace, is_countable
 from dcsim.assembly.placement import layout_of
+from dcsim.assembly.rows import Row, phase_row, segment_row
 from dcsim.engine import Tables, table
 from dcsim.engine.border import ROUTERS
-from dcsim.models import ModelError
+from dcsim.models import Model, ModelError
 from dcsim.models import get as get_model
+from dcsim.models.shapes import Clip
 from dcsim.spec import ClipShape, Gpu, Job, Problem, Scenario, Scheduler, TokenShape
-from dcsim.traces import DitShape, MemoryTrace, Work, price, token_work
-from dcsim.workload.shapes import Clip
+from dcsim.traces import MemoryTrace, Work, WorkSegment, price, token_work
 
 NO_LIMIT = 1 << 62
 WATERMARK = 100
@@ -25,23 +26,24 @@ WATERMARK = 100
 class Catalogue:
     """Rows of `phases`, `segments` and `works`, shared by all services."""
 
-    phases: list[dict[str, int]] = field(default_factory=list)
-    segments: list[dict[str, int]] = field(default_factory=list)
-    works: list[dict[str, int]] = field(default_factory=list)
+    phases: list[Row] = field(default_factory=list)
+    segments: list[Row] = field(default_factory=list)
+    works: list[Row] = field(default_factory=list)
     _phase_rows: dict[tuple[str, str, int, int], int] = field(default_factory=dict)
 
     def add(self, service: str, work: Work) -> int:
         """Row of the work; phases of one service with the same cost are one row."""
         rows = []
         for phase in work.phases:
-            key = (service, phase.name, phase.launch, phase.weights)
+            row = phase_row(phase)
+            key = (service, phase.name, row["launch"], row["weights"])
             if key not in self._phase_rows:
                 self._phase_rows[key] = len(self.phases)
-                self.phases.append({"launch": phase.launch, "weights": phase.weights})
+                self.phases.append(row)
             rows.append(self._phase_rows[key])
         first = len(self.segments)
         for segment in work.segments:
-            self.segments.append({**segment, "phase": rows[segment["phase"]]})
+            self.segments.append({**segment_row(segment), "phase": rows[segment.phase]})
         self.works.append(
             {"segment": first, "segments": len(work.segments), "artifact": work.artifact}
         )
@@ -90,26 +92,26 @@ class Pricer:
         assert job.model is not None
         try:
             model = get_model(job.model)
-            if not self._shapes_match(job.model, model.kind, clips):
+            if not self._shapes_match(model, clips):
                 return None
-            if model.kind == "llm":
-                return self._llm(job, gpu, tuple(clips))
-            return self._dit(job, gpu, clips)
+            if isinstance(model.request, Clip):
+                return self._dit(job, gpu, clips)
+            return self._llm(job, gpu, tuple(clips))
         except ModelError as error:
             for path, message in error.problems:
                 self._problem(f"jobs.{job.name}.{path}", message)
             return None
 
-    def _shapes_match(self, name: str, kind: str, clips: dict[str, Sequence[Clip]]) -> bool:
+    def _shapes_match(self, model: Model, clips: dict[str, Sequence[Clip]]) -> bool:
         fine = True
         wanted, keys = (
-            (TokenShape, "prompt, output")
-            if kind == "llm"
-            else (ClipShape, "resolution, frames, steps")
+            (ClipShape, "resolution, frames, steps")
+            if isinstance(model.request, Clip)
+            else (TokenShape, "prompt, output")
         )
         for klass in clips:
             if not isinstance(self.scenario.jobs[klass].shape, wanted):
-                self._problem(f"jobs.{klass}.shape", f"{name} takes {keys}")
+                self._problem(f"jobs.{klass}.shape", f"{model.name} takes {keys}")
                 fine = False
         return fine
 
@@ -137,25 +139,26 @@ class Pricer:
         priced = {
             clip: self._priced(job, gpu, clip) for shapes in clips.values() for clip in shapes
         }
-        if not priced:  # a class without a single request still needs its weights
-            clip = Clip(256, 256, 1, 1)
-            priced[clip] = self._priced(job, gpu, clip)
         works = list(priced.values())
-        if not self._fits(job, gpu, works[0], works) or not self._countable(job, gpu, works):
+        if works:
+            one = works[0]
+        else:  # without a single request the weights are needed all the same
+            typical = get_model(job.model).request
+            assert isinstance(typical, Clip)
+            one = self._priced(job, gpu, typical)
+        if not self._fits(job, gpu, one, works) or not self._countable(job, gpu, works):
             return None
         rows = {clip: self.catalogue.add(job.name, work) for clip, work in priced.items()}
         by_class = {klass: tuple(rows[clip] for clip in shapes) for klass, shapes in clips.items()}
-        one = works[0]
         return Served(job, False, one.weights, one.reserve, one.checkpoint, by_class)
 
     def _priced(self, job: Job, gpu: Gpu, clip: Clip) -> Work:
         """Clips that differ in their steps alone share one trace."""
         assert job.model is not None
-        check_size(DitShape(*clip))
+        check_size(clip)
         key = (job.name, clip.width, clip.height, clip.frames)
         if key not in self._traces:
-            shape = DitShape(*clip)
-            self._traces[key] = counted_trace(job.model, job.options, shape, layout_of(job))
+            self._traces[key] = counted_trace(job.model, job.options, clip, layout_of(job))
         return price(self._traces[key].with_steps(clip.steps), gpu)
 
     def _fits(self, job: Job, gpu: Gpu, work: Work, shaped: Sequence[Work]) -> bool:
@@ -188,8 +191,9 @@ class Pricer:
         self.problems.append(self.scenario.problem(path, message))
 
 
-def _held(segment: Mapping[str, int]) -> int:
-    return segment["live"] + segment["live_slope"] * (segment["steps"] - 1) + segment["peak"]
+def _held(segment: WorkSegment) -> int:
+    s = segment.demand
+    return s.live + s.live_slope * (s.steps - 1) + s.peak
 
 
 def gigabytes(count: float) -> str:

@@ -163,9 +163,9 @@ def _trace() -> dict[str, Any]:
 
 
 def _clip(width: int) -> Any:
-    from dcsim.traces import DitShape
+    from dcsim.traces import Clip
 
-    return DitShape(width, 480, 81, 50)
+    return Clip(width, 480, 81, 50)
 
 
 def _whole(plan: Plan, loaded: float) -> dict[str, Any]:

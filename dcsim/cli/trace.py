@@ -17,7 +17,7 @@ from dcsim.spec import Layout, SpecError, did_you_mean, load_parts
 from dcsim.spec.forms import Resolution
 from dcsim.spec.tree import parse_value, plain
 from dcsim.spec.units import shown
-from dcsim.traces import MemoryTrace, default_shape
+from dcsim.traces import MemoryTrace
 from dcsim.traces.files import save
 from dcsim.traces.plot import plot as draw
 from dcsim.traces.report import report
@@ -77,7 +77,7 @@ def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
         found = get_model(model)
     except ModelError as error:
         raise ModelError([*error.problems, *problems]) from None
-    shape = default_shape(found)
+    shape = found.request
     sizes = {field.name for field in fields(shape)}
     groups: dict[str, Collection[str]] = {
         "shape": sizes | ({"resolution"} if "width" in sizes else set()),

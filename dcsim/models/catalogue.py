@@ -19,6 +19,7 @@ from dcsim.models.options import (
     resolve,
 )
 from dcsim.models.pipeline import Networks
+from dcsim.models.shapes import Clip, RequestShape, Turn
 from dcsim.models.t5 import T5Config
 from dcsim.models.vae import VaeConfig
 from dcsim.models.weights import count
@@ -38,6 +39,8 @@ class Model:
     network: Networks | LlmConfig
     options: Mapping[str, Option]
     """Implementation options with their defaults."""
+    request: RequestShape
+    """A typical request; others have the same type."""
 
     def resolve(self, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """All options, `given` over the defaults; ModelError lists what is wrong."""
@@ -84,6 +87,7 @@ def _image(size: str, patch: int) -> Model:
         _PEEBLES,
         Networks(config, VaeConfig()),
         options,
+        Clip(256, 256, 1, 250),  # as the DiT paper has it
     )
 
 
@@ -111,6 +115,7 @@ def _video(name: str, depth: int, hidden: int, heads: int, modulation: str) -> M
         "dcsim's reference architecture, no published model",
         Networks(config, VaeConfig(channels=16, video=True, scale=1.0), T5Config(), 512),
         options,
+        Clip(832, 480, 81, 50),  # 480p, as Wan has it by default
     )
 
 
@@ -121,7 +126,7 @@ _QWEN = "Qwen3 config.json of the model repository"
 def _llm(name: str, source: str, config: LlmConfig) -> Model:
     kind = "Qwen3" if config.head_norm else "Llama 3.1"
     text = f"{kind} decoder, {config.layers} layers, {config.kv_heads} KV heads of {config.head}"
-    return Model(name, "llm", text, source, config, LLM)
+    return Model(name, "llm", text, source, config, LLM, Turn(1024, 256))
 
 
 def _qwen(layers: int, hidden: int, heads: int, ffn: int) -> LlmConfig:

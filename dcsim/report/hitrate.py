@@ -162,7 +162,7 @@ def draw_curve(
 
     `marked` capacities are points on the curve.
     """
-    from dcsim.report.style import CAPACITY, CYCLE, legend_below, new_figure, save, tidy
+    from dcsim.report.style import CAPACITY, CYCLE, legend_below, new_figure, save
 
     figure = new_figure(7.0, 4.2)
     axes = figure.add_subplot()
@@ -189,7 +189,10 @@ def draw_curve(
     axes.set(xscale="log", xlim=(least, most), ylim=(0, max(1.12 * top, 1.0)))
     title = f"{name}: hit rate of one LRU prefix cache" if name else ""
     x = f"capacity (tokens; a block is {curve.log.block_tokens:,})"
-    tidy(axes, x=x, y="full prompt blocks found (%)", title=title)
-    axes.title.set_parse_math(False)
+    axes.set(xlabel=x, ylabel="full prompt blocks found (%)")
+    axes.set_title(title, loc="left", parse_math=False)
+    axes.grid(color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
     legend_below(figure, handles)
     save(figure, path)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dcsim.models import Model, Option, get, names
+from dcsim.models.shapes import RequestShape
 from dcsim.report.keys import keys_markdown
 from dcsim.report.quantities import bytes_text
 from dcsim.results import meanings
-from dcsim.traces import DitShape, default_shape, trace
-from dcsim.traces.shapes import RequestShape
+from dcsim.traces import Clip, trace
 
 __all__ = ["MARK", "PAGES", "models_markdown", "page", "results_markdown"]
 
@@ -107,11 +107,11 @@ def _turn_row(model: Model) -> tuple[str, ...]:
 
 
 def _request(model: Model) -> tuple[str, str]:
-    return _shape(default_shape(model)), bytes_text(trace(model.name).peak_bytes)
+    return _shape(model.request), bytes_text(trace(model.name).peak_bytes)
 
 
 def _shape(shape: RequestShape) -> str:
-    if isinstance(shape, DitShape):
+    if isinstance(shape, Clip):
         frames = f"{shape.frames} frames, " if shape.frames > 1 else ""
         return f"{shape.width}x{shape.height}, {frames}{shape.steps} steps"
     return f"{shape.prompt:,} + {shape.output:,} tokens"

@@ -11,10 +11,10 @@ from typing import Any
 from dcsim.models import ModelError
 from dcsim.models import get as get_model
 from dcsim.spec import Gpu, Layout, load_parts
-from dcsim.traces import DitShape, TokenShape, token_work, trace
+from dcsim.traces import Clip, Turn, token_work, trace
 
 __all__ = [
-    "Clip",
+    "Extent",
     "Options",
     "checkpoint_bytes",
     "clip_sizes",
@@ -39,16 +39,18 @@ def kind_of(model: str) -> str:
     return get_model(model).kind
 
 
-Clip = tuple[int, int, int]
+Extent = tuple[int, int, int]
 """Width, height and frames."""
 
 
 @lru_cache(maxsize=4096)
-def clip_sizes(model: str, options: Options, layout: Layout, clip: Clip) -> tuple[int, int] | None:
+def clip_sizes(
+    model: str, options: Options, layout: Layout, clip: Extent
+) -> tuple[int, int] | None:
     """HBM bytes that a replica needs for one clip, and bytes of the finished clip; None where
     that clip or layout cannot be."""
     try:
-        traced = trace(model, dict(options), DitShape(*clip, 1), layout)
+        traced = trace(model, dict(options), Clip(*clip, 1), layout)
     except ModelError:
         return None
     return traced.peak_bytes + traced.overhead, traced.artifact
@@ -71,14 +73,13 @@ def token_room(
 @lru_cache(maxsize=1024)
 def checkpoint_bytes(model: str, options: Options) -> int:
     """Bytes of the weights in DRAM and NAND."""
-    shape = DitShape(256, 256, 1, 1) if kind_of(model) == "dit" else None
-    return trace(model, dict(options), shape).checkpoint_bytes
+    return trace(model, dict(options)).checkpoint_bytes
 
 
 @lru_cache(maxsize=1024)
 def context_bytes(model: str, options: Options, layout: Layout) -> int:
     """KV bytes of a token of an LLM replica."""
-    return trace(model, dict(options), TokenShape(1, 1), layout).rows[0].live
+    return trace(model, dict(options), Turn(1, 1), layout).rows[0].live
 
 
 def smallest_hbm(

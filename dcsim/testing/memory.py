@@ -9,15 +9,14 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dcsim.spec import Layout
-from dcsim.testing.fit import Clip, clip_sizes, kind_of
+from dcsim.testing.fit import Extent, clip_sizes, kind_of
 from dcsim.testing.ladders import Count, count
 from dcsim.testing.mixes import MODELS
-from dcsim.traces import DitShape, MemoryTrace, TokenShape, trace
+from dcsim.traces import Clip, MemoryTrace, Turn, trace
 
 __all__ = ["DrawnTrace", "memory_traces"]
 
 Draw = Any
-Shape = DitShape | TokenShape
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,7 +62,7 @@ def memory_traces(
     A trace prints as the call of `dcsim.traces.trace` that makes it. Shapes that a model cannot
     make (several frames of an image model) are not drawn.
     """
-    turns = st.builds(TokenShape, count(prompt), count(output), st.sampled_from(list(chunk)))
+    turns = st.builds(Turn, count(prompt), count(output), st.sampled_from(list(chunk)))
     sizes = [tuple(map(int, size.split("x"))) for size in resolutions]
     asked: list[st.SearchStrategy[MemoryTrace]] = []
     for model in models:
@@ -117,9 +116,9 @@ _CLIPS = st.fixed_dictionaries(
 )
 
 
-def _clip(size: tuple[int, int, int], steps: int) -> DitShape:
-    return DitShape(*size, steps)
+def _clip(size: tuple[int, int, int], steps: int) -> Clip:
+    return Clip(*size, steps)
 
 
-def _goes(model: str, clip: Clip) -> bool:
+def _goes(model: str, clip: Extent) -> bool:
     return clip_sizes(model, (), Layout(), clip) is not None

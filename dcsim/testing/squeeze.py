@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dcsim.assembly.placement import Placement
 from dcsim.spec import Layout, Scenario
 from dcsim.testing.fit import (
-    Clip,
+    Extent,
     Options,
     checkpoint_bytes,
     clip_sizes,
@@ -109,7 +109,7 @@ def _hbm(draw: Draw, jobs: Mapping[str, Any], name: str) -> int:
     return -(-need // layout.gpus) * tenths // 10 + 1
 
 
-def _clips(shape: Mapping[str, Any]) -> list[Clip]:
+def _clips(shape: Mapping[str, Any]) -> list[Extent]:
     """All clips of a shape."""
     found = []
     for size in _values(shape["resolution"]):

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dcsim.traces.api import default_shape, token_work, trace
+from dcsim.models.shapes import Clip, Turn
+from dcsim.traces.api import trace
 from dcsim.traces.files import load, save
 from dcsim.traces.plot import plot
-from dcsim.traces.price import Work, WorkPhase, price
+from dcsim.traces.price import Cost, Work, WorkPhase, WorkSegment, price
 from dcsim.traces.report import report
-from dcsim.traces.shapes import DitShape, TokenShape
+from dcsim.traces.server import token_work
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
 __all__ = [
-    "DitShape",
+    "Clip",
+    "Cost",
     "MemoryTrace",
     "Phase",
     "Record",
     "Segment",
-    "TokenShape",
+    "Turn",
     "Work",
     "WorkPhase",
-    "default_shape",
+    "WorkSegment",
     "load",
     "plot",
     "price",

@@ -11,15 +11,15 @@ from dcsim.models.catalogue import Model
 from dcsim.models.options import ModelError
 from dcsim.models.pipeline import LATENT, Networks, Pipeline
 from dcsim.models.sampler import TRAINED
+from dcsim.models.shapes import Clip
 from dcsim.models.tape import Tape, nbytes
 from dcsim.models.weights import count, size
 from dcsim.spec import Layout
-from dcsim.traces.shapes import DitShape
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
 
 def check_clip(
-    networks: Networks, options: Mapping[str, Any], shape: DitShape, layout: Layout
+    networks: Networks, options: Mapping[str, Any], shape: Clip, layout: Layout
 ) -> list[tuple[str, str]]:
     """Every reason why a shape or a layout cannot be, as (path, message)."""
     problems = []
@@ -70,7 +70,7 @@ def _check_layout(
 
 
 def trace_clip(
-    model: Model, options: Mapping[str, Any], shape: DitShape, layout: Layout
+    model: Model, options: Mapping[str, Any], shape: Clip, layout: Layout
 ) -> MemoryTrace:
     """The trace of one clip; `options` resolved. ModelError lists all that cannot be."""
     networks = model.built(options)
@@ -226,7 +226,7 @@ def _vae_phase(networks: Networks, options: Mapping[str, Any], record: Record, g
     )
 
 
-def _artifact(networks: Networks, options: Mapping[str, Any], shape: DitShape) -> int:
+def _artifact(networks: Networks, options: Mapping[str, Any], shape: Clip) -> int:
     """Bytes stored of the finished clip."""
     pixels = shape.width * shape.height * shape.frames
     if options["artifact"] == "raw":

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dcsim.traces.shapes import DitShape, TokenShape
+from dcsim.models.shapes import Clip, Turn
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
 FORMAT = 1
@@ -68,6 +68,6 @@ def load(path: Path | str) -> MemoryTrace:
     )
 
 
-def _shape(plain: dict[str, int]) -> DitShape | TokenShape:
-    clip = {f.name for f in fields(DitShape)}
-    return DitShape(**plain) if set(plain) == clip else TokenShape(**plain)
+def _shape(plain: dict[str, int]) -> Clip | Turn:
+    clip = {f.name for f in fields(Clip)}
+    return Clip(**plain) if set(plain) == clip else Turn(**plain)

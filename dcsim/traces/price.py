@@ -1,58 +1,84 @@
-"""What a trace costs on a GPU: a roofline per op class, as integers for the engine.
+"""What a trace costs on a GPU: a roofline per op class, in exact seconds.
 
 A class takes `max(FLOPs / (peak x efficiency), bytes / (bandwidth x efficiency of memory))`;
 a step takes the sum over its classes and the launch overhead of its layers. Matrix products
-are split as the engine wants them: the weights they read once an iteration, and what each job
-adds. Costs are ticks of 2^-16 ns, rounded up; memory is of the replica.
+are split in two: the weights they read once an iteration, and what each job adds. Memory is
+of the replica. docs/pricing.md has the formulas.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-
-import numpy as np
-from numpy.typing import NDArray
+from math import ceil, lcm
 
 from dcsim.models.options import ModelError
-from dcsim.models.tape import KINDS
+from dcsim.models.tape import ATTENTION, COMM, CONV, DENSE, KINDS, MEMORY
 from dcsim.spec import Gpu
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
-TICKS = 65536
-"""Ticks of a nanosecond."""
-TICKS_PER_SECOND = TICKS * 10**9
-
-RULES = {"fixed": 0, "prefill": 1, "decode": 2}
+NS = Fraction(1, 10**9)
 
 
 @dataclass(frozen=True)
 class WorkPhase:
-    """A row of the engine's `phases`: ticks an iteration pays once."""
+    """What an iteration pays once if any of its requests is in the phase, in seconds."""
 
     name: str
-    launch: int
-    weights: int
+    launch: Fraction
+    weights: Fraction
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a step (or token, pair, context token: see `Segment`), by op class.
+
+    `attention` is its compute and `reading` its traffic; of the two the longer counts.
+    """
+
+    dense: Fraction
+    attention: Fraction
+    attention_slope: Fraction
+    reading: Fraction
+    reading_slope: Fraction
+    conv: Fraction
+    memory: Fraction
+    comm: Fraction
+
+    @property
+    def other(self) -> Fraction:
+        """All but dense and attention."""
+        return self.conv + self.memory + self.comm
+
+
+@dataclass(frozen=True)
+class WorkSegment:
+    """A row of a trace with its price."""
+
+    demand: Segment
+    phase: int
+    """Index into the work's phases."""
+    cost: Cost
+    mean: int
+    """Time-weighted mean of the bytes a step (or token) holds beyond its live ones."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A request of one shape as the engine sees it; see docs/engine.md for the columns."""
+    """A request of one shape, priced on a replica's GPUs."""
 
-    kind: str
-    """`fixed`, or `token`: one prefill and one decode segment for every prompt and output."""
     phases: tuple[WorkPhase, ...]
-    segments: tuple[Mapping[str, int], ...]
-    """Rows of the engine's `segments`; `phase` counts from 0 within `phases`."""
+    segments: tuple[WorkSegment, ...]
+    """Of a language model one prefill and one decode segment, for every prompt and output."""
     artifact: int
     weights: int
     """HBM bytes of a replica's weights."""
     checkpoint: int
     """Bytes of the weights in DRAM and NAND."""
     reserve: int
-    """HBM bytes of a replica that no job can have."""
+    """HBM bytes of a replica that no request can have."""
 
 
 @lru_cache(maxsize=256)
@@ -68,12 +94,12 @@ class Rates:
         plain = _peak(gpu, phase.dtype, "options.dtype")
         dense = _peak(gpu, phase.dense_dtype, "options.weights_dtype")
         self.flops = {
-            "dense": count * dense * share["dense"],
-            "attention": count * plain * share["attention"],
-            "conv": count * plain * share["conv"],
+            DENSE: count * dense * share[DENSE],
+            ATTENTION: count * plain * share[ATTENTION],
+            CONV: count * plain * share[CONV],
         }
-        self.bytes = count * gpu.hbm_bandwidth * share["memory"]
-        self.comm = count * gpu.scale_up * share["comm"]
+        self.bytes = count * gpu.hbm_bandwidth * share[MEMORY]
+        self.comm = count * gpu.scale_up * share[COMM]
 
 
 def _peak(gpu: Gpu, dtype: str, path: str) -> Fraction:
@@ -85,67 +111,57 @@ def _peak(gpu: Gpu, dtype: str, path: str) -> Fraction:
     return Fraction(gpu.flops[name], 2 if dtype == "fp32" else 1)
 
 
-def _ticks(amount: int, rate: Fraction) -> int:
+def _seconds(amount: int, rate: Fraction) -> Fraction:
     if not amount:
-        return 0
+        return Fraction(0)
     if not rate:
         raise ModelError([("layout", "GPUs that must exchange data have no scale-up link")])
-    return -(-amount * TICKS_PER_SECOND * rate.denominator // rate.numerator)
+    return amount / rate
 
 
-@dataclass(frozen=True)
-class Costs:
-    """Ticks of a segment, by op class; attention with its slope, compute beside traffic."""
+def price_segment(s: Segment, rates: Rates) -> Cost:
+    """The roofline of a row of a trace."""
 
-    dense: int
-    attn: int
-    attn_slope: int
-    attn_read: int
-    attn_read_slope: int
-    conv: int
-    memory: int
-    comm: int
+    def compute(flops: int, kind: str) -> Fraction:
+        return _seconds(flops, rates.flops[kind])
 
-    @property
-    def other(self) -> int:
-        """All but dense and attention."""
-        return self.conv + self.memory + self.comm
+    def traffic(count: int) -> Fraction:
+        return _seconds(count, rates.bytes)
 
-
-def costs(s: Segment, rates: Rates) -> Costs:
-    """Ticks of a step (or token, pair, context token: see `Segment`)."""
-    return Costs(
-        max(_ticks(s.dense_flops, rates.flops["dense"]), _ticks(s.dense_bytes, rates.bytes)),
-        _ticks(s.attn_flops, rates.flops["attention"]),
-        _ticks(s.attn_flops_slope, rates.flops["attention"]),
-        _ticks(s.attn_bytes, rates.bytes),
-        _ticks(s.attn_bytes_slope, rates.bytes),
-        max(_ticks(s.conv_flops, rates.flops["conv"]), _ticks(s.conv_bytes, rates.bytes)),
-        _ticks(s.other_bytes, rates.bytes),
-        _ticks(s.comm_bytes, rates.comm),
+    return Cost(
+        dense=max(compute(s.dense_flops, DENSE), traffic(s.dense_bytes)),
+        attention=compute(s.attn_flops, ATTENTION),
+        attention_slope=compute(s.attn_flops_slope, ATTENTION),
+        reading=traffic(s.attn_bytes),
+        reading_slope=traffic(s.attn_bytes_slope),
+        conv=max(compute(s.conv_flops, CONV), traffic(s.conv_bytes)),
+        memory=traffic(s.other_bytes),
+        comm=_seconds(s.comm_bytes, rates.comm),
     )
 
 
 def price_phase(phase: Phase, gpu: Gpu, count: int) -> WorkPhase:
-    """Launch overhead and the time to read the weights, in ticks."""
+    """Launch overhead, and the time to read the weights."""
     rates = Rates(gpu, phase, count)
-    launch = gpu.launch * phase.layers * TICKS
-    return WorkPhase(phase.name, launch, _ticks(phase.reads, rates.bytes))
+    return WorkPhase(phase.name, gpu.launch * phase.layers * NS, _seconds(phase.reads, rates.bytes))
 
 
 def price(trace: MemoryTrace, gpu: Gpu) -> Work:
-    """The trace as work for the engine; ModelError where the GPU lacks what it needs."""
+    """The trace as work on its GPUs; ModelError where the GPU lacks what it needs."""
     numbers = {p.name: i for i, p in enumerate(trace.phases)}
-    rows = []
+    rates = [Rates(gpu, p, trace.gpus) for p in trace.phases]
+    shares = {
+        row.record: mean_share(trace.records[row.record], rates[numbers[row.phase]])
+        for row in trace.rows
+    }
+    segments = []
     for row in trace.rows:
         number = numbers[row.phase]
-        rates = Rates(gpu, trace.phases[number], trace.gpus)
-        cost = costs(row, rates)
-        rows.append(_row(row, number, cost, mean_bytes(trace, row, gpu)))
+        mean = ceil(row.peak * shares[row.record])
+        segments.append(WorkSegment(row, number, price_segment(row, rates[number]), mean))
     return Work(
-        "token" if trace.kind == "llm" else "fixed",
         tuple(price_phase(p, gpu, trace.gpus) for p in trace.phases),
-        tuple(rows),
+        tuple(segments),
         trace.artifact,
         trace.weights_bytes,
         trace.checkpoint_bytes,
@@ -153,52 +169,38 @@ def price(trace: MemoryTrace, gpu: Gpu) -> Work:
     )
 
 
-def _row(s: Segment, phase: int, c: Costs, mean: int) -> dict[str, int]:
-    row = {
-        "rule": RULES[s.rule],
-        "phase": phase,
-        "steps": s.steps,
-        "tokens": s.tokens,
-        "dense": c.dense,
-        "own": c.other,
-        "own_slope": 0,
-        "ctx": 0,
-        "pair": 0,
-        "live": s.live,
-        "live_slope": s.live_slope,
-        "peak": s.peak,
-        "mean": mean,
-        "first": int(s.first),
-    }
-    if s.rule == "fixed":
-        row["own"] += max(c.attn, c.attn_read)
-        row["own_slope"] = max(c.attn_slope, c.attn_read_slope)
-    else:
-        row["pair"], row["ctx"] = c.attn, c.attn_read
-    return row
+def mean_share(record: Record, rates: Rates) -> Fraction:
+    """Mean over time of the bytes held beyond the live ones, over the most held so.
+
+    Time is that of the roofline, op by op. All ops are on one GPU, so of `rates` only the
+    ratios count.
+    """
+    peak = record.peak
+    if not peak:
+        return Fraction(0)
+    parts = _op_parts(record, rates)
+    held = sum(part * extra for part, extra in zip(parts, record.extra.tolist(), strict=True))
+    return Fraction(held, sum(parts) * peak)
 
 
-def op_seconds(record: Record, phase: Phase, gpu: Gpu) -> NDArray[np.float64]:
-    """Roofline time of every op of a record on one GPU."""
-    rates = Rates(gpu, phase, 1)
-    seconds = (record.weights + record.moved) / float(rates.bytes)
-    for i, kind in enumerate(KINDS):
-        rows = record.kind == i
-        if kind in rates.flops:
-            compute = record.flops[rows] / float(rates.flops[kind])
-            seconds[rows] = np.maximum(seconds[rows], compute)
-        elif kind == "comm" and rows.any():
-            seconds[rows] = record.comm[rows] / float(rates.comm)
-    return np.asarray(seconds, dtype=np.float64)
+def _op_parts(record: Record, rates: Rates) -> list[int]:
+    """Time of every op in one common unit, whole numbers of it."""
+    slow = {COMM: rates.comm or Fraction(1), **rates.flops}
+    unit = _common([rates.bytes, *slow.values()])
+    traffic = int(unit / rates.bytes)
+    factors = [int(unit / slow[kind]) if kind in slow else 0 for kind in KINDS]
+    kinds = record.kind.tolist()
+    amounts = (record.flops + record.comm).tolist()  # no op has both
+    moved = (record.weights + record.moved).tolist()
+    across = KINDS.index(COMM)
+    return [
+        amount * factors[kind] if kind == across else max(amount * factors[kind], count * traffic)
+        for kind, amount, count in zip(kinds, amounts, moved, strict=True)
+    ]
 
 
-def mean_bytes(trace: MemoryTrace, row: Segment, gpu: Gpu) -> int:
-    """Time-weighted mean of the bytes a step (or token) holds beyond its live ones."""
-    record = trace.records[row.record]
-    phase = next(p for p in trace.phases if p.name == row.phase)
-    seconds = op_seconds(record, phase, gpu)
-    total = float(seconds.sum())
-    if not row.peak or not record.peak or total <= 0:
-        return 0
-    share = float((record.extra * seconds).sum()) / total / record.peak
-    return min(row.peak, int(np.ceil(row.peak * share)))
+def _common(rates: Iterable[Fraction]) -> Fraction:
+    """The least number that is a whole multiple of every rate."""
+    rates = list(rates)
+    down = lcm(*(rate.denominator for rate in rates))
+    return Fraction(lcm(*(int(rate * down) for rate in rates)), down)

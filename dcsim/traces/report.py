@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 
 from dcsim.spec import Gpu
-from dcsim.traces.price import TICKS_PER_SECOND, Costs, Rates, costs, price_phase
+from dcsim.traces.price import Rates, price_phase, price_segment
 from dcsim.traces.trace import MemoryTrace, Phase, Segment
 
 
 def step_seconds(s: Segment, phase: Phase, gpu: Gpu, count: int) -> np.ndarray[Any, Any]:
     """Seconds of every step of a fixed segment when the replica runs this request alone."""
-    rates = Rates(gpu, phase, count)
     once = price_phase(phase, gpu, count)
-    c: Costs = costs(s, rates)
+    c = price_segment(s, Rates(gpu, phase, count))
     k = np.arange(s.steps, dtype=np.float64)
-    attention = np.maximum(c.attn + c.attn_slope * k, c.attn_read + c.attn_read_slope * k)
-    ticks = once.launch + max(once.weights, c.dense) + c.other + attention
-    return np.asarray(ticks / TICKS_PER_SECOND)
+    computing = float(c.attention) + float(c.attention_slope) * k
+    reading = float(c.reading) + float(c.reading_slope) * k
+    alike = once.launch + max(once.weights, c.dense) + c.other
+    return np.asarray(float(alike) + np.maximum(computing, reading))
 
 
 def report(trace: MemoryTrace, gpu: Gpu | None = None) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.models.shapes import Clip, RequestShape, Turn
 from dcsim.models.tape import CATEGORIES, KINDS, Tape
-from dcsim.traces.shapes import DitShape, RequestShape, TokenShape
 
 Ints = NDArray[np.int64]
 
@@ -220,7 +220,7 @@ class MemoryTrace:
         Equal to tracing that shape: all denoising steps are alike. ValueError for a language
         model or fewer than 1 step.
         """
-        if not isinstance(self.shape, DitShape) or steps < 1:
+        if not isinstance(self.shape, Clip) or steps < 1:
             raise ValueError(f"{self.model} in {steps} denoising steps")
         rows: list[Segment] = []
         for row in self.rows:
@@ -258,7 +258,7 @@ def _most_live(s: Segment) -> int:
 
 def _expanded(row: Segment, shape: RequestShape) -> tuple[Segment, ...]:
     """A prefill or decode row as fixed segments for a prompt and an output."""
-    if row.rule == "fixed" or not isinstance(shape, TokenShape):
+    if row.rule == "fixed" or not isinstance(shape, Turn):
         return (row,)
     if row.rule == "decode":
         return _decode(row, shape.prompt, shape.output)

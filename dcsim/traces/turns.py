@@ -13,17 +13,17 @@ from dcsim.models import llm
 from dcsim.models.catalogue import Model
 from dcsim.models.llm import Cache, LlmConfig
 from dcsim.models.options import ModelError
+from dcsim.models.shapes import Turn
 from dcsim.models.tape import Tape
 from dcsim.models.weights import Weights, count, size
 from dcsim.spec import Layout
-from dcsim.traces.shapes import TokenShape
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
 NEAR, FAR = 64, 128
 """Chunks whose difference gives the figures of a token."""
 
 
-def check_turn(config: LlmConfig, shape: TokenShape, layout: Layout) -> list[tuple[str, str]]:
+def check_turn(config: LlmConfig, shape: Turn, layout: Layout) -> list[tuple[str, str]]:
     """Every reason why a shape or a layout cannot be, as (path, message)."""
     problems = []
     for name, degree in (("sp", layout.sp), ("cfg", layout.cfg)):
@@ -44,7 +44,7 @@ def check_turn(config: LlmConfig, shape: TokenShape, layout: Layout) -> list[tup
 
 
 def trace_turn(
-    model: Model, options: Mapping[str, Any], shape: TokenShape, layout: Layout
+    model: Model, options: Mapping[str, Any], shape: Turn, layout: Layout
 ) -> MemoryTrace:
     """The trace of one turn; `options` resolved. ModelError lists all that cannot be."""
     config = model.network

@@ -18,12 +18,12 @@ import numpy as np
 from dcsim.models import dit, t5, vae
 from dcsim.models.catalogue import get
 from dcsim.models.pipeline import Networks, Pipeline
+from dcsim.models.shapes import Turn
 from dcsim.models.tape import Tape
 from dcsim.models.weights import Weights, count
 from dcsim.spec import Layout, load_parts
-from dcsim.traces.api import token_work, trace
-from dcsim.traces.price import TICKS_PER_SECOND
-from dcsim.traces.shapes import TokenShape
+from dcsim.traces.api import trace
+from dcsim.traces.server import token_work
 
 GIB = 2**30
 Args = Mapping[str, str]
@@ -192,7 +192,7 @@ def _t5_peak(a: Args) -> float:
 def _turn(a: Args) -> tuple[int, int]:
     """Weights of one GPU, and KV bytes of a token in the replica."""
     tp = int(a.get("tp", "1"))
-    found = trace(a["model"], None, TokenShape(1, 1), Layout(tp))
+    found = trace(a["model"], None, Turn(1, 1), Layout(tp))
     return found.weights_bytes // tp, found.rows[0].live
 
 
@@ -227,7 +227,7 @@ def _kv_fit(a: Args) -> float:
 
 def _activation(a: Args) -> float:
     tokens, logits = int(a["tokens"]), int(a["logits"])
-    prefill, decode = trace(a["model"], None, TokenShape(1, 1, tokens)).rows
+    prefill, decode = trace(a["model"], None, Turn(1, 1, tokens)).rows
     return max(prefill.peak * tokens, decode.peak * logits) / GIB
 
 
@@ -238,16 +238,16 @@ def _throughput(a: Args) -> float:
     prompt, output = int(a["prompt"]), int(a["output"])
     options = {"weights_dtype": "fp8", "kv_dtype": "fp8"}
     work = token_work(a["model"], options, layout, gpu, 2048, 8192, 2048)
-    (phase,), (prefill, decode) = work.phases, work.segments
+    (phase,), (first, then) = work.phases, work.segments
+    prefill, decode = first.cost, then.cost
     room = layout.gpus * gpu.hbm - work.weights - work.reserve
     context = prompt + output / 2
-    jobs = min(2048.0, room / (decode["live"] * context))
+    jobs = min(2048.0, room / (then.demand.live * context))
     fed = jobs / output * prompt
-    dense = max(phase.weights, decode["dense"] * jobs + prefill["dense"] * fed)
-    reading = decode["own"] + max(decode["pair"], decode["ctx"]) * context
-    feeding = prefill["own"] + max(prefill["pair"] * prompt / 2, prefill["ctx"])
-    ticks = phase.launch + dense + jobs * reading + fed * feeding
-    return jobs / ticks * TICKS_PER_SECOND
+    dense = max(float(phase.weights), decode.dense * jobs + prefill.dense * fed)
+    writing = float(decode.other) + max(decode.attention, decode.reading) * context
+    feeding = prefill.other + max(prefill.attention * prompt / 2, prefill.reading)
+    return jobs / (phase.launch + dense + jobs * writing + fed * feeding)
 
 
 CHECKS: Mapping[str, Callable[[Args], float]] = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.models.shapes import Clip
 from dcsim.spec import ClipShape, Empirical
 from dcsim.spec.draws import Draw
 from dcsim.workload.logs import read_column
@@ -18,15 +18,6 @@ __all__ = ["Clip", "draw_clips", "draw_numbers"]
 Ints = NDArray[np.int64]
 Stream = Callable[[str], np.random.Generator]
 """A random stream by purpose."""
-
-
-class Clip(NamedTuple):
-    """What is asked of a diffusion model: pixels, frames (1: an image) and sampler steps."""
-
-    width: int
-    height: int
-    frames: int
-    steps: int
 
 
 def draw_numbers(numbers: Draw, count: int, random: np.random.Generator) -> Ints:

@@ -240,7 +240,7 @@ def test_memory_traces_are_saved_without_loss(tmp_path: Path) -> None:
 def test_a_memory_trace_prints_as_a_call() -> None:
     text = fails(memory_traces(models=["dit-s-8"]))
     assert "drawn=trace('dit-s-8', {" in text
-    assert "DitShape(width=256" in text
+    assert "Clip(width=256" in text
 
 
 # A file of one's own

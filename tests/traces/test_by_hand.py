@@ -6,17 +6,17 @@ Nothing here calls our own formulas: a factor between a model and its price woul
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
 import pytest
 from trace_scenes import GPU
 
 from dcsim import traces
-from dcsim.traces import DitShape, MemoryTrace, TokenShape
+from dcsim.traces import Clip, MemoryTrace, Turn
 from dcsim.traces.price import Work
 
-TICKS_PER_SECOND = 65536 * 10**9
-IMAGE = DitShape(256, 256, 1, 250)
-CLIP = DitShape(832, 480, 81, 50)
+IMAGE = Clip(256, 256, 1, 250)
+CLIP = Clip(832, 480, 81, 50)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,8 @@ def clip() -> MemoryTrace:
 
 def launches(work: Work) -> dict[str, int]:
     """How often the part's cost of a layer is paid, by phase."""
-    return {phase.name: phase.launch // (GPU.launch * 65536) for phase in work.phases}
+    once = Fraction(GPU.launch, 10**9)
+    return {phase.name: int(phase.launch / once) for phase in work.phases}
 
 
 def sd_decoder(side: int = 32) -> Iterator[tuple[int, int, int, int]]:
@@ -84,7 +85,8 @@ def test_seconds_of_an_image_decode(image: MemoryTrace) -> None:
     work = traces.price(image, GPU)
     decode = image.segments[-1]
     seconds = 617_892_315_136 / 4e14 + 4 * 1024**2 * 512 / 5e14 + decode.other_bytes / 2.4e12
-    assert work.segments[-1]["own"] / TICKS_PER_SECOND == pytest.approx(seconds, rel=1e-9)
+    cost = work.segments[-1].cost
+    assert float(cost.attention + cost.other) == pytest.approx(seconds, rel=1e-9)
     assert launches(work) == {"denoise": 28, "vae": 3 + 4 * 3}
 
 
@@ -99,10 +101,8 @@ def test_text_of_a_clip_is_encoded_by_t5_xxl(clip: MemoryTrace) -> None:
     assert launches(work) == {"text": 2 * 24, "denoise": 28, "vae": 15}
     # Every matrix is read for each of the branches.
     read = 2 * 24 * 2 * (4 * 4096**2 + 3 * 4096 * 10240)
-    assert work.phases[0].weights / TICKS_PER_SECOND == pytest.approx(read / 2.4e12, rel=1e-9)
-    assert work.segments[0]["dense"] / TICKS_PER_SECOND == pytest.approx(
-        encode.dense_flops / 6e14, rel=1e-9
-    )
+    assert float(work.phases[0].weights) == pytest.approx(read / 2.4e12, rel=1e-9)
+    assert float(work.segments[0].cost.dense) == pytest.approx(encode.dense_flops / 6e14, rel=1e-9)
 
 
 def test_elementwise_operations_read_their_weights(clip: MemoryTrace) -> None:
@@ -122,13 +122,13 @@ def test_a_clip_has_the_tokens_of_its_patches(clip: MemoryTrace) -> None:
 def test_a_turn_of_llama_8b() -> None:
     """32 layers of width 4096, 32 heads of 128 with 8 for keys and values, 14336 in the gated
     layer (Grattafiori et al. 2024); 2 FLOPs a multiply-add, KV in bf16."""
-    trace = traces.trace("llama-3.1-8b", None, TokenShape(1000, 10))
+    trace = traces.trace("llama-3.1-8b", None, Turn(1000, 10))
     prefill, decode = traces.price(trace, GPU).segments
     layer = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336
     seconds = 2 * 32 * layer / 6e14
-    assert prefill["dense"] / TICKS_PER_SECOND == pytest.approx(seconds, rel=1e-6)
+    assert float(prefill.cost.dense) == pytest.approx(seconds, rel=1e-6)
     # The logits are computed for the tokens that come out.
     with_logits = seconds + 2 * 4096 * 128_256 / 6e14
-    assert decode["dense"] / TICKS_PER_SECOND == pytest.approx(with_logits, rel=1e-6)
-    assert decode["live"] == 32 * 2 * 8 * 128 * 2
+    assert float(decode.cost.dense) == pytest.approx(with_logits, rel=1e-6)
+    assert decode.demand.live == 32 * 2 * 8 * 128 * 2
     assert launches(traces.price(trace, GPU)) == {trace.phases[0].name: 32}

@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scene import changed
 from trace_scenes import CLIP_OPTIONS, IMAGE_SHAPES, LAYOUTS, VIDEO, VIDEO_SHAPES
 
 from dcsim import traces
-from dcsim.models import ModelError
+from dcsim.assembly import make_plan
+from dcsim.models import ModelError, catalogue
 from dcsim.models.catalogue import get
 from dcsim.models.pipeline import Networks, Pipeline
+from dcsim.models.t5 import T5Config
 from dcsim.models.tape import Tape
-from dcsim.spec import Layout
-from dcsim.traces import DitShape, MemoryTrace, TokenShape
+from dcsim.spec import Layout, scenario_from_data
+from dcsim.traces import Clip, MemoryTrace, Turn
 
 
 def names(trace: MemoryTrace) -> list[str]:
@@ -35,7 +38,7 @@ def test_a_clip_is_encoded_denoised_and_decoded() -> None:
 
 
 def test_an_image_of_a_class_has_no_encoder() -> None:
-    trace = traces.trace("dit-xl-2", None, DitShape(512, 512, 1, 1))
+    trace = traces.trace("dit-xl-2", None, Clip(512, 512, 1, 1))
     assert names(trace) == ["first step", "decode"]
     assert trace.segments[0].tokens == 2 * 1024
     # 524.54 GMAC a branch, counted as FLOPs.
@@ -80,7 +83,7 @@ def test_the_peak_is_that_of_the_whole_run() -> None:
 
 
 def test_the_peak_of_an_image_with_everything_resident_is_the_decode() -> None:
-    trace = traces.trace("dit-xl-2", None, DitShape(1024, 1024, 1, 20))
+    trace = traces.trace("dit-xl-2", None, Clip(1024, 1024, 1, 20))
     assert trace.peak_phase == "vae"
     decode = trace.segments[-1]
     # 1.5 GiB of activations (counted by others) and the calibrated 0.5 GiB workspace.
@@ -90,14 +93,14 @@ def test_the_peak_of_an_image_with_everything_resident_is_the_decode() -> None:
 @pytest.mark.parametrize(
     ("shape", "path", "message"),
     [
-        (DitShape(850, 480, 17, 4), "shape.resolution", "width 850.*848 or 864"),
-        (DitShape(832, 8, 17, 4), "shape.resolution", "height 8"),
-        (DitShape(832, 480, 16, 4), "shape.frames", "13 or 17"),
-        (DitShape(832, 480, 0, 4), "shape.frames", "nearest: 1 or 5"),
-        (DitShape(832, 480, 17, 0), "shape.steps", "at least 1"),
+        (Clip(850, 480, 17, 4), "shape.resolution", "width 850.*848 or 864"),
+        (Clip(832, 8, 17, 4), "shape.resolution", "height 8"),
+        (Clip(832, 480, 16, 4), "shape.frames", "13 or 17"),
+        (Clip(832, 480, 0, 4), "shape.frames", "nearest: 1 or 5"),
+        (Clip(832, 480, 17, 0), "shape.steps", "at least 1"),
     ],
 )
-def test_impossible_shapes_are_told(shape: DitShape, path: str, message: str) -> None:
+def test_impossible_shapes_are_told(shape: Clip, path: str, message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         traces.trace("video-dit-2b", None, shape)
     assert [p for p, _ in caught.value.problems] == [path]
@@ -128,7 +131,7 @@ def test_impossible_layouts_are_told(
 
 def test_all_problems_come_at_once() -> None:
     with pytest.raises(ModelError) as caught:
-        traces.trace("dit-b-4", None, DitShape(100, 100, 2, 2000), Layout(5, 1, 4))
+        traces.trace("dit-b-4", None, Clip(100, 100, 2, 2000), Layout(5, 1, 4))
     assert [p for p, _ in caught.value.problems] == [
         "shape.resolution",
         "shape.resolution",
@@ -137,13 +140,32 @@ def test_all_problems_come_at_once() -> None:
         "layout",
         "layout.cfg",
     ]
-    with pytest.raises(ModelError, match="takes a DitShape"):
-        traces.trace("dit-b-4", None, TokenShape(1, 1))
+    with pytest.raises(ModelError, match="takes a Clip"):
+        traces.trace("dit-b-4", None, Turn(1, 1))
+
+
+def test_a_text_to_image_model_is_a_row_of_the_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but its data says that a model with a text encoder makes images."""
+    base = get("dit-xl-2")
+    assert isinstance(base.network, Networks)
+    config = replace(base.network.dit, classes=None, text_width=4096, modulation="shared")
+    network = Networks(config, base.network.vae, T5Config(), 120)
+    image = replace(base, name="painter", network=network, request=Clip(512, 512, 1, 20))
+    monkeypatch.setitem(catalogue._MODELS, "painter", image)
+    trace = traces.trace("painter")
+    assert trace.shape == Clip(512, 512, 1, 20)
+    assert names(trace) == ["encode", "first step", "denoise", "decode"]
+    assert [s.tokens for s in trace.segments] == [240, 2 * 1024, 2 * 1024, 0]
+    with pytest.raises(ModelError, match="5 frames of an image model"):
+        traces.trace("painter", None, Clip(512, 512, 5, 20))
+    job = changed("jobs.image.model", "painter")
+    plan = make_plan(scenario_from_data(job))
+    assert len(plan.tables["phases"]) == 1 + 3
 
 
 @given(VIDEO_SHAPES, CLIP_OPTIONS, LAYOUTS)
 @settings(max_examples=25, deadline=None)
-def test_laws_of_a_video(shape: DitShape, options: dict[str, Any], layout: Layout) -> None:
+def test_laws_of_a_video(shape: Clip, options: dict[str, Any], layout: Layout) -> None:
     trace = traces.trace("video-dit-xl", options, shape, layout)
     _check(trace, layout)
     again = traces.trace("video-dit-xl", options, shape, layout)
@@ -152,7 +174,7 @@ def test_laws_of_a_video(shape: DitShape, options: dict[str, Any], layout: Layou
 
 @given(IMAGE_SHAPES, CLIP_OPTIONS, st.sampled_from([2, 4, 8]))
 @settings(max_examples=25, deadline=None)
-def test_laws_of_an_image(shape: DitShape, options: dict[str, Any], patch: int) -> None:
+def test_laws_of_an_image(shape: Clip, options: dict[str, Any], patch: int) -> None:
     trace = traces.trace(f"dit-b-{patch}", options, shape)
     _check(trace, Layout())
     longer = traces.trace(f"dit-b-{patch}", options, replace(shape, steps=shape.steps + 7))
@@ -180,7 +202,7 @@ def _check(trace: MemoryTrace, layout: Layout) -> None:
 
 @given(VIDEO_SHAPES)
 @settings(max_examples=10, deadline=None)
-def test_layouts_change_what_the_formulas_say(shape: DitShape) -> None:
+def test_layouts_change_what_the_formulas_say(shape: Clip) -> None:
     def on(tp: int, sp: int, cfg: int) -> MemoryTrace:
         return traces.trace("video-dit-2b", None, shape, Layout(tp, sp, cfg))
 
@@ -199,7 +221,7 @@ def test_layouts_change_what_the_formulas_say(shape: DitShape) -> None:
 
 
 def test_sequence_parallel_divides_activations_and_tensor_parallel_does_not() -> None:
-    shape = DitShape(832, 480, 81, 50)
+    shape = Clip(832, 480, 81, 50)
     one, sp, tp = (
         traces.trace("video-dit-2b", None, shape, layout).segments[1]
         for layout in (Layout(), Layout(1, 8, 1), Layout(8, 1, 1))
@@ -227,7 +249,7 @@ def test_other_numbers_of_steps_need_no_new_trace(cfg: str, steps: int) -> None:
 
 
 def test_tiles_can_be_spread_over_the_gpus() -> None:
-    shape = DitShape(832, 480, 81, 50)
+    shape = Clip(832, 480, 81, 50)
     steps = [
         traces.trace("video-dit-xl", {"vae_parallel": spread}, shape, Layout(1, 8, 1))
         .segments[-1]
@@ -258,13 +280,13 @@ def test_artifacts() -> None:
 
 
 def test_the_largest_model_traces_in_milliseconds() -> None:
-    shape = DitShape(1280, 720, 121, 50)
+    shape = Clip(1280, 720, 121, 50)
     best = min(_seconds(shape) for _ in range(5))
     # 25 ms where this was written; the bound leaves room for a slow and busy machine.
     assert best < 0.5
 
 
-def _seconds(shape: DitShape) -> float:
+def _seconds(shape: Clip) -> float:
     begin = time.perf_counter()
     traces.trace("video-dit-13b", None, shape)
     return time.perf_counter() - begin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,80 +15,62 @@ from trace_scenes import CLIP_OPTIONS, GPU, LAYOUTS, VIDEO, VIDEO_SHAPES
 from dcsim import traces
 from dcsim.models import ModelError
 from dcsim.spec import Layout
-from dcsim.traces import DitShape, TokenShape
-from dcsim.traces.price import TICKS_PER_SECOND
+from dcsim.traces import Clip, Phase, Segment, Turn
+from dcsim.traces.price import Rates, price_segment
 from dcsim.traces.report import step_seconds
-
-COLUMNS = {
-    "rule",
-    "phase",
-    "steps",
-    "tokens",
-    "dense",
-    "own",
-    "own_slope",
-    "ctx",
-    "pair",
-    "live",
-    "live_slope",
-    "peak",
-    "mean",
-    "first",
-}
-
-
-def seconds(ticks: int) -> float:
-    return ticks / TICKS_PER_SECOND
 
 
 @given(VIDEO_SHAPES, CLIP_OPTIONS, LAYOUTS)
 @settings(max_examples=20, deadline=None)
-def test_work_fits_the_engines_border(
-    shape: DitShape, options: dict[str, Any], layout: Layout
+def test_every_part_of_a_work_takes_time(
+    shape: Clip, options: dict[str, Any], layout: Layout
 ) -> None:
     work = traces.price(traces.trace("video-dit-xl", options, shape, layout), GPU)
-    assert work.kind == "fixed"
     for row in work.segments:
-        assert set(row) == COLUMNS
-        assert all(isinstance(v, int) and 0 <= v < 2**62 for v in row.values())
-        assert row["rule"] == 0
-        assert 0 <= row["phase"] < len(work.phases)
-        assert 0 < row["mean"] <= row["peak"]
+        assert 0 <= row.phase < len(work.phases)
+        assert 0 < row.mean <= row.demand.peak
+        assert row.cost.dense > 0
+        assert row.cost.other > 0
     for phase in work.phases:
         assert phase.launch > 0
         assert phase.weights > 0
 
 
 def test_dense_layers_follow_the_roofline() -> None:
-    trace = traces.trace("video-dit-2b", None, DitShape(832, 480, 81, 50), Layout(1, 2, 1))
-    row = traces.price(trace, GPU).segments[1]
+    trace = traces.trace("video-dit-2b", None, Clip(832, 480, 81, 50), Layout(1, 2, 1))
+    cost = traces.price(trace, GPU).segments[1].cost
     s = trace.segments[1]
-    assert seconds(row["dense"]) == pytest.approx(s.dense_flops / (2 * 1e15 * 0.6), rel=1e-9)
-    want = (
-        s.attn_flops / (2 * 1e15 * 0.5)
-        + s.other_bytes / (2 * 3e12 * 0.8)
-        + s.comm_bytes / (2 * 450e9 * 0.7)
-    )
-    assert seconds(row["own"]) == pytest.approx(want, rel=1e-9)
+    assert float(cost.dense) == pytest.approx(s.dense_flops / (2 * 1e15 * 0.6), rel=1e-9)
+    assert cost.attention > cost.reading
+    assert float(cost.attention) == pytest.approx(s.attn_flops / (2 * 1e15 * 0.5), rel=1e-9)
+    want = s.other_bytes / (2 * 3e12 * 0.8) + s.comm_bytes / (2 * 450e9 * 0.7)
+    assert float(cost.other) == pytest.approx(want, rel=1e-9)
 
 
 def test_weights_are_read_once_an_iteration_and_layers_launched() -> None:
-    trace = traces.trace("llama-3.1-8b", None, TokenShape(100, 10))
+    trace = traces.trace("llama-3.1-8b", None, Turn(100, 10))
     (phase,) = traces.price(trace, GPU).phases
     # All matrices but the embedding table, whose rows are looked up.
     read = 2 * (8_030_261_248 - 128_256 * 4096 - 65 * 4096)
-    assert seconds(phase.weights) == pytest.approx(read / (3e12 * 0.8), rel=1e-9)
-    assert phase.launch == 32 * GPU.launch * 65536
+    assert float(phase.weights) == pytest.approx(read / (3e12 * 0.8), rel=1e-9)
+    assert phase.launch == Fraction(32 * GPU.launch, 10**9)
 
 
-def test_ticks_round_up_and_scale_exactly() -> None:
-    trace = traces.trace("dit-s-8", None, DitShape(64, 64, 1, 1))
-    row = traces.price(trace, GPU).segments[0]
-    s = trace.segments[0]
-    rate = 10**15 * 6
-    assert row["dense"] == ceil(s.dense_flops * TICKS_PER_SECOND * 10 / rate) or row[
-        "dense"
-    ] == ceil(s.dense_bytes * TICKS_PER_SECOND * 10 / (3 * 10**12 * 8))
+@pytest.mark.parametrize("traffic", [1, 3])
+def test_the_longer_of_compute_and_traffic_counts(traffic: int) -> None:
+    """Two seconds of compute beside one or three of traffic, on three GPUs."""
+    phase = Phase("p", 1, 1, 1, 1, 1, "bf16", "fp8")
+    dense, conv, moved = 3 * 2 * 12 * 10**14, 3 * 2 * 4 * 10**14, 3 * traffic * 24 * 10**11
+    s = Segment("s", "p", 1, 1, dense_flops=dense, dense_bytes=moved, conv_flops=conv)
+    cost = price_segment(replace(s, conv_bytes=moved), Rates(GPU, phase, 3))
+    assert cost.dense == cost.conv == max(2, traffic)
+
+
+def test_attention_keeps_compute_and_traffic_apart() -> None:
+    trace = traces.trace("dit-s-8", None, Clip(64, 64, 1, 1))
+    s, cost = trace.segments[0], traces.price(trace, GPU).segments[0].cost
+    assert cost.attention == Fraction(s.attn_flops, 5 * 10**14)
+    assert cost.reading == Fraction(s.attn_bytes, 24 * 10**11)
 
 
 def test_a_gpu_twice_as_fast_takes_half() -> None:
@@ -102,10 +84,10 @@ def test_a_gpu_twice_as_fast_takes_half() -> None:
     for a, b in zip(
         traces.price(trace, GPU).segments, traces.price(trace, fast).segments, strict=True
     ):
-        for name in ("dense", "own"):
-            assert b[name] == pytest.approx(a[name] / 2, abs=4)
+        assert b.cost.dense == a.cost.dense / 2
+        assert b.cost.other == a.cost.other / 2
         # Shares of time stay, so the mean does.
-        assert b["mean"] == pytest.approx(a["mean"], rel=1e-9)
+        assert b.mean == a.mean
 
 
 def test_what_a_gpu_lacks_is_told() -> None:
@@ -118,10 +100,10 @@ def test_what_a_gpu_lacks_is_told() -> None:
 
 
 def test_float32_runs_at_half_the_rate() -> None:
-    wide = traces.trace("video-dit-xl", {"dtype": "fp32"}, DitShape(832, 480, 81, 50))
-    slim = traces.trace("video-dit-xl", None, DitShape(832, 480, 81, 50))
-    a, b = (traces.price(t, GPU).segments[1]["dense"] for t in (wide, slim))
-    assert a == pytest.approx(2 * b, abs=2)
+    wide = traces.trace("video-dit-xl", {"dtype": "fp32"}, Clip(832, 480, 81, 50))
+    slim = traces.trace("video-dit-xl", None, Clip(832, 480, 81, 50))
+    a, b = (traces.price(t, GPU).segments[1].cost.dense for t in (wide, slim))
+    assert a == 2 * b
 
 
 def test_report_has_what_json_promises() -> None:
@@ -132,32 +114,32 @@ def test_report_has_what_json_promises() -> None:
     assert found["phases"][1]["steps"] == 4
     assert found["seconds"] == pytest.approx(sum(p["seconds"] for p in found["phases"]))
     work = traces.price(trace, GPU)
-    alone = 0
+    alone = Fraction(0)
     for row in work.segments:
-        phase = work.phases[row["phase"]]
-        step = phase.launch + max(phase.weights, row["dense"]) + row["own"]
-        alone += row["steps"] * step
-    assert found["seconds"] == pytest.approx(seconds(alone), rel=1e-9)
+        phase, cost = work.phases[row.phase], row.cost
+        step = phase.launch + max(phase.weights, cost.dense) + cost.other
+        alone += row.demand.steps * (step + max(cost.attention, cost.reading))
+    assert found["seconds"] == pytest.approx(float(alone), rel=1e-9)
     assert "seconds" not in traces.report(trace)
     assert found["fits"] is True
 
 
 def test_a_turns_seconds_are_the_engines() -> None:
-    shape = TokenShape(700, 40, 256)
+    shape = Turn(700, 40, 256)
     trace = traces.trace("qwen3-8b", None, shape)
     work = traces.price(trace, GPU)
     (phase,), (prefill, decode) = work.phases, work.segments
-    ticks, done = 0, 0
+    alone, done = Fraction(0), 0
+    a, b = prefill.cost, decode.cost
     for n in (256, 256, 188):
         pairs = n * done + n * (n + 1) // 2
-        ticks += phase.launch + max(phase.weights, prefill["dense"] * n) + prefill["own"] * n
-        ticks += max(prefill["pair"] * pairs, prefill["ctx"] * (done + n))
+        alone += phase.launch + max(phase.weights, a.dense * n) + a.other * n
+        alone += max(a.attention * pairs, a.reading * (done + n))
         done += n
     for k in range(39):
-        ticks += phase.launch + max(phase.weights, decode["dense"]) + decode["own"]
-        ticks += max(decode["pair"], decode["ctx"]) * (700 + k + 1)
-    # Rounding up is a tick a pair in the engine and a tick a step here.
-    assert traces.report(trace, GPU)["seconds"] == pytest.approx(seconds(ticks), rel=1e-4)
+        alone += phase.launch + max(phase.weights, b.dense) + b.other
+        alone += max(b.attention, b.reading) * (700 + k + 1)
+    assert traces.report(trace, GPU)["seconds"] == pytest.approx(float(alone), rel=1e-9)
     total = sum(step_seconds(s, trace.phases[0], GPU, 1).sum() for s in trace.segments)
     assert total == pytest.approx(traces.report(trace, GPU)["seconds"])
 
@@ -166,8 +148,8 @@ def test_a_turns_seconds_are_the_engines() -> None:
     "case",
     [
         ("video-dit-xl", VIDEO, Layout(2, 2, 2)),
-        ("dit-b-4", DitShape(128, 128, 1, 3), Layout()),
-        ("llama-3.1-8b", TokenShape(300, 20, 128), Layout(2)),
+        ("dit-b-4", Clip(128, 128, 1, 3), Layout()),
+        ("llama-3.1-8b", Turn(300, 20, 128), Layout(2)),
     ],
 )
 def test_traces_save_and_load_without_loss(case: tuple[Any, ...], tmp_path: Path) -> None:

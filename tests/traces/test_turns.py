@@ -12,13 +12,13 @@ from dcsim.models import ModelError
 from dcsim.models.catalogue import get
 from dcsim.models.llm import LlmConfig
 from dcsim.spec import Layout
-from dcsim.traces import Segment, TokenShape
+from dcsim.traces import Segment, Turn
 from dcsim.traces.turns import record_pass
 
 
 @given(st.sampled_from(LLMS), TURNS, st.sampled_from([1, 2, 4, 8]))
 @settings(max_examples=20, deadline=None)
-def test_segments_follow_the_engines_rule(name: str, shape: TokenShape, tp: int) -> None:
+def test_segments_follow_the_engines_rule(name: str, shape: Turn, tp: int) -> None:
     trace = traces.trace(name, None, shape, Layout(tp))
     prefill, decode = trace.rows
     done = 0
@@ -45,7 +45,7 @@ def test_segments_follow_the_engines_rule(name: str, shape: TokenShape, tp: int)
     assert firsts == [False] * (len(firsts) - 1) + [True]
 
 
-def _chunks(shape: TokenShape) -> list[int]:
+def _chunks(shape: Turn) -> list[int]:
     full, rest = divmod(shape.prompt, shape.chunk)
     return [shape.chunk] * full + [rest] * (rest > 0)
 
@@ -75,7 +75,7 @@ def test_a_tokens_figures_give_any_recorded_pass(name: str, tp: int, n: int, bef
     assert isinstance(model.network, LlmConfig)
     options, layout = model.resolve(), Layout(tp)
     record = record_pass(model.network, options, layout, n, before=before)
-    row, _ = traces.trace(name, None, TokenShape(1, 1, 512), layout).rows
+    row, _ = traces.trace(name, None, Turn(1, 1, 512), layout).rows
     pairs = n * before + n * (n + 1) // 2
     assert record.total("flops", "dense") * tp == row.dense_flops * n
     assert record.total("flops", "attention") * tp == row.attn_flops * pairs
@@ -104,7 +104,7 @@ def test_a_decode_pass_is_the_decode_row(name: str) -> None:
 
 def test_kv_heads_are_repeated_beyond_their_number() -> None:
     one, eight, sixteen = (
-        traces.trace("llama-3.1-70b", None, TokenShape(1, 1), Layout(tp)).rows[0].live
+        traces.trace("llama-3.1-70b", None, Turn(1, 1), Layout(tp)).rows[0].live
         for tp in (1, 8, 16)
     )
     assert one == eight == 327_680
@@ -112,10 +112,8 @@ def test_kv_heads_are_repeated_beyond_their_number() -> None:
 
 
 def test_fp8_halves_weights_and_kv() -> None:
-    wide = traces.trace("llama-3.1-8b", None, TokenShape(10, 10))
-    slim = traces.trace(
-        "llama-3.1-8b", {"weights_dtype": "fp8", "kv_dtype": "fp8"}, TokenShape(10, 10)
-    )
+    wide = traces.trace("llama-3.1-8b", None, Turn(10, 10))
+    slim = traces.trace("llama-3.1-8b", {"weights_dtype": "fp8", "kv_dtype": "fp8"}, Turn(10, 10))
     assert slim.rows[0].live * 2 == wide.rows[0].live
     # Embedding and head stay at 16 bits.
     assert 0.5 < slim.weights_bytes / wide.weights_bytes < 0.6
@@ -124,15 +122,15 @@ def test_fp8_halves_weights_and_kv() -> None:
 @pytest.mark.parametrize(
     ("shape", "layout", "path"),
     [
-        (TokenShape(1, 1), Layout(1, 2, 1), "layout.sp"),
-        (TokenShape(1, 1), Layout(1, 1, 2), "layout.cfg"),
-        (TokenShape(1, 1), Layout(3), "layout.tp"),
-        (TokenShape(0, 1), Layout(), "shape.prompt"),
-        (TokenShape(1, 0), Layout(), "shape.output"),
-        (TokenShape(1, 1, 0), Layout(), "shape.chunk"),
+        (Turn(1, 1), Layout(1, 2, 1), "layout.sp"),
+        (Turn(1, 1), Layout(1, 1, 2), "layout.cfg"),
+        (Turn(1, 1), Layout(3), "layout.tp"),
+        (Turn(0, 1), Layout(), "shape.prompt"),
+        (Turn(1, 0), Layout(), "shape.output"),
+        (Turn(1, 1, 0), Layout(), "shape.chunk"),
     ],
 )
-def test_impossible_turns_are_told(shape: TokenShape, layout: Layout, path: str) -> None:
+def test_impossible_turns_are_told(shape: Turn, layout: Layout, path: str) -> None:
     with pytest.raises(ModelError) as caught:
         traces.trace("llama-3.1-8b", None, shape, layout)
     assert [p for p, _ in caught.value.problems] == [path]
@@ -141,7 +139,7 @@ def test_impossible_turns_are_told(shape: TokenShape, layout: Layout, path: str)
 def test_the_reserve_covers_a_full_batch() -> None:
     layout = Layout(2)
     work = traces.token_work("llama-3.1-8b", None, layout, GPU, 512, 4096, 256)
-    peaks = [row["peak"] for row in work.segments]
+    peaks = [row.demand.peak for row in work.segments]
     overhead = 2 * get("llama-3.1-8b").options["runtime_overhead"].default
     unused = 2 * GPU.hbm - int(2 * GPU.hbm * 0.9)
     assert peaks[1] > peaks[0]
@@ -149,6 +147,5 @@ def test_the_reserve_covers_a_full_batch() -> None:
     assert spare == peaks[0] * (4096 - 256) + peaks[1] * 256
     all_decodes = traces.token_work("llama-3.1-8b", None, layout, GPU, 512, 4096)
     assert all_decodes.reserve - overhead - unused == peaks[1] * 4096
-    assert work.kind == "token"
-    assert [row["rule"] for row in work.segments] == [1, 2]
-    assert work.segments[0]["tokens"] == 512
+    assert [row.demand.rule for row in work.segments] == ["prefill", "decode"]
+    assert work.segments[0].demand.tokens == 512

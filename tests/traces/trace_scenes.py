@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from dcsim import models
 from dcsim.models.options import FLOATS
 from dcsim.spec import Gpu, Layout
-from dcsim.traces import DitShape, TokenShape
+from dcsim.traces import Clip, Turn
 
 GPU = Gpu(
     "test",
@@ -19,17 +19,17 @@ GPU = Gpu(
     efficiency={"dense": 0.6, "attention": 0.5, "conv": 0.4, "memory": 0.8, "comm": 0.7},
     launch=5_000,
 )
-VIDEO = DitShape(256, 192, 17, 4)
+VIDEO = Clip(256, 192, 17, 4)
 
 IMAGE_SHAPES = st.builds(
-    DitShape,
+    Clip,
     width=st.integers(1, 12).map(lambda n: 64 * n),
     height=st.integers(1, 12).map(lambda n: 64 * n),
     frames=st.just(1),
     steps=st.integers(1, 60),
 )
 VIDEO_SHAPES = st.builds(
-    DitShape,
+    Clip,
     width=st.integers(4, 40).map(lambda n: 16 * n),
     height=st.integers(4, 40).map(lambda n: 16 * n),
     frames=st.integers(0, 12).map(lambda k: 1 + 4 * k),
@@ -56,7 +56,7 @@ CLIP_OPTIONS = st.fixed_dictionaries(
     },
 )
 TURNS = st.builds(
-    TokenShape,
+    Turn,
     prompt=st.integers(1, 5000),
     output=st.integers(1, 2000),
     chunk=st.integers(1, 3000),

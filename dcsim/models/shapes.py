@@ -1,4 +1,4 @@
-"""What one request asks for."""
+"""What one request asks of a model."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class DitShape:
-    """A clip: pixels, frames (1 is an image) and denoising steps."""
+class Clip:
+    """A clip: pixels, frames (1 is an image) and sampler steps."""
 
     width: int
     height: int
@@ -16,7 +16,7 @@ class DitShape:
 
 
 @dataclass(frozen=True)
-class TokenShape:
+class Turn:
     """A turn: prompt and output tokens, and the chunk in which the prompt is fed."""
 
     prompt: int
@@ -24,4 +24,4 @@ class TokenShape:
     chunk: int = 2048
 
 
-RequestShape = DitShape | TokenShape
+RequestShape = Clip | Turn
