@@ -1,0 +1,357 @@
+"""The diffusion transformer of docs/pricing.md, a pass and a sampler step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pricing_networks import Shapes
+from pricing_oracle import Array, Layer, Tape, of_dtype, size, wider
+
+WAVE = 256
+
+
+def or_dtype(value: str, dtype: str) -> str:
+    return dtype if value == "as dtype" else value
+
+
+def dit_shapes(c: Any, t: int, guided: bool, per_block: bool) -> Shapes:
+    """Parameters of one of t GPUs."""
+    out: Shapes = []
+    h, cells = c.hidden, c.patch[0] * c.patch[1] * c.patch[2]
+
+    def layer(name: str, width: int, to: int) -> None:
+        out.extend([(name, (to, width)), (name, (to,))])
+
+    layer("embed", c.channels * cells, h)
+    for prefix in [f"{i}." for i in range(c.depth)] if per_block else [""]:
+        for _ in range(2 if guided else 1):
+            layer(prefix + "time", WAVE, h)
+            layer(prefix + "time", h, h)
+        if c.classes is not None:
+            out.append((prefix + "label", (c.classes + 1, h)))
+    if c.text_width is not None:
+        layer("text", c.text_width, h)
+        layer("text", h, h)
+    if c.modulation == "shared":
+        layer("modulation", h, 6 * h // t)
+    for i in range(c.depth):
+        if c.modulation == "shared":
+            out.append((f"{i}", (6 * h,)))
+        else:
+            layer(f"{i}", h, 6 * h // t)
+        layer(f"{i}", h, 3 * h // t)
+        layer(f"{i}", h // t, h)
+        if c.text_width is not None:
+            layer(f"{i}", h, h // t)
+            layer(f"{i}", h, 2 * h // t)
+            layer(f"{i}", h // t, h)
+        layer(f"{i}", h, c.ratio * h // t)
+        layer(f"{i}", c.ratio * h // t, h)
+    layer("final", h, 2 * h)
+    layer("final", h, c.out_channels * cells)
+    return out
+
+
+@dataclass
+class Dit:
+    """A pass of B branches on one GPU of a layout."""
+
+    tape: Tape
+    c: Any
+    options: Mapping[str, Any]
+    layout: Any
+    branches: int
+    latent: tuple[int, int, int]
+    text_tokens: int
+
+    def __post_init__(self) -> None:
+        o = self.options
+        self.d = o["dtype"]
+        self.r = or_dtype(o["residual_dtype"], self.d)
+        self.m = or_dtype(o["modulation_dtype"], self.d)
+        self.matrix = or_dtype(o["weights_dtype"], self.d)
+        self.plain = of_dtype(self.matrix)
+        self.t, self.s = self.layout.tp, self.layout.sp
+        self.per_block = o["embedders"] == "block"
+        c = self.c
+        self.patch = c.patch[0] * c.patch[1] * c.patch[2]
+        self.cells = self.latent[0] * self.latent[1] * self.latent[2]
+        self.tokens = self.cells // self.patch
+        self.mine = -(-self.tokens // self.s)
+
+    def of(self, elements: int, dtype: str = "") -> Array:
+        """An array with B times so many elements."""
+        return Array(self.branches * elements, dtype or self.d)
+
+    def inside(self, width: int, out: int) -> Layer:
+        return Layer(width, out, self.matrix, self.plain)
+
+    def outside(self, width: int, out: int) -> Layer:
+        return Layer(width, out, self.plain, self.plain)
+
+    def memory(self, name: str, out: Array, *inputs: Array, **given: Any) -> Array:
+        act = self.tape.swap if name in self.tape.held else self.tape.make
+        return act(name, "memory", list(inputs), out, **given)
+
+    # Conditions
+
+    def embed(self, name: str) -> Array:
+        t, h = self.tape, self.c.hidden
+        layer = self.inside if self.per_block else self.outside
+        wave = self.memory("wave", self.of(WAVE, "fp32"))
+        if self.d != "fp32":
+            c = self.memory("c", self.of(WAVE), wave)
+            hidden = t.linear(c, layer(WAVE, h), "hidden")
+            t.free("c")
+        else:
+            hidden = t.linear(wave, layer(WAVE, h), "hidden")
+        a = self.memory("a", self.of(h), hidden)
+        e = t.linear(a, layer(h, h), name)
+        t.free("wave", "hidden", "a")
+        return e
+
+    def condition(self, name: str) -> Array:
+        t, guided = self.tape, self.options["cfg"] == "distilled"
+        signal = self.embed(name)
+        if guided:
+            extra = self.embed("extra")
+            self.memory(name, signal, signal, extra)
+        if self.c.classes is not None:
+            row = self.memory("row", self.of(self.c.hidden), self.of(1, "int64"))
+            self.memory(name, signal, signal, row)
+            t.free("row")
+        if guided:
+            t.free("extra")
+        return signal
+
+    # Parts of a block
+
+    def modulated(self, x: Array) -> Array:
+        """`y` from x and a shift and scale of [B,h] each."""
+        t, vector = self.tape, self.of(self.c.hidden)
+        tokens = self.mine * self.c.hidden
+        mixed = self.of(tokens, wider(self.d, self.m))
+        gain = self.memory("gain", vector, vector)
+        rows = self.branches * self.mine
+        a = self.memory("a", self.of(tokens, self.m), x, scratch=8 * rows)
+        b = self.memory("b", mixed, a, gain)
+        y = self.memory("a'", mixed, b, vector)
+        t.free("a", "b")
+        if mixed.dtype == self.d:
+            t.rename("a'", "y")
+        else:
+            y = self.memory("y", self.of(tokens), y)
+            t.free("a'")
+        t.free("gain")
+        return y
+
+    def attend(self, q: Array, k: Array, heads: int, n: int, m: int) -> Array:
+        t, kernel = self.tape, self.options["attention"]
+        half = 2 * self.branches * heads * n * m * (self.c.hidden // self.c.heads)
+        if kernel == "fused":
+            scratch = 4 * self.branches * heads * n
+            t.make("o", "attention", [q, k, k], q, flops=2 * half, scratch=scratch)
+            return q
+        square = self.of(heads * n * m)
+        t.make("sc", "attention", [q, k], square, flops=half)
+        self.memory("pr", square, square)
+        t.make("o", "attention", [square, k], q, flops=half)
+        t.free("sc", "pr")
+        return q
+
+    def self_attention(self, y: Array) -> Array:
+        """`z` from y."""
+        t, h, s = self.tape, self.c.hidden, self.s
+        part = self.of(self.mine * h // self.t)
+        heads, n = self.c.heads // self.t // s, self.mine * s
+        t.linear(y, self.inside(h, 3 * h // self.t), "qkv")
+        sent = -(-(s - 1) * part.bytes // s)
+        if s > 1:
+            for name in "qkv":
+                t.make(name, "comm", [part], part, sent=sent)
+            t.free("qkv")
+        o = self.attend(part, part, heads, n, n)
+        if s > 1:
+            t.free("q", "k", "v")
+            t.swap("o", "comm", [part], part, sent=sent)
+        z = t.linear(o, self.inside(h // self.t, h), "z")
+        t.free("o")
+        t.reduce(z, self.t)
+        if s == 1:
+            t.free("qkv")
+        t.free("y")
+        return z
+
+    def cross_attention(self, x: Array, text: Array) -> None:
+        """`y'` from x1 and the text."""
+        t, h = self.tape, self.c.hidden
+        part = self.of(self.mine * h // self.t)
+        c = x
+        if self.r != self.d:
+            c = self.memory("c", self.of(self.mine * h), x)
+        t.linear(c, self.inside(h, h // self.t), "q")
+        kv = t.linear(text, self.inside(h, 2 * h // self.t), "kv")
+        half = Array(kv.elements // 2, kv.dtype)
+        o = self.attend(part, half, self.c.heads // self.t, self.mine, self.text_tokens)
+        t.free("q", "kv")
+        z = t.linear(o, self.inside(h // self.t, h), "y'")
+        t.free("o")
+        t.reduce(z, self.t)
+        if self.r != self.d:
+            t.free("c")
+
+    def block(self, x: Array, signal: Array, mod: Array | None, text: Array | None) -> Array:
+        t, h, tokens = self.tape, self.c.hidden, self.mine * self.c.hidden
+        vector, wide, kept = self.of(h), self.of(tokens), self.of(tokens, self.r)
+        if mod is None:
+            a = self.memory("a", vector, signal)
+            six = t.linear(a, self.inside(h, 6 * h // self.t), "six")
+            t.free("a")
+            t.gather("six", six, self.t)
+        else:
+            self.memory("six", mod, mod, weights=size(6 * h, self.plain))
+        y = self.modulated(x)
+        z = self.self_attention(y)
+        a = self.memory("a", wide, vector, z)
+        self.memory("x1", kept, x, a)
+        t.free("a")
+        if text is not None:
+            self.cross_attention(kept, text)
+            t.free("z")
+            self.memory("x1", kept, kept, wide)
+            t.rename("y'", "z")
+        y = self.modulated(kept)
+        t.free("z")
+        u = t.linear(y, self.inside(h, self.c.ratio * h // self.t), "u")
+        t.free("y")
+        self.memory("g", u, u)
+        z = t.linear(u, self.inside(self.c.ratio * h // self.t, h), "z")
+        t.free("g", "u")
+        t.reduce(z, self.t)
+        self.memory("a", wide, vector, z)
+        self.memory("out", kept, kept, wide)
+        t.free("a", "z", "x1", "six", "x")
+        t.rename("out", "x")
+        return kept
+
+    # A pass
+
+    def run(self, out: str) -> Array:
+        """The prediction of [B,O,...], under the name `out`."""
+        t, c, h = self.tape, self.c, self.c.hidden
+        latents = Array(c.channels * self.cells, "fp32")
+        many = latents
+        if self.branches > 1:
+            many = self.memory("many", self.of(latents.elements, "fp32"), *[latents] * 2)
+        signal = self.condition("signal")
+        text = mod = None
+        if c.text_width is not None:
+            embeddings = self.of(self.text_tokens * c.text_width)
+            text = t.linear(embeddings, self.outside(c.text_width, h), "tx")
+            self.memory("g", text, text)
+            t.linear(text, self.outside(h, h), "tx")
+            t.free("g")
+        if c.modulation == "shared":
+            a = self.memory("a", self.of(h), signal)
+            mod = t.linear(a, self.outside(h, 6 * h // self.t), "mod")
+            t.free("a")
+            mod = t.gather("mod", mod, self.t)
+        x = self.patchify(many)
+        for i in range(c.depth):
+            mine = signal
+            if self.per_block:
+                self.condition("new")
+                if i:
+                    t.free("mine")
+                t.rename("new", "mine")
+            x = self.block(x, mine, mod, text)
+        a = self.memory("a", self.of(h), signal)
+        t.linear(a, self.outside(h, 2 * h), "fin")
+        t.free("a")
+        y = self.modulated(x)
+        t.free("x")
+        x = t.linear(y, self.outside(h, c.out_channels * self.patch), "x")
+        t.free("y")
+        t.gather("x", x, self.s)
+        done = self.of(c.out_channels * self.cells)
+        self.memory(out, done, done)
+        names = {"x", "fin", "mine", "mod", "tx", "signal", "many"}
+        t.free(*(names & set(t.held)))
+        return done
+
+    def patchify(self, many: Array) -> Array:
+        t, h = self.tape, self.c.hidden
+        grid = self.of(self.c.channels * self.cells)
+        if self.d != "fp32":
+            self.memory("grid", grid, many)
+        self.memory("patches", grid, grid)
+        width = self.c.channels * self.patch
+        x = t.linear(self.of(self.mine * width), self.outside(width, h), "x")
+        t.free("patches", *(["grid"] if self.d != "fp32" else []))
+        self.memory("x", x, x)
+        if self.r != self.d:
+            x = self.memory("x", self.of(self.mine * h, self.r), x)
+        return x
+
+
+def denoise(
+    tape: Tape,
+    c: Any,
+    options: Mapping[str, Any],
+    layout: Any,
+    batches: list[int],
+    latent: Any,
+    text_tokens: int,
+) -> Dit:
+    """A sampler step: a pass a batch of branches, guidance, and the step itself."""
+    for i, branches in enumerate(batches):
+        dit = Dit(tape, c, options, layout, branches, latent, text_tokens)
+        prediction = dit.run(f"out{i}")
+    names = [f"out{i}" for i in range(len(batches))]
+    if layout.cfg == 2:
+        prediction = tape.gather("out0", prediction, 2)
+    one = Array(c.out_channels * dit.cells, dit.d)
+    if prediction.elements > one.elements or len(batches) == 2:
+        tape.make("both", "memory", [one, one], one)
+        tape.free(*names)
+        names = ["both"]
+    sample(tape, c, options["sampler"], dit)
+    tape.free(*names, "latents")
+    tape.rename("next", "latents")
+    return dit
+
+
+def sample(t: Tape, c: Any, sampler: str, dit: Dit) -> None:
+    """`next` latents."""
+    wide = Array(c.channels * dit.cells, "fp32")
+    guess = Array(wide.elements, dit.d)
+    if sampler == "rectified_flow":
+        t.make("mv", "memory", [guess], guess)
+        t.make("next", "memory", [wide, guess], wide)
+        t.free("mv")
+        return
+    t.make("a", "memory", [wide], wide)
+    t.make("b", "memory", [guess], guess)
+    t.make("clean", "memory", [wide, guess], wide)
+    t.free("a", "b")
+    t.make("a", "memory", [wide], wide)
+    if sampler == "ddim":
+        t.make("b", "memory", [guess], guess)
+        t.make("next", "memory", [wide, guess], wide)
+        t.free("a", "b", "clean")
+        return
+    t.make("b", "memory", [wide], wide)
+    t.make("mean", "memory", [wide, wide], wide)
+    t.free("a", "b")
+    t.make("drawn", "memory", [], wide)
+    learned = c.out_channels == 2 * c.channels
+    if learned:
+        t.make("sp", "memory", [guess], guess)
+        t.swap("drawn", "memory", [wide, guess], wide)
+    else:
+        t.swap("drawn", "memory", [wide], wide)
+    t.make("a", "memory", [wide], wide)
+    t.make("next", "memory", [wide, wide], wide)
+    t.free("a", "mean", "drawn", "clean", *(["sp"] if learned else []))

@@ -1,0 +1,299 @@
+"""The networks of docs/pricing.md, listing by listing: T5, VAE and LLM; see also pricing_dit.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pricing_oracle import Array, Layer, Tape, of_dtype, size
+
+Shapes = list[tuple[str, tuple[int, ...]]]
+
+
+def stored(shapes: Shapes, dtype: str) -> int:
+    """Bytes of parameters: only the matrices of blocks are quantised."""
+    total = 0
+    for name, shape in shapes:
+        count = 1
+        for side in shape:
+            count *= side
+        block = name[0].isdigit() and len(shape) > 1
+        total += size(count, dtype if block else of_dtype(dtype))
+    return total
+
+
+def counted(shapes: Shapes) -> int:
+    return stored([("x", shape) for _, shape in shapes], "fp16") // 2
+
+
+# T5
+
+
+def t5_shapes(c: Any) -> Shapes:
+    inner = c.heads * c.head
+    layer = [(c.width,), (c.width,)] + [(inner, c.width)] * 4 + [(c.ffn, c.width)] * 3
+    outside = [(c.vocabulary, c.width), (c.buckets, c.heads), (c.width,)]
+    return [("x", s) for s in outside] + [("0.", s) for s in layer] * c.layers
+
+
+def encode(t: Tape, c: Any, tokens: int, dtype: str, branches: int, joined: bool) -> Array:
+    """All branches; holds the embeddings and returns those of a pass."""
+    out = Array(tokens * c.width, dtype)
+    for branch in range(branches):
+        if branch:
+            t.free("ids")
+        ids = t.hold("ids", Array(tokens, "int64"))
+        _t5(t, c, tokens, dtype, ids, f"emb{branch}")
+    if joined and branches == 2:
+        out = Array(2 * out.elements, dtype)
+        half = Array(tokens * c.width, dtype)
+        t.make("embeddings", "memory", [half, half], out)
+        t.free("emb0", "emb1")
+    t.free("ids")
+    return out
+
+
+def _t5(t: Tape, c: Any, tokens: int, dtype: str, ids: Array, name: str) -> None:
+    wide, square = Array(tokens * c.width, dtype), Array(c.heads * tokens**2, dtype)
+    inner, gated = c.heads * c.head, Array(tokens * c.ffn, dtype)
+    norm = size(c.width, dtype)
+    half = 2 * inner * tokens**2
+    t.make("x", "memory", [ids], wide)
+    t.make("bias", "memory", [], square, weights=size(c.buckets * c.heads, dtype))
+    for layer in range(c.layers):
+        t.make("new", "memory", [wide], wide, weights=norm)
+        if layer:
+            t.free("y")
+        t.rename("new", "y")
+        q, k, v = (t.linear(wide, Layer(c.width, inner, dtype), part) for part in "qkv")
+        t.make("sc", "attention", [q, k], square, flops=half)
+        t.swap("sc", "memory", [square, square], square)
+        t.make("pr", "memory", [square], square)
+        o = t.make("o", "attention", [square, v], q, flops=half)
+        t.free("sc", "pr", "q", "k", "v", "y")
+        t.linear(o, Layer(inner, c.width, dtype), "y")
+        t.free("o")
+        t.swap("x", "memory", [wide, wide], wide)
+        t.swap("y", "memory", [wide], wide, weights=norm)
+        for part in "gu":
+            t.linear(wide, Layer(c.width, c.ffn, dtype), part)
+        t.make("f", "memory", [gated, gated], gated)
+        t.free("g", "u", "y")
+        t.rename("f", "y")
+        t.linear(gated, Layer(c.ffn, c.width, dtype), "a")
+        t.swap("x", "memory", [wide, wide], wide)
+        t.free("a")
+    t.make(name, "memory", [wide], wide, weights=norm)
+    t.free("x", "y", "bias")
+
+
+# VAE
+
+
+def vae_shapes(c: Any) -> Shapes:
+    out: Shapes = []
+    cube, one = ((3, 3, 3), (1, 1, 1)) if c.video else ((3, 3), (1, 1))
+
+    def layer(width: int, to: int, kernel: tuple[int, ...]) -> None:
+        out.extend([("x", (to, width, *kernel)), ("x", (to,))])
+
+    def resnet(width: int, to: int) -> None:
+        out.extend([("x", (width,))] * 2 + [("x", (to,))] * 2)
+        layer(width, to, cube)
+        layer(to, to, cube)
+        if width != to:
+            layer(width, to, one)
+
+    def middle(width: int) -> None:
+        resnet(width, width)
+        resnet(width, width)
+        out.extend([("x", (width,))] * 2)
+        for _ in range(4):
+            layer(width, width, ())
+
+    top = c.widths[-1]
+    before = c.widths[0]
+    layer(3, before, cube)
+    for stage, width in enumerate(c.widths):
+        for _ in range(c.layers):
+            resnet(before, width)
+            before = width
+        if stage + 1 < len(c.widths):
+            layer(width, width, cube)
+    middle(top)
+    out.extend([("x", (top,))] * 2)
+    layer(top, 2 * c.channels, cube)
+    layer(2 * c.channels, 2 * c.channels, one)
+    layer(c.channels, c.channels, one)
+    layer(c.channels, top, cube)
+    middle(top)
+    before = top
+    for stage in range(len(c.widths) - 1, -1, -1):
+        for _ in range(c.layers + 1):
+            resnet(before, c.widths[stage])
+            before = c.widths[stage]
+        if stage:
+            layer(before, before, cube)
+    out.extend([("x", (before,))] * 2)
+    layer(before, 3, cube)
+    return out
+
+
+class Decoder:
+    """A decode of one tile."""
+
+    def __init__(self, t: Tape, c: Any, dtype: str, cells: tuple[int, int, int]) -> None:
+        self.t, self.c, self.dtype, self.cells = t, c, dtype, cells
+
+    def array(self, channels: int) -> Array:
+        a, b, d = self.cells
+        return Array(channels * a * b * d, self.dtype)
+
+    def conv(self, name: str, width: int, to: int, side: int) -> None:
+        """`name <- conv(name)`; to a new name `k` or `pixels` from x."""
+        taps = side ** (3 if self.c.video else 2)
+        out = self.array(to)
+        weights = size(to * width * taps, self.dtype) + size(to, self.dtype)
+        act = self.t.swap if name in self.t.held else self.t.make
+        flops = 2 * out.elements * width * taps
+        act(name, "conv", [self.array(width)], out, flops=flops, weights=weights)
+
+    def norm(self, name: str, width: int) -> None:
+        act = self.t.swap if name in self.t.held else self.t.make
+        x, weights = self.array(width), 2 * size(width, self.dtype)
+        act(name, "memory", [x], x, weights=weights, scratch=8 * min(32, width))
+
+    def silu(self, name: str, width: int) -> None:
+        self.t.swap(name, "memory", [self.array(width)], self.array(width))
+
+    def resnet(self, out: str, width: int, to: int) -> None:
+        self.norm("a", width)
+        self.silu("a", width)
+        self.conv("a", width, to, 3)
+        self.norm("a", to)
+        self.silu("a", to)
+        self.conv("a", to, to, 3)
+        if width != to:
+            self.conv("k", width, to, 1)
+        self.t.make(out, "memory", [self.array(to)] * 2, self.array(to))
+        self.t.free("a", *(["k"] if width != to else []))
+
+    def middle(self, top: int) -> None:
+        t, x = self.t, self.array(top)
+        frames, cells = self.cells[0], self.cells[1] * self.cells[2]
+        layer = Layer(top, top, self.dtype, self.dtype)
+        self.resnet("y", top, top)
+        self.norm("n", top)
+        t.make("c", "memory", [x], x)
+        t.free("n")
+        for part in "qkv":
+            t.linear(x, layer, part)
+        flops, scratch = 4 * frames * top * cells**2, 4 * frames * cells
+        t.make("o", "attention", [x, x, x], x, flops=flops, scratch=scratch)
+        t.free("q", "k", "v")
+        t.linear(x, layer, "l")
+        t.free("o")
+        t.swap("y", "memory", [x, x], x)
+        t.free("l", "c")
+        self.resnet("z", top, top)
+        t.free("y", "x")
+        t.rename("z", "x")
+
+    def run(self) -> None:
+        """From the latents to `pixels`."""
+        t, c, cells = self.t, self.c, self.cells
+        latents = Array(c.channels * cells[0] * cells[1] * cells[2], "fp32")
+        x = self.array(c.channels)
+        if self.dtype != "fp32":
+            t.make("x", "memory", [latents], x)
+            t.swap("x", "memory", [x], x)
+        else:
+            t.make("x", "memory", [latents], x)
+        before = c.widths[-1]
+        self.conv("x", c.channels, c.channels, 1)
+        self.conv("x", c.channels, before, 3)
+        self.middle(before)
+        for stage, width in enumerate(reversed(c.widths)):
+            for _ in range(c.layers + 1):
+                self.resnet("y", before, width)
+                t.free("x")
+                t.rename("y", "x")
+                before = width
+            if stage + 1 < len(c.widths):
+                small = self.array(width)
+                a, b, d = self.cells
+                self.cells = (2 * a - 1 if c.video and stage < 2 else a, 2 * b, 2 * d)
+                t.swap("x", "memory", [small], self.array(width))
+                self.conv("x", width, width, 3)
+        self.norm("x", before)
+        self.silu("x", before)
+        self.conv("pixels", before, 3, 3)
+        t.free("x")
+
+
+# LLM
+
+
+def llm_shapes(c: Any, gpus: int) -> Shapes:
+    heads, kv = c.heads // gpus * c.head, max(1, c.kv_heads // gpus) * c.head
+    vocabulary, ffn = -(-c.vocabulary // gpus), -(-c.ffn // gpus)
+    layer: list[tuple[int, ...]] = [(c.hidden,), (c.hidden,), (heads + 2 * kv, c.hidden)]
+    layer += [(c.hidden, heads), (2 * ffn, c.hidden), (c.hidden, ffn)]
+    layer += [(c.head,), (c.head,)] if c.head_norm else []
+    outside: list[tuple[int, ...]] = [(vocabulary, c.hidden), (vocabulary, c.hidden), (c.hidden,)]
+    return [("x", s) for s in outside] + [("0.", s) for s in layer] * c.layers
+
+
+def llm_pass(c: Any, options: Any, gpus: int, tokens: int, *, logits: bool) -> Tape:
+    """One pass with nothing before it."""
+    t, dtype = Tape(), options["dtype"]
+    matrix = options["weights_dtype"]
+    matrix = dtype if matrix == "as dtype" else matrix
+    plain = of_dtype(matrix)
+    kv = options["kv_dtype"]
+    kv = dtype if kv == "as dtype" else kv
+    heads, keys = c.heads // gpus * c.head, max(1, c.kv_heads // gpus) * c.head
+    ffn, vocabulary = -(-c.ffn // gpus), -(-c.vocabulary // gpus)
+    norm, pairs = size(c.hidden, plain), tokens * (tokens + 1) // 2
+
+    def array(width: int, kind: str = dtype) -> Array:
+        return Array(tokens * width, kind)
+
+    ids = t.hold("ids", array(1, "int64"))
+    x = t.make("x", "memory", [ids], array(c.hidden))
+    t.reduce(x, gpus)
+    for layer in range(c.layers):
+        y = t.make("y", "memory", [x], x, weights=norm)
+        t.linear(y, Layer(c.hidden, heads + 2 * keys, matrix), "qkv")
+        q, k = array(heads), array(keys)
+        for part in (q, k) if c.head_norm else ():
+            t.op("memory", [part], written=part.bytes, weights=size(c.head, plain))
+        for part in (q, k):
+            t.op("memory", [part], written=part.bytes)
+        for name in ("K", "V"):
+            t.make(f"{name}{layer}", "memory", [k], array(keys, kv), grain=1)
+        flops = 4 * heads * pairs
+        scratch = 4 * tokens * (c.heads // gpus)
+        o = t.make("o", "attention", [q, *[array(keys, kv)] * 2], q, flops=flops, scratch=scratch)
+        t.linear(o, Layer(heads, c.hidden, matrix), "z")
+        t.free("o")
+        t.reduce(x, gpus)
+        t.free("qkv", "y")
+        t.op("memory", [x, x], written=x.bytes)
+        t.make("y", "memory", [x], x, weights=norm)
+        t.free("z")
+        u = t.linear(x, Layer(c.hidden, 2 * ffn, matrix), "u")
+        t.make("a", "memory", [u], array(ffn))
+        t.free("y", "u")
+        t.linear(array(ffn), Layer(ffn, c.hidden, matrix), "z")
+        t.free("a")
+        t.reduce(x, gpus)
+        t.op("memory", [x, x], written=x.bytes)
+        t.free("z")
+    if logits:
+        last = t.make("l", "memory", [Array(c.hidden, dtype)], Array(c.hidden, dtype), weights=norm)
+        scores = t.linear(last, Layer(c.hidden, vocabulary, plain), "s")
+        t.gather("s", scores, gpus)
+        t.make("out", "memory", [Array(c.vocabulary, dtype)], Array(c.vocabulary, "fp32"))
+        t.free("l", "s", "out")
+    t.free("ids", "x")
+    return t

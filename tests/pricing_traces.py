@@ -1,0 +1,190 @@
+"""Whole traces of docs/pricing.md, 4: clips and turns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+from pricing_dit import denoise, dit_shapes, or_dtype
+from pricing_networks import (
+    Decoder,
+    counted,
+    encode,
+    llm_pass,
+    llm_shapes,
+    stored,
+    t5_shapes,
+    vae_shapes,
+)
+from pricing_oracle import Array, PhaseFigures, Row, Tape, Trace, figures, size
+
+
+def tiles(length: int, tile: int, stride: int) -> int:
+    return 1 if length <= tile else 1 + ceil((length - tile) / stride)
+
+
+def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: Any) -> Trace:
+    """A clip of a diffusion model; `networks` has `dit`, `vae`, `text`, `text_tokens`."""
+    o, gpus = options, layout.tp * layout.sp * layout.cfg
+    c, v = networks.dit, networks.vae
+    cell = 2 ** (len(v.widths) - 1)
+    latent = (
+        1 + (shape.frames - 1) // (4 if v.video else 1),
+        shape.height // cell,
+        shape.width // cell,
+    )
+    branches = 1 if o["cfg"] == "distilled" or layout.cfg == 2 else 2
+    batches = [1] * branches if o["cfg"] == "sequential" else [branches]
+    phases: list[PhaseFigures] = []
+    rows: list[Row] = []
+    tape = Tape()
+    dtype, text = o["dtype"], networks.text
+
+    def segment(name: str, steps: int, tokens: int, passes: int = 1) -> Row:
+        live, peak = gpus * tape.live, gpus * max(tape.extras())
+        given = figures(tape, gpus, passes)
+        return Row(name, len(phases), "fixed", steps, tokens, given, live, peak, False, tape)
+
+    if text is not None:
+        encode(tape, text, networks.text_tokens, dtype, branches, o["cfg"] == "batched")
+        rows.append(segment("encode", 1, branches * networks.text_tokens))
+        kept = stored(t5_shapes(text), dtype)
+        reads = gpus * tape.total("dense", "weights")
+        layers = text.layers * branches
+        params = counted(t5_shapes(text))
+        phases.append(PhaseFigures("text", layers, params, gpus * kept, kept, reads, dtype, dtype))
+    else:
+        for i, count in enumerate(batches):
+            tape.hold(f"label{i}", Array(count, "int64"))
+    cells = latent[0] * latent[1] * latent[2]
+    tape = tape.begin()
+    tape.hold("latents", Array(c.channels * cells, "fp32"))
+    dit = denoise(tape, c, o, layout, batches, latent, networks.text_tokens)
+    passes, tokens = len(batches), batches[0] * dit.tokens
+    first = segment("first step", passes, tokens, passes)
+    first.first = True
+    rows.append(first)
+    if shape.steps > 1:
+        rows.append(segment("denoise", passes * (shape.steps - 1), tokens, passes))
+    guided, each = o["cfg"] == "distilled", o["embedders"] == "block"
+    matrix = or_dtype(o["weights_dtype"], dtype)
+    whole = dit_shapes(c, 1, guided, each)
+    phases.append(
+        PhaseFigures(
+            "denoise",
+            c.depth,
+            counted(whole),
+            gpus * stored(dit_shapes(c, layout.tp, guided, each), matrix),
+            stored(whole, matrix),
+            gpus * ceil(tape.total("dense", "weights") / passes),
+            dtype,
+            matrix,
+        )
+    )
+    tape = tape.begin()
+    rows.append(_decode(tape, v, o, shape, latent, gpus, segment))
+    tape = rows[-1].tape
+    kept = stored(vae_shapes(v), o["vae_dtype"])
+    reads = gpus * tape.total("dense", "weights")
+    layers = 3 + len(v.widths) * (v.layers + 1)
+    params = counted(vae_shapes(v))
+    kind = o["vae_dtype"]
+    phases.append(PhaseFigures("vae", layers, params, gpus * kept, kept, reads, kind, kind))
+    pixels = shape.width * shape.height * shape.frames
+    artifact = {
+        "encoded": ceil(pixels * o["bits_per_pixel"] / 8),
+        "raw": 3 * pixels,
+        "latent": 4 * c.channels * cells,
+    }[o["artifact"]]
+    return Trace(phases, rows, gpus, artifact, gpus * o["runtime_overhead"])
+
+
+def _decode(
+    tape: Tape, v: Any, o: Mapping[str, Any], shape: Any, latent: Any, gpus: int, segment: Any
+) -> Row:
+    dtype, tiling = o["vae_dtype"], o["vae_tiling"]
+    cell = 2 ** (len(v.widths) - 1)
+    temporal, spatial = tiling in ("temporal", "spacetime"), tiling in ("spatial", "spacetime")
+    t, h, w = latent
+    size3 = (
+        min(t, 5) if temporal else t,
+        min(h, 32) if spatial else h,
+        min(w, 32) if spatial else w,
+    )
+    count = tiles(t, 5, 4) if temporal else 1
+    if spatial:
+        count *= tiles(h, 32, 24) * tiles(w, 32, 24)
+    whole = Array(3 * shape.frames * shape.height * shape.width, dtype)
+    if tiling != "none":
+        tape.hold("output", whole)
+    area = size3[1] * size3[2] * cell**2
+    if o["conv_workspace"] == "calibrated":
+        tape.held["workspace"] = 512 * area
+    Decoder(tape, v, dtype, size3).run()
+    if tiling != "none":
+        frames = 1 + (size3[0] - 1) * (4 if v.video else 1)
+        tile = Array(3 * frames * area, dtype)
+        tape.op("memory", [tile, tile], written=tile.bytes)
+        tape.free("pixels")
+    tape.held.pop("workspace", None)
+    steps = ceil(count / gpus) if o["vae_parallel"] else count
+    row: Row = segment("decode", steps, 0)
+    return row
+
+
+def turn_trace(c: Any, options: Mapping[str, Any], shape: Any, layout: Any) -> Trace:
+    """A turn of a language model: figures a token."""
+    o, gpus = options, layout.tp
+    dtype = o["dtype"]
+    matrix = or_dtype(o["weights_dtype"], dtype)
+    near, far = (llm_pass(c, o, gpus, n, logits=False) for n in (64, 128))
+    chunk = llm_pass(c, o, gpus, shape.chunk, logits=False)
+    token = llm_pass(c, o, gpus, 1, logits=True)
+
+    def each(kind: str, column: str) -> int:
+        return ceil(gpus * (far.total(kind, column) - near.total(kind, column)) / 64)
+
+    heads = c.heads // gpus
+    pair = 4 * gpus * c.layers * heads * c.head
+    kv = size(max(1, c.kv_heads // gpus) * c.head, or_dtype(o["kv_dtype"], dtype))
+    context = gpus * c.layers * 2 * kv
+    queries = gpus * c.layers * (2 * size(heads * c.head, dtype) + 4 * heads)
+    prefill = {
+        "dense_flops": each("dense", "flops"),
+        "dense_bytes": each("dense", "moved"),
+        "attn_flops": pair,
+        "attn_bytes": context,
+        "conv_flops": 0,
+        "conv_bytes": 0,
+        "other_bytes": each("memory", "moved") + queries,
+        "comm_bytes": each("comm", "sent"),
+    }
+    decode = {
+        "dense_flops": gpus * token.total("dense", "flops"),
+        "dense_bytes": gpus * token.total("dense", "moved"),
+        "attn_flops": pair,
+        "attn_bytes": context,
+        "conv_flops": 0,
+        "conv_bytes": 0,
+        "other_bytes": gpus * (token.total("memory", "moved") + token.total("attention", "moved"))
+        - context,
+        "comm_bytes": gpus * token.total("comm", "sent"),
+    }
+    peak = gpus * ceil(max(*chunk.extras(), 1) / shape.chunk)
+    rows = [
+        Row("prefill", 0, "prefill", 1, shape.chunk, prefill, context, peak, True, chunk),
+        Row("decode", 0, "decode", 1, 1, decode, context, gpus * max(token.extras()), False, token),
+    ]
+    whole, part = llm_shapes(c, 1), llm_shapes(c, gpus)
+    phase = PhaseFigures(
+        "transformer",
+        c.layers,
+        counted(whole),
+        gpus * stored(part, matrix),
+        stored(whole, matrix),
+        gpus * token.total("dense", "weights"),
+        dtype,
+        matrix,
+    )
+    return Trace([phase], rows, gpus, 0, gpus * o["runtime_overhead"])

@@ -1,0 +1,191 @@
+"""Trace -> price agrees with the slow oracle to the last integer, on models drawn at random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pricing_oracle as slow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pricing_traces import clip_trace, turn_trace
+
+from dcsim import traces
+from dcsim.assembly.rows import phase_row, segment_row
+from dcsim.models.catalogue import Model, get, names
+from dcsim.models.dit import DitConfig
+from dcsim.models.llm import LlmConfig
+from dcsim.models.options import DIT, LLM, Option
+from dcsim.models.pipeline import Networks
+from dcsim.models.shapes import Clip, Turn
+from dcsim.models.t5 import T5Config
+from dcsim.models.vae import VaeConfig
+from dcsim.spec import Gpu, Layout, load_parts
+from dcsim.traces import MemoryTrace, price
+from dcsim.traces.clips import trace_clip
+from dcsim.traces.turns import trace_turn
+
+Draw = Any
+SAMPLERS = ("ddpm", "ddim", "rectified_flow")
+H100 = load_parts().gpus["h100"]
+FIGURES = tuple(slow.figures(slow.Tape(), 1))
+
+
+def whole(low: int, high: int) -> st.SearchStrategy[int]:
+    return st.integers(low, high)
+
+
+def option(name: str, o: Option) -> st.SearchStrategy[Any]:
+    """Any value of an option."""
+    if name == "sampler":
+        return st.sampled_from(SAMPLERS)
+    if o.allowed is not None:
+        return st.sampled_from(o.allowed)
+    if o.whole:
+        return whole(0, 10**9)
+    return st.floats(max(o.low, 0.01), min(o.high, 50.0))
+
+
+def options(table: dict[str, Option]) -> st.SearchStrategy[dict[str, Any]]:
+    """Every option: most often its default, else anything that is allowed."""
+    return st.fixed_dictionaries(
+        {name: st.just(o.default) | option(name, o) for name, o in table.items()}
+    )
+
+
+PARTS = st.builds(
+    Gpu,
+    name=st.just("drawn"),
+    hbm=whole(10**9, 10**12),
+    hbm_bandwidth=whole(10**11, 10**13),
+    flops=st.fixed_dictionaries({k: whole(10**12, 10**16) for k in ("bf16", "fp8", "fp4")}),
+    scale_up=whole(10**9, 10**12),
+    host_link=whole(10**9, 10**11),
+    efficiency=st.fixed_dictionaries(
+        {k: st.floats(0.01, 1.0) for k in ("dense", "attention", "conv", "memory", "comm")}
+    ),
+    launch=whole(1, 10**6),
+)
+
+
+@st.composite
+def clips(draw: Draw) -> tuple[Model, dict[str, Any], Clip, Layout]:
+    """A diffusion model of any widths, a request it can serve and a layout."""
+    video, text = draw(st.booleans()), draw(st.booleans())
+    tp, sp, cfg = (draw(st.sampled_from(s)) for s in ((1, 1, 2, 3), (1, 1, 2, 4), (1, 1, 2)))
+    heads = tp * sp * draw(whole(1, 3))
+    patch, channels = draw(st.sampled_from((1, 2, 4))), draw(whole(1, 5))
+    encoder = None
+    if text:
+        widths = [draw(whole(1, n)) for n in (2, 70, 3, 9, 90, 50, 6)]
+        encoder = T5Config(*widths)
+    network = Networks(
+        DitConfig(
+            depth=draw(whole(1, 3)),
+            hidden=heads * draw(whole(1, 12)),
+            heads=heads,
+            patch=(1, patch, patch),
+            channels=channels,
+            out_channels=channels * draw(whole(1, 2)),
+            classes=None if text else draw(whole(1, 20)),
+            text_width=encoder.width if encoder else None,
+            modulation=draw(st.sampled_from(("block", "shared"))),
+            video=video,
+            ratio=draw(whole(1, 4)),
+        ),
+        VaeConfig(
+            channels,
+            tuple(draw(st.lists(whole(1, 40), min_size=3 if video else 1, max_size=4))),
+            draw(whole(1, 2)),
+            video,
+        ),
+        encoder,
+        draw(whole(1, 9)) if text else 0,
+    )
+    chosen = draw(options(DIT | {"sampler": Option("ddpm", "", SAMPLERS)}))
+    if chosen["cfg"] == "distilled":
+        cfg = 1
+    if chosen["vae_tiling"] == "none":
+        chosen["vae_parallel"] = False
+    grain = network.vae.space * patch
+    frames = 1 + 4 * draw(whole(0, 6)) if video else 1
+    shape = Clip(grain * draw(whole(1, 30)), grain * draw(whole(1, 30)), frames, draw(whole(1, 40)))
+    model = Model("drawn", "dit", "", "", network, DIT, shape)
+    return model, chosen, shape, Layout(tp, sp, cfg)
+
+
+@st.composite
+def turns(draw: Draw) -> tuple[Model, dict[str, Any], Turn, Layout]:
+    """A language model of any widths, and how its prompt is fed."""
+    tp = draw(st.sampled_from((1, 2, 3, 4, 8)))
+    kv = draw(st.sampled_from([n for n in range(1, 13) if n % tp == 0 or tp % n == 0]))
+    config = LlmConfig(
+        layers=draw(whole(1, 3)),
+        hidden=draw(whole(1, 90)),
+        heads=max(kv, tp) * draw(whole(1, 3)),
+        kv_heads=kv,
+        ffn=draw(whole(1, 200)),
+        vocabulary=draw(whole(1, 999)),
+        head=draw(whole(1, 20)),
+        head_norm=draw(st.booleans()),
+    )
+    shape = Turn(draw(whole(1, 3000)), draw(whole(1, 500)), draw(whole(1, 700)))
+    model = Model("drawn", "llm", "", "", config, LLM, shape)
+    return model, draw(options(LLM)), shape, Layout(tp)
+
+
+def agree(trace: MemoryTrace, oracle: slow.Trace, gpu: Gpu) -> None:
+    """Every figure of the trace and every column of the rows."""
+    assert trace.gpus == oracle.gpus
+    assert (trace.artifact, trace.overhead) == (oracle.artifact, oracle.overhead)
+    assert [vars(p) for p in trace.phases] == [vars(p) for p in oracle.phases]
+    assert (trace.weights_bytes, trace.checkpoint_bytes) == (oracle.weights, oracle.checkpoint)
+    assert [r.name for r in trace.rows] == [r.name for r in oracle.rows]
+    for ours, theirs in zip(trace.rows, oracle.rows, strict=True):
+        assert {name: getattr(ours, name) for name in FIGURES} == theirs.figures, ours.name
+        assert (ours.live, ours.peak) == (theirs.live, theirs.peak), ours.name
+        assert trace.records[ours.record].extra.tolist() == theirs.tape.extras()
+    work = price(trace, gpu)
+    phases, segments = slow.price(oracle, gpu)
+    assert [dict(phase_row(p)) for p in work.phases] == phases
+    for segment, row in zip(work.segments, segments, strict=True):
+        assert {"own_slope": 0, "pair": 0, "ctx": 0} | dict(segment_row(segment)) == row
+    assert (work.weights, work.checkpoint) == (oracle.weights, oracle.checkpoint)
+    assert (work.artifact, work.reserve) == (oracle.artifact, oracle.overhead)
+
+
+@given(clips(), PARTS)
+def test_clips_agree(case: tuple[Model, dict[str, Any], Clip, Layout], gpu: Gpu) -> None:
+    model, chosen, shape, layout = case
+    network = model.built(chosen)
+    agree(trace_clip(model, chosen, shape, layout), clip_trace(network, chosen, shape, layout), gpu)
+
+
+@given(turns(), PARTS)
+def test_turns_agree(case: tuple[Model, dict[str, Any], Turn, Layout], gpu: Gpu) -> None:
+    model, chosen, shape, layout = case
+    oracle = turn_trace(model.network, chosen, shape, layout)
+    agree(trace_turn(model, chosen, shape, layout), oracle, gpu)
+
+
+CLIPS = [name for name in names() if isinstance(get(name).request, Clip)]
+TURNS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-8b", "qwen3-32b")
+
+
+@pytest.mark.parametrize("layout", [Layout(), Layout(tp=2, sp=2)])
+@pytest.mark.parametrize("name", CLIPS)
+def test_typical_clips_agree(name: str, layout: Layout) -> None:
+    model = get(name)
+    if model.network.dit.heads % layout.gpus:  # type: ignore[union-attr]
+        layout = Layout(cfg=2)
+    chosen = model.resolve()
+    oracle = clip_trace(model.built(chosen), chosen, model.request, layout)
+    agree(traces.trace(name, None, None, layout), oracle, H100)
+
+
+@pytest.mark.parametrize("tp", [1, 8, 16])
+@pytest.mark.parametrize("name", TURNS)
+def test_typical_turns_agree(name: str, tp: int) -> None:
+    model = get(name)
+    oracle = turn_trace(model.network, model.resolve(), model.request, Layout(tp))
+    agree(traces.trace(name, None, None, Layout(tp)), oracle, H100)
