@@ -104,6 +104,7 @@ def test_dit_equals_diffusers(embedders: str, kernel: str, patch: int) -> None:
     _compare(model, config, 16, kernel)
 
 
+@pytest.mark.slow
 def test_dit_s_2_equals_diffusers() -> None:
     model = public_dit(12, 6, 64, 2, 32)
     share_embedders(model)
@@ -133,6 +134,7 @@ def _compare(model: Any, config: dit.DitConfig, side: int, kernel: str) -> None:
     assert relative(ours.data[:, :, 0], theirs) < 1e-4
 
 
+@pytest.mark.slow
 def test_parameters_and_macs_equal_diffusers_for_all_twelve() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.nn.attention import SDPBackend, sdpa_kernel
