@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dcsim.models import dit, llm, t5, vae
+from dcsim.models import dit, language, llm, t5, vae
 from dcsim.models.dit import DitConfig
 from dcsim.models.llm import LlmConfig
 from dcsim.models.options import (
     DIT,
     IMAGE_SAMPLERS,
-    LLM,
     VIDEO_SAMPLERS,
     ModelError,
     Option,
@@ -119,18 +118,11 @@ def _video(name: str, depth: int, hidden: int, heads: int, modulation: str) -> M
     )
 
 
-_META = "meta-llama/llama-models models/sku_list.py"
-_QWEN = "Qwen3 config.json of the model repository"
-
-
-def _llm(name: str, source: str, config: LlmConfig) -> Model:
-    kind = "Qwen3" if config.head_norm else "Llama 3.1"
-    text = f"{kind} decoder, {config.layers} layers, {config.kv_heads} KV heads of {config.head}"
-    return Model(name, "llm", text, source, config, LLM, Turn(1024, 256))
-
-
-def _qwen(layers: int, hidden: int, heads: int, ffn: int) -> LlmConfig:
-    return LlmConfig(layers, hidden, heads, 8, ffn, 151_936, head_norm=True, theta=1e6, eps=1e-6)
+def _llm(name: str, fields: language.LlmFields) -> Model:
+    config = fields.config()
+    described = fields.description(config)
+    options = fields.options(config)
+    return Model(name, "llm", described, fields.source, config, options, Turn(1024, 256))
 
 
 _MODELS = {
@@ -140,12 +132,12 @@ _MODELS = {
         _video("video-dit-xl", 28, 1152, 16, "block"),
         _video("video-dit-2b", 28, 2048, 32, "shared"),
         _video("video-dit-13b", 48, 4096, 32, "shared"),
-        _llm("llama-3.1-8b", _META, LlmConfig(32, 4096, 32, 8, 14336, 128_256)),
-        _llm("llama-3.1-70b", _META, LlmConfig(80, 8192, 64, 8, 28672, 128_256)),
-        _llm("qwen3-8b", _QWEN, _qwen(36, 4096, 32, 12288)),
-        _llm("qwen3-32b", _QWEN, _qwen(64, 5120, 64, 25600)),
+        *(_llm(name, fields) for name, fields in language.shipped().items()),
     )
 }
+
+
+_ALIASES = {alias: name for name, fields in language.shipped().items() for alias in fields.aliases}
 
 
 def names() -> tuple[str, ...]:
@@ -154,7 +146,9 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Model:
-    """The model of that name; ModelError with the nearest name where there is none."""
-    if name not in _MODELS:
-        raise ModelError([("model", f"no model {name!r}: {did_you_mean(name, _MODELS)}")])
-    return _MODELS[name]
+    """The model of that name or alias; ModelError with the nearest name where there is none."""
+    found = _MODELS.get(_ALIASES.get(name, name))
+    if found is None:
+        known = [*_MODELS, *_ALIASES]
+        raise ModelError([("model", f"no model {name!r}: {did_you_mean(name, known)}")])
+    return found

@@ -1,73 +1,129 @@
-"""A decoder-only language model of the Llama family: RMSNorm, grouped-query attention with
-rotary positions, SwiGLU; with per-head norms of q and k it is Qwen3's.
+"""A decoder-only language model: blocks of attention and a feed-forward half, by data.
 
 Written as a server runs it: residual sums, rotations and norms of q and k in place, SwiGLU in
-one kernel, K and V in blocks taken from a pool, logits of the last token only.
+one kernel, K and V in blocks taken from a pool, logits of the last token only. Which attention
+and which feed-forward half each block has is the config's to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass
 
 from dcsim.models import ops
+from dcsim.models.cache import Cache
+from dcsim.models.feed_forward import Dense, Experts
+from dcsim.models.gqa import Gqa
+from dcsim.models.mla import Mla
 from dcsim.models.parallel import ALONE, all_gather, all_reduce_, check_execution
-from dcsim.models.positions import rotate
-from dcsim.models.tape import MEMORY, Array, Shape, Tape, Tensor
-from dcsim.models.weights import Weights
+from dcsim.models.tape import Array, Shape, Tape, Tensor
+from dcsim.models.weights import Weights, count
 from dcsim.spec import Layout
+
+__all__ = ["Block", "Cache", "KvSize", "LlmConfig", "equal_blocks", "forward", "parameters"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One layer."""
+
+    attention: Gqa | Mla
+    feed_forward: Dense | Experts
+
+
+@dataclass(frozen=True)
+class KvSize:
+    """Bytes that one GPU keeps of a sequence."""
+
+    token: int
+    """Of a token in all layers, as long as the sequence is within every window."""
+    growth: int
+    """Of a token more, beyond the widest window."""
+    state: int
+    """What is kept besides `growth`: full windows, and states that have no length."""
+    window: int
+    """The widest window in tokens; 0: there is none."""
 
 
 @dataclass(frozen=True)
 class LlmConfig:
     """Architecture of a decoder."""
 
-    layers: int
+    blocks: tuple[Block, ...]
     hidden: int
-    heads: int
-    kv_heads: int
-    ffn: int
     vocabulary: int
-    head: int = 128
-    """Width of a head."""
-    head_norm: bool = False
-    """Norms of q and k a head (Qwen3)."""
-    theta: float = 500_000.0
+    tied: bool = False
+    """The head is the embedding."""
     eps: float = 1e-5
 
-    def kv_local(self, tp: int) -> int:
-        """KV heads one of `tp` GPUs holds; with more GPUs than heads each holds a copy of one."""
-        return max(1, self.kv_heads // tp)
+    @property
+    def layers(self) -> int:
+        """How many blocks."""
+        return len(self.blocks)
+
+    @property
+    def heads(self) -> int:
+        """Query heads of the block that has most."""
+        return max(block.attention.heads for block in self.blocks)
+
+    @property
+    def experts(self) -> bool:
+        """Whether a block has a mixture of experts."""
+        return any(isinstance(block.feed_forward, Experts) for block in self.blocks)
+
+    def wrong(self, tp: int) -> str | None:
+        """Why `tp` GPUs cannot share it, or None."""
+        return next((t for block in self.blocks if (t := block.attention.wrong(tp))), None)
+
+    def kv(self, tp: int, dtype: str) -> KvSize:
+        """What a GPU keeps of a sequence."""
+        kept = [block.attention.kept(tp, dtype) for block in self.blocks]
+        return KvSize(
+            token=sum(each.token for each in kept),
+            growth=sum(each.token for each in kept if each.window is None),
+            state=sum(each.state + each.token * (each.window or 0) for each in kept),
+            window=max(each.window or 0 for each in kept),
+        )
+
+    @property
+    def active(self) -> int:
+        """Parameters that a token meets: all but experts it is not sent to and the embedding,
+        of which it takes a row (where the head is not the embedding too)."""
+        idle = sum(block.feed_forward.idle(self.hidden) for block in self.blocks)
+        looked_up = 0 if self.tied else self.vocabulary * self.hidden
+        return count(parameters(self)) - idle - looked_up
+
+
+def equal_blocks(
+    layers: int,
+    hidden: int,
+    heads: int,
+    kv_heads: int,
+    ffn: int,
+    vocabulary: int,
+    *,
+    head: int = 128,
+    head_norm: bool = False,
+    theta: float = 500_000.0,
+    eps: float = 1e-5,
+) -> LlmConfig:
+    """A dense decoder of the Llama family, or with `head_norm` of Qwen3's."""
+    attention = Gqa("gqa", heads, kv_heads, head, theta, head_norm=head_norm)
+    return LlmConfig((Block(attention, Dense("dense", ffn)),) * layers, hidden, vocabulary, eps=eps)
 
 
 def parameters(c: LlmConfig, tp: int = 1) -> Iterator[tuple[str, Shape]]:
     """Names and shapes of the parameters that one of `tp` GPUs holds."""
     vocabulary = -(-c.vocabulary // tp)
-    query, kv, ffn = c.heads // tp * c.head, c.kv_local(tp) * c.head, -(-c.ffn // tp)
     yield "embed", (vocabulary, c.hidden)
-    for i in range(c.layers):
+    for i, block in enumerate(c.blocks):
         yield f"{i}.norm1", (c.hidden,)
-        yield f"{i}.qkv", (query + 2 * kv, c.hidden)
-        if c.head_norm:
-            yield f"{i}.q_norm", (c.head,)
-            yield f"{i}.k_norm", (c.head,)
-        yield f"{i}.out", (c.hidden, query)
+        yield from block.attention.parameters(f"{i}", c.hidden, tp)
         yield f"{i}.norm2", (c.hidden,)
-        yield f"{i}.up", (2 * ffn, c.hidden)
-        yield f"{i}.down", (c.hidden, ffn)
+        yield from block.feed_forward.parameters(f"{i}", c.hidden, tp)
     yield "norm", (c.hidden,)
-    yield "head", (vocabulary, c.hidden)
-
-
-@dataclass
-class Cache:
-    """K and V of one sequence, a list of pieces a layer, one piece a pass."""
-
-    dtype: str
-    tokens: int = 0
-    pieces: list[tuple[list[Tensor], list[Tensor]]] = field(default_factory=list)
+    if not c.tied:
+        yield "head", (vocabulary, c.hidden)
 
 
 def forward(
@@ -80,85 +136,33 @@ def forward(
     *,
     logits: bool,
     layout: Layout = ALONE,
+    experts_read: float = 1.0,
 ) -> Tensor | None:
     """Feed `count` tokens that follow those in the cache; float32 logits of the last, if asked.
 
-    `ids` (count,) when executing.
+    `ids` (count,) when executing. `experts_read`: share of a layer's experts whose weights are
+    counted as read.
     """
     check_execution(tape, layout)
     tokens = tape.tensor((count,), "int64", ids)
     # A rank looks up the rows it holds; the sum over layout completes them.
     x = ops.embedding(w["embed"], tokens, w.dtype)
     all_reduce_(x, layout.tp)
-    if not cache.pieces:
-        cache.pieces = [([], []) for _ in range(c.layers)]
-    for i in range(c.layers):
+    if not cache.layers:
+        cache.layers = [[] for _ in c.blocks]
+    for i, block in enumerate(c.blocks):
         y = ops.rms_norm(x, w[f"{i}.norm1"], c.eps)
-        y = _attention(c, w, f"{i}", y, cache, i, layout)
+        y = block.attention.forward(w, f"{i}", y, cache, i, layout.tp, c.eps)
         ops.add_(x, y)
-        y = ops.rms_norm(x, w[f"{i}.norm2"], c.eps)
-        gate, up = ops.linear(y, w[f"{i}.up"]).chunk(2, -1)
-        y = ops.gated("silu", gate, up)
-        del gate, up
-        y = ops.linear(y, w[f"{i}.down"])
-        all_reduce_(y, layout.tp)
+        # Handed over in a list: the block lets go of it as soon as it has been read.
+        given = [ops.rms_norm(x, w[f"{i}.norm2"], c.eps)]
+        del y
+        y = block.feed_forward.forward(w, f"{i}", given, layout.tp, experts_read)
         ops.add_(x, y)
         del y
     cache.tokens += count
     if not logits:
         return None
     last = ops.rms_norm(x[count - 1 :], w["norm"], c.eps)
-    scores = all_gather(ops.linear(last, w["head"]), layout.tp, axis=-1)
+    scores = all_gather(ops.linear(last, w["embed" if c.tied else "head"]), layout.tp, axis=-1)
     return ops.cast(scores[:, : c.vocabulary], "fp32")
-
-
-def _attention(
-    c: LlmConfig, w: Weights, name: str, x: Tensor, cache: Cache, layer: int, layout: Layout
-) -> Tensor:
-    count = x.shape[0]
-    heads, kv = c.heads // layout.tp, c.kv_local(layout.tp)
-    qkv = ops.linear(x, w[f"{name}.qkv"])
-    q = qkv[:, : heads * c.head].reshape(1, count, heads, c.head)
-    k = qkv[:, heads * c.head : (heads + kv) * c.head].reshape(1, count, kv, c.head)
-    v = qkv[:, (heads + kv) * c.head :].reshape(1, count, kv, c.head)
-    if c.head_norm:
-        ops.rms_norm_(q, w[f"{name}.q_norm"], c.eps)
-        ops.rms_norm_(k, w[f"{name}.k_norm"], c.eps)
-    for part in (q, k):
-        _rotate_(part, cache.tokens, c.theta)
-    keys, values = cache.pieces[layer]
-    keys.append(_store(k, cache.dtype))
-    values.append(_store(v, cache.dtype))
-    y = _paged_attention(q, keys, values)
-    y = ops.linear(y.reshape(count, heads * c.head), w[f"{name}.out"])
-    all_reduce_(y, layout.tp)
-    return y
-
-
-def _rotate_(x: Tensor, start: int, theta: float) -> None:
-    if x.tape.execute:
-        x.data[...] = rotate(x.data, start, theta)
-    x.tape.record("rotary", MEMORY, (x,), x.nbytes)
-
-
-def _store(x: Tensor, dtype: str) -> Tensor:
-    """Write K or V into blocks of the pool, which has no grain but the token."""
-    out = x.tape.run("kv_write", MEMORY, (x,), x.shape, dtype, lambda: x.data.copy(), grain=1)
-    return x.tape.keep(out, "kv")
-
-
-def _paged_attention(q: Tensor, keys: list[Tensor], values: list[Tensor]) -> Tensor:
-    """Causal attention over the cached pieces, read where they lie."""
-    if len(keys) == 1:
-        return ops.attention(q, keys[0], values[0], causal=True)
-    shape = (1, sum(k.shape[1] for k in keys), *keys[0].shape[2:])
-    # The kernel follows a block table; joining the pieces is this program's way to say so.
-    k, v = (
-        Tensor(q.tape, shape, part[0].dtype, part[0].storage, _joined(part))
-        for part in (keys, values)
-    )
-    return ops.attention(q, k, v, causal=True)
-
-
-def _joined(parts: list[Tensor]) -> Array | None:
-    return np.concatenate([p.data for p in parts], 1) if parts[0].tape.execute else None

@@ -139,10 +139,25 @@ def gelu(x: Tensor) -> Tensor:
     return pointwise("gelu", _gelu, x)
 
 
+def times_sigmoid(x: Array, gate: Array) -> Array:
+    """`x * sigmoid(gate)`, for `write_`."""
+    out: Array = x / (1 + np.exp(-gate))
+    return out
+
+
 def gated(kind: str, gate: Tensor, up: Tensor) -> Tensor:
-    """`act(gate) * up` in one kernel; kind `silu` or `gelu`."""
+    """`act(gate) * up` in one kernel; kind `silu`, `gelu`, or `clamped` (gpt-oss)."""
+    if kind == "clamped":
+        return pointwise("clamped_mul", _clamped, gate, up)
     act = _silu if kind == "silu" else _gelu
     return pointwise(f"{kind}_mul", lambda g, u: act(g) * u, gate, up)
+
+
+def _clamped(gate: Array, up: Array) -> Array:
+    """gpt-oss's SwiGLU: both sides clamped at 7, a steeper sigmoid, up shifted by one."""
+    gate, up = np.minimum(gate, np.float32(7)), np.clip(up, np.float32(-7), np.float32(7))
+    out: Array = (up + 1) * gate / (1 + np.exp(np.float32(-1.702) * gate))
+    return out
 
 
 def layer_norm(x: Tensor, eps: float, dtype: str | None = None) -> Tensor:
@@ -216,28 +231,35 @@ def attention(
     scale: float | None = None,
     bias: Tensor | None = None,
     causal: bool = False,
+    window: int | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
-    """Softmax attention; q (batch, n, heads, width), k and v (batch, m, kv heads, width).
+    """Softmax attention; q and k (batch, n or m, heads or kv heads, width), v (.., value width).
 
     `kernel` is `fused` (no n x m matrix in memory; a float32 log-sum-exp per row) or `math`
     (scores and probabilities in memory). `causal` lines the last query up with the last key;
-    FLOPs are then those of the pairs computed. Returns (batch, n, heads, width).
+    FLOPs are then those of the pairs computed. Fused and causal only: `window` keys at most
+    that a query sees, its own the last; `sinks` (heads,), a logit a head that takes its share
+    of the softmax and gives no value. Returns (batch, n, heads, value width).
     """
     batch, n, heads, width = q.shape
     m = k.shape[1]
     scale = width**-0.5 if scale is None else scale
-    pairs = n * (m - n) + n * (n + 1) // 2 if causal else n * m
+    pairs = causal_pairs(n, m - n, window) if causal else n * m
     half = 2 * batch * heads * width * pairs
     tape = q.tape
     if kernel == "fused" and bias is None:
+        value = v.shape[3]
         return tape.run(
             "attention",
             ATTENTION,
-            (q, k, v),
-            q.shape,
+            (q, k, v) if sinks is None else (q, k, v, sinks),
+            (batch, n, heads, value),
             q.dtype,
-            lambda: _softmax_attention(q.data, k.data, v.data, scale, causal),
-            flops=2 * half,
+            lambda: _softmax_attention(
+                q.data, k.data, v.data, scale, causal, window, None if sinks is None else sinks.data
+            ),
+            flops=half + 2 * batch * heads * value * pairs,
             scratch=FLOAT * batch * heads * n,
         )
     square = (batch, heads, n, m)
@@ -270,21 +292,51 @@ def _repeat(d: Array, heads: int) -> Array:
     return d if d.shape[2] == heads else np.repeat(d, heads // d.shape[2], axis=2)
 
 
-def _softmax(scores: Array, causal: bool) -> Array:
+def causal_pairs(n: int, before: int, window: int | None = None) -> int:
+    """Pairs of a query and a key it sees, of `n` queries after `before` earlier tokens."""
+    if window is None or before + n <= window:
+        return n * before + n * (n + 1) // 2
+    if before >= window:
+        return n * window
+    short = window - before
+    return short * before + short * (short + 1) // 2 + (n - short) * window
+
+
+def _softmax(
+    scores: Array, causal: bool, window: int | None = None, sink: float | None = None
+) -> Array:
     if causal:
         n, m = scores.shape[-2:]
-        scores = np.where(np.tri(n, m, m - n, dtype=bool), scores, np.float32(-np.inf))
-    e = np.exp(scores - scores.max(-1, keepdims=True))
-    out: Array = e / e.sum(-1, keepdims=True)
+        seen = np.tri(n, m, m - n, dtype=bool)
+        if window is not None:
+            seen &= ~np.tri(n, m, m - n - window, dtype=bool)
+        scores = np.where(seen, scores, np.float32(-np.inf))
+    most = scores.max(-1, keepdims=True)
+    if sink is not None:
+        most = np.maximum(most, np.float32(sink))
+    e = np.exp(scores - most)
+    total = e.sum(-1, keepdims=True)
+    if sink is not None:
+        total = total + np.exp(np.float32(sink) - most)
+    out: Array = e / total
     return out
 
 
-def _softmax_attention(q: Array, k: Array, v: Array, scale: float, causal: bool) -> Array:
+def _softmax_attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    scale: float,
+    causal: bool,
+    window: int | None = None,
+    sinks: Array | None = None,
+) -> Array:
     """One head at a time, so that a long sequence fits the host."""
     group = q.shape[2] // k.shape[2]
-    out = np.empty_like(q)
+    out = np.empty((*q.shape[:3], v.shape[3]), q.dtype)
     for b in range(q.shape[0]):
         for h in range(q.shape[2]):
             scores = q[b, :, h] @ k[b, :, h // group].T * np.float32(scale)
-            out[b, :, h] = _softmax(scores, causal) @ v[b, :, h // group]
+            sink = None if sinks is None else float(sinks[h])
+            out[b, :, h] = _softmax(scores, causal, window, sink) @ v[b, :, h // group]
     return out

@@ -23,8 +23,18 @@ Index = int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]
 GRAIN = 512
 """Bytes an allocation is rounded up to (PyTorch `kMinBlockSize`)."""
 
-# Bits an element, times two: NVFP4 holds 4 bits and a 16th of an 8-bit block scale, 4.5 in all.
-_HALF_BITS = {"fp32": 64, "bf16": 32, "fp16": 32, "fp8": 16, "fp4": 9, "uint8": 16, "int64": 128}
+# Quarters of a bit an element. NVFP4 holds 4 bits and a 16th of an 8-bit block scale, 4.5 in all;
+# MXFP4 a 32nd, 4.25 in all.
+_QUARTER_BITS = {
+    "fp32": 128,
+    "bf16": 64,
+    "fp16": 64,
+    "fp8": 32,
+    "fp4": 18,
+    "mxfp4": 17,
+    "uint8": 32,
+    "int64": 256,
+}
 _RANK = {"fp16": 1, "bf16": 1, "fp32": 2}
 
 CATEGORIES = ("activations", "latents", "embeddings", "kv", "workspace", "output", "weights")
@@ -38,7 +48,7 @@ Event = tuple[Any, ...]
 
 def nbytes(shape: Sequence[int], dtype: str) -> int:
     """Bytes of an array of that shape, rounded up to whole bytes (not to the grain)."""
-    return -(-prod(shape) * _HALF_BITS[dtype] // 16)
+    return -(-prod(shape) * _QUARTER_BITS[dtype] // 32)
 
 
 def promote(a: str, b: str) -> str:

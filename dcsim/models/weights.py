@@ -9,6 +9,9 @@ import numpy as np
 
 from dcsim.models.tape import Array, Shape, Tape, Tensor, nbytes
 
+QUANTISED = ("fp8", "fp4", "mxfp4")
+"""Dtypes of weights that activations are not kept in."""
+
 Parameters = Iterator[tuple[str, Shape]]
 
 
@@ -20,10 +23,13 @@ def count(parameters: Parameters) -> int:
 def stored_dtype(name: str, shape: Shape, dtype: str) -> str:
     """The dtype a parameter is kept in: only the matrices of blocks are quantised.
 
-    Parameters of block i are named `i.`; vectors, embeddings and heads stay at bf16.
+    Parameters of block i are named `i.`; vectors, biases, routers, embeddings and heads stay at
+    bf16. `mxfp4` quantises the experts alone, as gpt-oss is published.
     """
-    block_matrix = name[0].isdigit() and len(shape) > 1
-    return "bf16" if dtype in ("fp8", "fp4") and not block_matrix else dtype
+    matrix = name[0].isdigit() and len(shape) > 1 and not name.endswith(("router", "bias"))
+    if dtype == "mxfp4":
+        matrix = matrix and ".experts." in name
+    return "bf16" if dtype in QUANTISED and not matrix else dtype
 
 
 def size(parameters: Parameters, dtype: str) -> int:
@@ -51,7 +57,7 @@ class Weights:
         dtype: str,
         arrays: Mapping[str, Array] | None = None,
     ) -> None:
-        self.dtype = "bf16" if dtype in ("fp8", "fp4") else dtype
+        self.dtype = "bf16" if dtype in QUANTISED else dtype
         """The dtype of activations that meet these weights."""
         self._tensors: dict[str, Tensor] = {}
         for name, shape in parameters:

@@ -43,14 +43,15 @@ class Cost:
     attention_slope: Fraction
     reading: Fraction
     reading_slope: Fraction
+    local: Fraction
     conv: Fraction
     memory: Fraction
     comm: Fraction
 
     @property
     def other(self) -> Fraction:
-        """All but dense and attention."""
-        return self.conv + self.memory + self.comm
+        """All but dense and attention to the context."""
+        return self.local + self.conv + self.memory + self.comm
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,9 @@ def price_segment(s: Segment, rates: Rates) -> Cost:
         dense=max(compute(s.dense_flops, DENSE), traffic(s.dense_bytes)),
         attention=compute(s.attn_flops, ATTENTION),
         attention_slope=compute(s.attn_flops_slope, ATTENTION),
-        reading=traffic(s.attn_bytes),
-        reading_slope=traffic(s.attn_bytes_slope),
+        reading=max(traffic(s.attn_bytes), compute(s.again_flops, ATTENTION)),
+        reading_slope=max(traffic(s.attn_bytes_slope), compute(s.again_flops_slope, ATTENTION)),
+        local=compute(s.local_flops, ATTENTION),
         conv=max(compute(s.conv_flops, CONV), traffic(s.conv_bytes)),
         memory=traffic(s.other_bytes),
         comm=_seconds(s.comm_bytes, rates.comm),

@@ -132,6 +132,11 @@ class Segment:
     attn_flops_slope: int = 0
     attn_bytes: int = 0
     attn_bytes_slope: int = 0
+    local_flops: int = 0
+    """Of attention that no context adds to: full windows."""
+    again_flops: int = 0
+    """Of what is computed again for every token before a chunk (`prefill`: a context token's)."""
+    again_flops_slope: int = 0
     conv_flops: int = 0
     conv_bytes: int = 0
     other_bytes: int = 0
@@ -150,7 +155,7 @@ class Segment:
     @property
     def flops(self) -> int:
         """FLOPs of the first step (fixed)."""
-        return self.dense_flops + self.attn_flops + self.conv_flops
+        return self.dense_flops + self.attn_flops + self.local_flops + self.conv_flops
 
 
 @dataclass(frozen=True)
@@ -281,6 +286,9 @@ def _chunks(row: Segment, prompt: int, before: int, steps: int, n: int) -> Segme
         attn_flops_slope=row.attn_flops * n * n,
         attn_bytes=row.attn_bytes * (before + n),
         attn_bytes_slope=row.attn_bytes * n,
+        local_flops=row.local_flops * n,
+        again_flops=row.again_flops * (before + n),
+        again_flops_slope=row.again_flops * n,
         other_bytes=row.other_bytes * n,
         comm_bytes=row.comm_bytes * n,
         live=row.live * prompt,

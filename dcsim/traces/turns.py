@@ -1,17 +1,24 @@
 """Tracing a language model by shape: what a token costs.
 
 Matrix products, traffic and memory of a chunk are linear in its tokens and attention in its
-pairs, so a few recorded passes give the figures of every prompt and output.
+pairs, so a few recorded passes give the figures of every prompt and output. What is not linear
+is bounded from above, for every prompt and output (docs/models.md says where):
+
+- layers with a window are counted with full windows: attention as much a token as a full window
+  is, and, in place of K and V that grow, the window's bytes held from the start (`state`);
+- latents that are expanded again for every later chunk are counted in the pairs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dcsim.models import llm
 from dcsim.models.catalogue import Model
-from dcsim.models.llm import Cache, LlmConfig
+from dcsim.models.llm import Cache, KvSize, LlmConfig
+from dcsim.models.mla import Mla
 from dcsim.models.options import ModelError
 from dcsim.models.shapes import Turn
 from dcsim.models.tape import Tape
@@ -29,14 +36,8 @@ def check_turn(config: LlmConfig, shape: Turn, layout: Layout) -> list[tuple[str
     for name, degree in (("sp", layout.sp), ("cfg", layout.cfg)):
         if degree != 1:
             problems.append((f"layout.{name}", f"{degree}; a language model is spread by tp only"))
-    if config.heads % layout.tp:
-        problems.append(
-            ("layout.tp", f"{layout.tp} does not divide {config.heads} attention heads")
-        )
-    elif config.kv_heads % layout.tp and layout.tp % config.kv_heads:
-        problems.append(
-            ("layout.tp", f"{layout.tp} neither divides nor repeats {config.kv_heads} KV heads")
-        )
+    if (wrong := config.wrong(layout.tp)) is not None:
+        problems.append(("layout.tp", wrong))
     for name in ("prompt", "output", "chunk"):
         if getattr(shape, name) < 1:
             problems.append((f"shape.{name}", f"{getattr(shape, name)} tokens; at least 1"))
@@ -52,14 +53,10 @@ def trace_turn(
     problems = check_turn(config, shape, layout)
     if problems:
         raise ModelError(problems)
-    kept = options["weights_dtype"]
-    kept = options["dtype"] if kept == "as dtype" else kept
-    near = record_pass(config, options, layout, NEAR)
-    far = record_pass(config, options, layout, FAR)
-    chunk = record_pass(config, options, layout, shape.chunk)
-    token = record_pass(config, options, layout, 1, logits=True)
+    kept = weights_dtype(options)
     gpus = layout.gpus
-    decode = _decode_row(token, gpus)
+    token, decode = _decode(config, options, layout)
+    chunk, prefill = _prefill(config, options, layout, shape.chunk)
     phase = Phase(
         "transformer",
         config.layers,
@@ -68,7 +65,8 @@ def trace_turn(
         size(llm.parameters(config), kept),
         gpus * token.total("weights", "dense"),
         options["dtype"],
-        kept,
+        # Experts in MXFP4 are widened as they are read: their products run in the dtype.
+        options["dtype"] if kept == "mxfp4" else kept,
     )
     return MemoryTrace(
         model.name,
@@ -79,11 +77,29 @@ def trace_turn(
         layout.sp,
         layout.cfg,
         (phase,),
-        (_prefill_row(near, far, chunk, shape.chunk, gpus), decode),
+        (prefill, decode),
         {"prefill": chunk, "decode": token},
         0,
         gpus * options["runtime_overhead"],
     )
+
+
+def weights_dtype(options: Mapping[str, Any]) -> str:
+    """The dtype that matrices are kept in."""
+    kept: str = options["weights_dtype"]
+    return options["dtype"] if kept == "as dtype" else kept
+
+
+def kv_dtype(options: Mapping[str, Any]) -> str:
+    """The dtype of the KV cache."""
+    kept: str = options["kv_dtype"]
+    return options["dtype"] if kept == "as dtype" else kept
+
+
+def kv_size(config: LlmConfig, options: Mapping[str, Any], layout: Layout) -> KvSize:
+    """What one GPU keeps of a sequence under the options."""
+    size_ = config.kv(layout.tp, kv_dtype(options))
+    return size_ if options.get("window_kv") != "all" else KvSize(size_.token, size_.token, 0, 0)
 
 
 def record_pass(
@@ -95,69 +111,153 @@ def record_pass(
     before: int = 0,
     logits: bool = False,
 ) -> Record:
-    """The ops of one pass of `tokens` after `before` earlier ones."""
+    """The ops of one pass of `tokens` after one of `before` earlier ones."""
     tape = Tape()
-    kept, kv = options["weights_dtype"], options["kv_dtype"]
-    dtype = options["dtype"]
-    weights = Weights(
-        tape, llm.parameters(config, layout.tp), dtype if kept == "as dtype" else kept
-    )
-    weights.dtype = dtype
-    cache = Cache(dtype if kv == "as dtype" else kv)
+    weights = Weights(tape, llm.parameters(config, layout.tp), weights_dtype(options))
+    weights.dtype = options["dtype"]
+    cache = Cache(kv_dtype(options))
+
+    def feed(count: int, logits: bool) -> None:
+        read = options.get("experts_read", 1.0)
+        llm.forward(
+            config,
+            weights,
+            tape,
+            None,
+            count,
+            cache,
+            logits=logits,
+            layout=layout,
+            experts_read=read,
+        )
+
     if before:
-        llm.forward(config, weights, tape, None, before, cache, logits=False, layout=layout)
+        feed(before, False)
     start = len(tape.profile)
-    out = llm.forward(config, weights, tape, None, tokens, cache, logits=logits, layout=layout)
-    del out
+    feed(tokens, logits)
     return Record.of(tape, start)
 
 
-def _prefill_row(near: Record, far: Record, chunk: Record, tokens: int, gpus: int) -> Segment:
-    step = FAR - NEAR
+def _grows(config: LlmConfig) -> bool:
+    """Whether a pass costs more, or less, than its own pairs with what came before it."""
+    size_ = config.kv(1, "bf16")
+    return size_.growth != size_.token or any(
+        isinstance(block.attention, Mla) for block in config.blocks
+    )
 
-    def each(column: str, *kinds: str) -> int:
-        gap = far.total(column, *kinds) - near.total(column, *kinds)
-        return -(-gpus * gap // step)
 
-    pairs = NEAR * (NEAR + 1) // 2
-    context = near.live // NEAR
-    # Besides K and V, attention moves the queries and what it puts out.
-    queries = (near.total("moved", "attention") - near.live) // NEAR
-    return Segment(
+@dataclass(frozen=True)
+class Fit:
+    """A figure of a replica's pass of n tokens after b: `each * n + past * b + once`."""
+
+    each: int
+    past: int
+    once: int
+
+    @property
+    def own(self) -> int:
+        """Of a token where `past * (b + n)` is counted apart."""
+        return self.each - self.past
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What tells the figures of all passes: two lengths, and one of them after more tokens."""
+
+    near: Record
+    far: Record
+    later: Record
+    before: int
+    gpus: int
+
+    def fit(self, column: str, *kinds: str) -> Fit:
+        """The figures of some ops; upper bounds where they are not whole numbers."""
+        near, far, later = (r.total(column, *kinds) for r in (self.near, self.far, self.later))
+        each = -(-self.gpus * (far - near) // (FAR - NEAR))
+        past = -(-self.gpus * (later - near) // self.before) if self.before else 0
+        return Fit(each, past, max(0, self.gpus * near - each * NEAR - past * self.before))
+
+    def attention(self) -> tuple[int, int]:
+        """FLOPs of a pair, and those of a token that no context adds to."""
+        pairs = [n * self.before + n * (n + 1) // 2 for n in (NEAR, FAR)]
+        flops = [self.gpus * r.total("flops", "attention") for r in (self.near, self.far)]
+        ratio = FAR // NEAR
+        pair = (flops[1] - ratio * flops[0]) // (pairs[1] - ratio * pairs[0])
+        return pair, (flops[0] - pair * pairs[0]) // NEAR
+
+
+def _prefill(
+    config: LlmConfig, options: Mapping[str, Any], layout: Layout, tokens: int
+) -> tuple[Record, Segment]:
+    """A chunk as it is recorded, and the row of all chunks."""
+    before = max(config.kv(1, "bf16").window, FAR) if _grows(config) else 0
+    near = record_pass(config, options, layout, NEAR, before=before)
+    far = record_pass(config, options, layout, FAR, before=before)
+    later = record_pass(config, options, layout, NEAR, before=2 * before) if before else near
+    # Where a chunk looks back at more than K and V, the second one.
+    chunk = record_pass(config, options, layout, tokens, before=tokens if before else 0)
+    gpus = layout.gpus
+    passes = Passes(near, far, later, before, gpus)
+    size_ = kv_size(config, options, layout)
+    dense, memory = passes.fit("moved", "dense"), passes.fit("moved", "memory")
+    looked = passes.fit("moved", "attention")
+    if not before:
+        looked = replace(looked, past=gpus * size_.token)
+    pair, local = passes.attention()
+    again = passes.fit("flops", "dense").past
+    row = Segment(
         "prefill",
         "transformer",
         1,
         tokens,
-        dense_flops=each("flops", "dense"),
-        dense_bytes=each("moved", "dense"),
-        attn_flops=gpus * near.total("flops", "attention") // pairs,
-        attn_bytes=gpus * context,
-        other_bytes=each("moved", "memory") + gpus * queries,
-        comm_bytes=each("comm", "comm"),
-        live=gpus * context,
+        dense_flops=passes.fit("flops", "dense").each,
+        dense_bytes=dense.own,
+        # What is expanded again is a share of the pairs of a full chunk.
+        attn_flops=pair + -(-again // tokens),
+        attn_bytes=dense.past + memory.past + looked.past,
+        local_flops=local,
+        again_flops=again,
+        # Besides K and V, attention moves the queries and what it puts out, and full windows.
+        other_bytes=memory.own + looked.own + (-(-looked.once // tokens) if before else 0),
+        comm_bytes=passes.fit("comm", "comm").each,
+        live=gpus * size_.growth,
         peak=gpus * -(-max(chunk.peak, 1) // tokens),
         first=True,
         rule="prefill",
         record="prefill",
     )
+    return chunk, row
 
 
-def _decode_row(token: Record, gpus: int) -> Segment:
-    context = token.live
-    return Segment(
+def _decode(
+    config: LlmConfig, options: Mapping[str, Any], layout: Layout
+) -> tuple[Record, Segment]:
+    """A token as it is recorded, and the row of all tokens."""
+    before = config.kv(1, "bf16").window
+    token = record_pass(config, options, layout, 1, before=before, logits=True)
+    size_ = kv_size(config, options, layout)
+    gpus, context = layout.gpus, config.kv(layout.tp, kv_dtype(options)).growth
+    flops = token.total("flops", "attention")
+    if before:
+        later = record_pass(config, options, layout, 1, before=before + 1, logits=True)
+        pair = later.total("flops", "attention") - flops
+    else:
+        pair = flops
+    row = Segment(
         "decode",
         "transformer",
         1,
         1,
         dense_flops=gpus * token.total("flops", "dense"),
         dense_bytes=gpus * token.total("moved", "dense"),
-        attn_flops=gpus * token.total("flops", "attention"),
+        attn_flops=gpus * pair,
         attn_bytes=gpus * context,
-        other_bytes=gpus
-        * (token.total("moved", "memory") + token.total("moved", "attention") - context),
+        local_flops=gpus * (flops - pair * (before + 1)),
+        other_bytes=gpus * (token.total("moved", "memory", "attention") - context * (before + 1)),
         comm_bytes=gpus * token.total("comm", "comm"),
-        live=gpus * context,
+        live=gpus * size_.growth,
         peak=gpus * token.peak,
         rule="decode",
         record="decode",
     )
+    return token, row

@@ -62,3 +62,6 @@ TURNS = st.builds(
     chunk=st.integers(1, 3000),
 )
 LLMS = [name for name in models.names() if models.get(name).kind == "llm"]
+UNEVEN = ["deepseek-v3", "kimi-k2", "gpt-oss-20b", "gpt-oss-120b"]
+"""Windows and latents: what a pass costs is not linear in its context."""
+EVEN = [name for name in LLMS if name not in UNEVEN]

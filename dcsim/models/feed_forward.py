@@ -1,0 +1,189 @@
+"""The half of a decoder's block that works on each token alone: one SwiGLU, or chosen experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+import numpy as np
+
+from dcsim.models import ops
+from dcsim.models.parallel import all_reduce_
+from dcsim.models.tape import DENSE, MEMORY, Array, Tensor
+from dcsim.models.weights import Parameters, Weights
+
+
+@dataclass(frozen=True)
+class Dense:
+    """One SwiGLU that every token goes through."""
+
+    kind: Literal["dense"]
+    width: int
+
+    def parameters(self, name: str, hidden: int, tp: int) -> Parameters:
+        """Names and shapes on one of `tp` GPUs."""
+        yield from _swiglu(name, hidden, -(-self.width // tp))
+
+    def idle(self, hidden: int) -> int:
+        """Parameters that a token does not meet."""
+        return 0
+
+    def forward(
+        self, w: Weights, name: str, given: list[Tensor], tp: int, experts_read: float
+    ) -> Tensor:
+        """Of tokens (n, hidden), taken out of `given`: (n, hidden)."""
+        y = given.pop()
+        gate, up = ops.linear(y, w[f"{name}.up"]).chunk(2, -1)
+        y = ops.gated("silu", gate, up)
+        del gate, up
+        y = ops.linear(y, w[f"{name}.down"])
+        all_reduce_(y, tp)
+        return y
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A mixture of experts: a router sends each token to `chosen` of them.
+
+    On several GPUs each expert is divided, as a dense SwiGLU is; the router is repeated.
+    """
+
+    kind: Literal["experts"]
+    experts: int
+    chosen: int
+    width: int
+    """Of one expert."""
+    shared: int = 0
+    """Width of a SwiGLU that every token goes through as well; 0: none."""
+    shared_gate: bool = False
+    """The shared one is multiplied by the sigmoid of a product with the token."""
+    router: Literal["softmax", "sigmoid"] = "softmax"
+    """`softmax`: the largest, scaled to a sum of 1. `sigmoid`: DeepSeek-V3's, chosen by score and
+    a bias, within the best groups."""
+    groups: int = 1
+    chosen_groups: int = 1
+    scale: float = 1.0
+    """What the weights of the chosen are multiplied by."""
+    bias: bool = False
+    """Biases of the router and the experts (gpt-oss)."""
+    activation: Literal["silu", "clamped"] = "silu"
+
+    def parameters(self, name: str, hidden: int, tp: int) -> Parameters:
+        """Names and shapes on one of `tp` GPUs."""
+        width = -(-self.width // tp)
+        yield f"{name}.router", (self.experts, hidden)
+        if self.bias or self.router == "sigmoid":
+            yield f"{name}.router_bias", (self.experts,)
+        yield f"{name}.experts.up", (self.experts, 2 * width, hidden)
+        yield f"{name}.experts.down", (self.experts, hidden, width)
+        if self.bias:
+            yield f"{name}.experts.up_bias", (self.experts, 2 * width)
+            yield f"{name}.experts.down_bias", (self.experts, hidden)
+        if self.shared:
+            yield from _swiglu(f"{name}.shared", hidden, -(-self.shared // tp))
+        if self.shared_gate:
+            yield f"{name}.shared.gate", (1, hidden)
+
+    def idle(self, hidden: int) -> int:
+        """Parameters that a token does not meet: those of the experts it is not sent to."""
+        one = 3 * self.width * hidden + (2 * self.width + hidden if self.bias else 0)
+        return (self.experts - self.chosen) * one
+
+    def forward(
+        self, w: Weights, name: str, given: list[Tensor], tp: int, experts_read: float
+    ) -> Tensor:
+        """Of tokens (n, hidden), taken out of `given`: (n, hidden).
+
+        `experts_read`: share of the experts whose weights are read from memory.
+        """
+        x = given.pop()
+        routed = self._routed(w, name, x)
+        y = self._expert_outputs(w, name, x, routed, ceil(experts_read * self.experts))
+        y = x.tape.run(
+            "combine", MEMORY, (y, routed), x.shape, x.dtype, lambda: _combined(y, routed)
+        )
+        del routed
+        if self.shared:
+            z = ops.linear(x, w[f"{name}.shared.up"])
+            z = ops.gated("silu", *z.chunk(2, -1))
+            z = ops.linear(z, w[f"{name}.shared.down"])
+            if self.shared_gate:
+                ops.write_(z, ops.linear(x, w[f"{name}.shared.gate"]), ops.times_sigmoid)
+            ops.add_(y, z)
+            del z
+        all_reduce_(y, tp)
+        return y
+
+    def _routed(self, w: Weights, name: str, x: Tensor) -> Tensor:
+        """Which experts, then with which weights: (n, 2 chosen), 32 bits each."""
+        bias = w[f"{name}.router_bias"] if self.bias or self.router == "sigmoid" else None
+        logits = ops.linear(x, w[f"{name}.router"], bias if self.router == "softmax" else None)
+        inputs = (logits,) if bias is None or self.router == "softmax" else (logits, bias)
+        choose = self._by_sigmoid if self.router == "sigmoid" else self._by_softmax
+        shape = (x.shape[0], 2 * self.chosen)
+        return x.tape.run(
+            "route", MEMORY, inputs, shape, "fp32", lambda: choose(*(t.data for t in inputs))
+        )
+
+    def _by_softmax(self, logits: Array) -> Array:
+        ids = np.argsort(-logits, axis=-1, kind="stable")[:, : self.chosen]
+        best = np.take_along_axis(logits, ids, -1)
+        e = np.exp(best - best.max(-1, keepdims=True))
+        return np.concatenate([ids, self.scale * e / e.sum(-1, keepdims=True)], -1)
+
+    def _by_sigmoid(self, logits: Array, bias: Array) -> Array:
+        scores = 1 / (1 + np.exp(-logits))
+        ranked = scores + bias
+        if self.groups > 1:
+            grouped = ranked.reshape(len(ranked), self.groups, -1)
+            worth = np.sort(grouped, -1)[..., -2:].sum(-1)
+            best = np.argsort(-worth, axis=-1, kind="stable")[:, : self.chosen_groups]
+            open_ = np.zeros(worth.shape, bool)
+            np.put_along_axis(open_, best, True, -1)
+            ranked = np.where(open_[..., None], grouped, -np.inf).reshape(ranked.shape)
+        ids = np.argsort(-ranked, axis=-1, kind="stable")[:, : self.chosen]
+        weights = np.take_along_axis(scores, ids, -1)
+        return np.concatenate([ids, self.scale * weights / weights.sum(-1, keepdims=True)], -1)
+
+    def _expert_outputs(
+        self, w: Weights, name: str, x: Tensor, routed: Tensor, read: int
+    ) -> Tensor:
+        """Each token through each of its experts: (n chosen, hidden)."""
+        y = self._grouped("experts_up", w, f"{name}.experts.up", x, routed, read)
+        y = ops.gated(self.activation, *y.chunk(2, -1))
+        return self._grouped("experts_down", w, f"{name}.experts.down", y, routed, read)
+
+    def _grouped(
+        self, op: str, w: Weights, name: str, x: Tensor, routed: Tensor, read: int
+    ) -> Tensor:
+        """One matrix of each pair of a token and an expert; x (n, in) or (n chosen, in)."""
+        weight, bias = w[name], w[f"{name}_bias"] if self.bias else None
+        rows, (_, out, width) = routed.shape[0] * self.chosen, weight.shape
+
+        def compute() -> Array:
+            ids = routed.data[:, : self.chosen].astype(np.int64).reshape(-1)
+            fed = x.data if len(x.data) == rows else np.repeat(x.data, self.chosen, 0)
+            y = np.empty((rows, out), np.float32)
+            for expert in np.unique(ids):
+                mine = ids == expert
+                y[mine] = fed[mine] @ weight.data[expert].T
+                if bias is not None:
+                    y[mine] += bias.data[expert]
+            return y
+
+        inputs = [x, routed, weight[:read], *([] if bias is None else [bias[:read]])]
+        flops = 2 * rows * out * width
+        return x.tape.run(op, DENSE, inputs, (rows, out), x.dtype, compute, flops=flops)
+
+
+def _swiglu(name: str, hidden: int, width: int) -> Parameters:
+    yield f"{name}.up", (2 * width, hidden)
+    yield f"{name}.down", (hidden, width)
+
+
+def _combined(y: Tensor, routed: Tensor) -> Array:
+    chosen = routed.shape[1] // 2
+    parts = y.data.reshape(-1, chosen, y.shape[1])
+    out: Array = (parts * routed.data[:, chosen:, None]).sum(1).astype(np.float32)
+    return out

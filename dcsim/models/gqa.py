@@ -1,0 +1,112 @@
+"""Grouped-query attention: rotary positions, and what families add to it.
+
+Biases (Qwen2), norms of q and k (Qwen3), a window and sinks (gpt-oss), a gate on what comes out
+and positions on a part of a head (Qwen3-Next).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dcsim.models import ops
+from dcsim.models.cache import Cache, Kept
+from dcsim.models.parallel import all_reduce_
+from dcsim.models.positions import rotate
+from dcsim.models.tape import MEMORY, Tensor, nbytes
+from dcsim.models.weights import Parameters, Weights
+
+
+@dataclass(frozen=True)
+class Gqa:
+    """Attention in which groups of query heads share a KV head."""
+
+    kind: Literal["gqa"]
+    heads: int
+    kv_heads: int
+    head: int = 128
+    """Width of a head."""
+    theta: float = 500_000.0
+    """Base of the rotary frequencies."""
+    rotary: int | None = None
+    """Numbers of a head that are rotated; None: all."""
+    head_norm: bool = False
+    """RMSNorms of q and k, a head at a time."""
+    bias: bool = False
+    """Biases of q, k and v."""
+    out_bias: bool = False
+    window: int | None = None
+    """Tokens a query sees, itself the last; None: all before it."""
+    sinks: bool = False
+    """A learned logit a head that takes its share of the softmax."""
+    gate: bool = False
+    """What comes out is multiplied by the sigmoid of a second projection like q's."""
+
+    def kv_local(self, tp: int) -> int:
+        """KV heads one of `tp` GPUs holds; with more GPUs than heads each holds a copy of one."""
+        return max(1, self.kv_heads // tp)
+
+    def wrong(self, tp: int) -> str | None:
+        """Why `tp` GPUs cannot share the heads, or None."""
+        if self.heads % tp:
+            return f"{tp} does not divide {self.heads} attention heads"
+        if self.kv_heads % tp and tp % self.kv_heads:
+            return f"{tp} neither divides nor repeats {self.kv_heads} KV heads"
+        return None
+
+    def kept(self, tp: int, dtype: str) -> Kept:
+        """What a GPU keeps of a sequence: K and V of its KV heads."""
+        return Kept(nbytes((2, self.kv_local(tp), self.head), dtype), self.window)
+
+    def parameters(self, name: str, hidden: int, tp: int) -> Parameters:
+        """Names and shapes on one of `tp` GPUs."""
+        query, kv = self.heads // tp * self.head, self.kv_local(tp) * self.head
+        out = query * (2 if self.gate else 1) + 2 * kv
+        yield f"{name}.qkv", (out, hidden)
+        if self.bias:
+            yield f"{name}.qkv_bias", (out,)
+        if self.head_norm:
+            yield f"{name}.q_norm", (self.head,)
+            yield f"{name}.k_norm", (self.head,)
+        if self.sinks:
+            yield f"{name}.sinks", (self.heads // tp,)
+        yield f"{name}.out", (hidden, query)
+        if self.out_bias:
+            yield f"{name}.out_bias", (hidden,)
+
+    def forward(
+        self, w: Weights, name: str, x: Tensor, cache: Cache, layer: int, tp: int, eps: float
+    ) -> Tensor:
+        """Attention of tokens x (n, hidden) that follow those in the cache: (n, hidden)."""
+        count = x.shape[0]
+        heads, kv, head = self.heads // tp, self.kv_local(tp), self.head
+        qkv = ops.linear(x, w[f"{name}.qkv"], w[f"{name}.qkv_bias"] if self.bias else None)
+        # In this order: q, the gate, k, v.
+        first = heads * head * (2 if self.gate else 1)
+        q = qkv[:, : heads * head].reshape(1, count, heads, head)
+        k = qkv[:, first : first + kv * head].reshape(1, count, kv, head)
+        v = qkv[:, first + kv * head :].reshape(1, count, kv, head)
+        if self.head_norm:
+            ops.rms_norm_(q, w[f"{name}.q_norm"], eps)
+            ops.rms_norm_(k, w[f"{name}.k_norm"], eps)
+        for part in (q, k):
+            rotate_(part if self.rotary is None else part[..., : self.rotary], cache, self.theta)
+        cache.add(layer, k, v)
+        sinks = w[f"{name}.sinks"] if self.sinks else None
+        keys, values = cache.whole(layer)
+        y = ops.attention(q, keys, values, causal=True, window=self.window, sinks=sinks)
+        y = y.reshape(count, heads * head)
+        if self.gate:
+            ops.write_(y, qkv[:, heads * head : first], ops.times_sigmoid)
+        if self.window is not None:
+            cache.trim(layer, self.window)
+        y = ops.linear(y, w[f"{name}.out"], w[f"{name}.out_bias"] if self.out_bias else None)
+        all_reduce_(y, tp)
+        return y
+
+
+def rotate_(x: Tensor, cache: Cache, theta: float) -> None:
+    """Rotary positions in place; x (1, n, heads, width), its tokens follow those of the cache."""
+    if x.tape.execute:
+        x.data[...] = rotate(x.data, cache.tokens, theta)
+    x.tape.record("rotary", MEMORY, (x,), x.nbytes)

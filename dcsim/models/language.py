@@ -1,0 +1,142 @@
+"""The language models, as data: `llms/*.yaml`, a family a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from dcsim.models.feed_forward import Dense, Experts
+from dcsim.models.gqa import Gqa
+from dcsim.models.llm import Block, LlmConfig
+from dcsim.models.mla import Mla
+from dcsim.models.options import LLM, ModelError, Option
+
+Attention = Annotated[Gqa | Mla, Field(discriminator="kind")]
+FeedForward = Annotated[Dense | Experts, Field(discriminator="kind")]
+
+
+class Layers(BaseModel):
+    """A run of layers: `of`, `times` over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    times: Annotated[int, Field(ge=1)]
+    of: Annotated[list[str], Field(min_length=1)]
+    """Each `ATTENTION + FEED_FORWARD`, by the names given above."""
+
+
+class LlmFields(BaseModel):
+    """One model as a file has it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str
+    aliases: tuple[str, ...] = ()
+    """Other names it is known by; models that differ in their weights alone."""
+    source: str
+    """Where the figures come from."""
+    hidden: Annotated[int, Field(ge=1)]
+    vocabulary: Annotated[int, Field(ge=1)]
+    tied: bool = False
+    eps: float = 1e-5
+    weights_dtype: str = "as dtype"
+    """What the weights are published in: the default of the option of that name."""
+    attention: dict[str, Attention]
+    feed_forward: dict[str, FeedForward]
+    layers: Annotated[list[Layers], Field(min_length=1)]
+
+    def config(self) -> LlmConfig:
+        """The architecture. ValueError names a block that is not defined."""
+        blocks: list[Block] = []
+        for run in self.layers:
+            blocks += [self._block(text) for text in run.of] * run.times
+        return LlmConfig(tuple(blocks), self.hidden, self.vocabulary, self.tied, self.eps)
+
+    def _block(self, text: str) -> Block:
+        parts = [part.strip() for part in text.split("+")]
+        if len(parts) != 2 or parts[0] not in self.attention or parts[1] not in self.feed_forward:
+            known = f"{', '.join(self.attention)} + {', '.join(self.feed_forward)}"
+            raise ValueError(f"layers: {text!r} is not one of {known}")
+        return Block(self.attention[parts[0]], self.feed_forward[parts[1]])
+
+    def options(self, config: LlmConfig) -> Mapping[str, Option]:
+        """Implementation options: those of every language model, and those of its blocks."""
+        table = dict(LLM)
+        weights = LLM["weights_dtype"]
+        assert weights.allowed is not None
+        if config.experts:
+            table["experts_read"] = EXPERTS_READ
+            weights = replace(weights, allowed=(*weights.allowed, "mxfp4"))
+        table["weights_dtype"] = replace(weights, default=self.weights_dtype)
+        if config.kv(1, "bf16").window:
+            table["window_kv"] = WINDOW_KV
+        return table
+
+    def description(self, config: LlmConfig) -> str:
+        """`Llama 3.1 decoder, 32 layers, 8 KV heads of 128`."""
+        return f"{self.title}, {config.layers} layers, {_kinds(config)}"
+
+
+EXPERTS_READ = Option(
+    1.0,
+    "Share of the experts whose weights an iteration reads. n tokens that choose k of E experts "
+    "evenly hit 1 - (1 - k/E)^n of them: 1 for large batches, less for a few sequences.",
+    low=0.001,
+    high=1.0,
+)
+WINDOW_KV = Option(
+    "window",
+    "What layers with a window keep: the window (vLLM's hybrid KV cache manager), or all tokens as "
+    "without it.",
+    ("window", "all"),
+)
+
+
+def _kinds(config: LlmConfig) -> str:
+    """What differs among its attention and feed-forward halves, in words."""
+    said = []
+    for part in dict.fromkeys(block.attention for block in config.blocks):
+        if isinstance(part, Mla):
+            said.append(f"latents of {part.kv_rank} + {part.rope}")
+        elif not (part.window is None and any("KV heads" in text for text in said)):
+            said.append(f"{part.kv_heads} KV heads of {part.head}")
+        if isinstance(part, Gqa) and part.window is not None:
+            share = sum(block.attention == part for block in config.blocks)
+            said.append(f"{share} layers see {part.window} tokens")
+    for half in dict.fromkeys(block.feed_forward for block in config.blocks):
+        if isinstance(half, Experts):
+            more = " + 1 shared" if half.shared else ""
+            said.append(f"{half.chosen}{more} of {half.experts} experts")
+    return ", ".join(said)
+
+
+@lru_cache(maxsize=1)
+def shipped() -> dict[str, LlmFields]:
+    """Every model that dcsim ships, by name, in order of the files and within them."""
+    found: dict[str, LlmFields] = {}
+    folder = files("dcsim.models").joinpath("llms")
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".yaml"):
+            found |= read(Path(str(entry)))
+    return found
+
+
+_MODELS = TypeAdapter(dict[str, LlmFields])
+
+
+def read(path: Path) -> dict[str, LlmFields]:
+    """The models of a file. ModelError has all that is wrong with it."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        data: Any = yaml.load(path.read_text(encoding="utf-8"), loader)
+        return _MODELS.validate_python(data["models"] if isinstance(data, dict) else data)
+    except ValidationError as error:
+        problems = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+        raise ModelError([(f"{path}: {place}", text) for place, text in problems]) from None
