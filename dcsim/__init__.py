@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         load_topology,
         scenario_from_data,
     )
-    from dcsim.traces import trace
+    from dcsim.traces import kv, trace
     from dcsim.workload import stream
 
 _HOMES = {
@@ -49,6 +49,7 @@ _HOMES = {
     "compare": "planning",
     "hit_rate_curve": "planning",
     "hit_rates": "planning",
+    "kv": "traces",
     "load": "planning",
     "load_scenario": "spec",
     "load_topology": "spec",
@@ -75,6 +76,7 @@ __all__ = [
     "compare",
     "hit_rate_curve",
     "hit_rates",
+    "kv",
     "load",
     "load_scenario",
     "load_topology",

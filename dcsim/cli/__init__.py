@@ -306,6 +306,60 @@ def hitrate(
 
 
 @app.command()
+def kv(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A language model, such as llama-3.1-70b.")
+    ],
+    gpu: Annotated[
+        str, typer.Option("--gpu", metavar="PART", help="A GPU of the catalogue.")
+    ] = "h100",
+    tp: Annotated[int, typer.Option("--tp", metavar="N", help="GPUs that share the model.")] = 1,
+    kv_dtype: Annotated[
+        str, typer.Option("--kv-dtype", metavar="TYPE", help="auto (as the model) or fp8.")
+    ] = "auto",
+    kv_gib: Annotated[
+        float | None,
+        typer.Option("--kv-gib", metavar="X", help="GiB a GPU for KV [what the budget leaves]."),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="OPTION=VALUE", help="An option of the model; repeatable."),
+    ] = None,
+    batched_tokens: Annotated[
+        int, typer.Option("--batched-tokens", metavar="N", help="Most tokens of an iteration.")
+    ] = 8192,
+    sequences: Annotated[
+        int, typer.Option("--sequences", metavar="N", help="Most sequences of an iteration.")
+    ] = 1024,
+    sampler: Annotated[
+        str, typer.Option("--sampler", metavar="KIND", help="fused or sort.")
+    ] = "fused",
+    cuda_graphs_gib: Annotated[
+        float, typer.Option("--cuda-graphs-gib", metavar="X", help="GiB a GPU for CUDA graphs.")
+    ] = 0.36,
+    as_json: AsJson = False,
+) -> None:
+    """Print KV bytes a token, and the tokens that fit beside a language model."""
+    with explained():
+        from dcsim.cli.kv import kv_command
+
+        text = kv_command(
+            model,
+            gpu,
+            tp,
+            kv_dtype=kv_dtype,
+            sets=sets or [],
+            as_json=as_json,
+            kv_gib=kv_gib,
+            batched_tokens=batched_tokens,
+            sequences=sequences,
+            sampler=sampler,
+            cuda_graphs_gib=cuda_graphs_gib,
+        )
+        print(text)
+
+
+@app.command()
 def bench(
     as_json: AsJson = False,
     requests: Annotated[

@@ -22,7 +22,7 @@ from dcsim.traces.files import save
 from dcsim.traces.plot import plot as draw
 from dcsim.traces.report import report
 
-__all__ = ["trace_command", "traced"]
+__all__ = ["setting", "trace_command", "traced"]
 
 MOST_SHOWN = 10_000_000
 """Steps and tokens: the report and the plot look at every one."""
@@ -72,7 +72,7 @@ def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
     Raises ModelError with all that is wrong.
     """
     problems: list[tuple[str, str]] = []
-    given = [_setting(text, problems) for text in sets]
+    given = [setting(text, problems) for text in sets]
     try:
         found = get_model(model)
     except ModelError as error:
@@ -114,7 +114,7 @@ def _figures(group: str, name: str, value: Any) -> dict[str, Any]:
     return {name: value}
 
 
-def _setting(text: str, problems: list[tuple[str, str]]) -> tuple[str, Any] | None:
+def setting(text: str, problems: list[tuple[str, str]]) -> tuple[str, Any] | None:
     """Key and value of `key=value`; None, with the problem added, where it is not that."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():

@@ -137,7 +137,8 @@ _MODELS = {
 }
 
 
-_ALIASES = {alias: name for name, fields in language.shipped().items() for alias in fields.aliases}
+ALIASES = {alias: name for name, fields in language.shipped().items() for alias in fields.aliases}
+"""Other names, and the models they mean."""
 
 
 def names() -> tuple[str, ...]:
@@ -147,8 +148,8 @@ def names() -> tuple[str, ...]:
 
 def get(name: str) -> Model:
     """The model of that name or alias; ModelError with the nearest name where there is none."""
-    found = _MODELS.get(_ALIASES.get(name, name))
+    found = _MODELS.get(ALIASES.get(name, name))
     if found is None:
-        known = [*_MODELS, *_ALIASES]
+        known = [*_MODELS, *ALIASES]
         raise ModelError([("model", f"no model {name!r}: {did_you_mean(name, known)}")])
     return found

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dcsim.models.feed_forward import Dense, Experts
 from dcsim.models.gqa import Gqa
@@ -52,19 +52,25 @@ class LlmFields(BaseModel):
     feed_forward: dict[str, FeedForward]
     layers: Annotated[list[Layers], Field(min_length=1)]
 
+    @model_validator(mode="after")
+    def _blocks_are_known(self) -> LlmFields:
+        for text in dict.fromkeys(text for run in self.layers for text in run.of):
+            mixer, _, half = text.partition("+")
+            if mixer.strip() not in self.attention or half.strip() not in self.feed_forward:
+                known = f"{', '.join(self.attention)} + {', '.join(self.feed_forward)}"
+                raise ValueError(f"layers: {text!r} is not one of {known}")
+        return self
+
     def config(self) -> LlmConfig:
-        """The architecture. ValueError names a block that is not defined."""
+        """The architecture."""
         blocks: list[Block] = []
         for run in self.layers:
             blocks += [self._block(text) for text in run.of] * run.times
         return LlmConfig(tuple(blocks), self.hidden, self.vocabulary, self.tied, self.eps)
 
     def _block(self, text: str) -> Block:
-        parts = [part.strip() for part in text.split("+")]
-        if len(parts) != 2 or parts[0] not in self.attention or parts[1] not in self.feed_forward:
-            known = f"{', '.join(self.attention)} + {', '.join(self.feed_forward)}"
-            raise ValueError(f"layers: {text!r} is not one of {known}")
-        return Block(self.attention[parts[0]], self.feed_forward[parts[1]])
+        mixer, _, half = text.partition("+")
+        return Block(self.attention[mixer.strip()], self.feed_forward[half.strip()])
 
     def options(self, config: LlmConfig) -> Mapping[str, Option]:
         """Implementation options: those of every language model, and those of its blocks."""
@@ -128,15 +134,31 @@ def shipped() -> dict[str, LlmFields]:
     return found
 
 
-_MODELS = TypeAdapter(dict[str, LlmFields])
+class LlmFile(BaseModel):
+    """A file of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: dict[str, LlmFields]
 
 
 def read(path: Path) -> dict[str, LlmFields]:
-    """The models of a file. ModelError has all that is wrong with it."""
+    """The models of a file. ModelError has all that is wrong with it, with places in the file."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        data: Any = yaml.load(path.read_text(encoding="utf-8"), loader)
-        return _MODELS.validate_python(data["models"] if isinstance(data, dict) else data)
+        return LlmFile.model_validate(yaml.load(path.read_text(encoding="utf-8"), loader)).models
+    except yaml.YAMLError as error:
+        raise ModelError([(str(path), " ".join(str(error).split()))]) from None
     except ValidationError as error:
-        problems = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
-        raise ModelError([(f"{path}: {place}", text) for place, text in problems]) from None
+        raise ModelError(
+            [
+                (f"{path}: {'.'.join(map(str, each['loc']))}", f"{each['msg']}{_given(each)}")
+                for each in error.errors()
+            ]
+        ) from None
+
+
+def _given(problem: Mapping[str, Any]) -> str:
+    """What was written there, where that is one value."""
+    value = problem["input"]
+    return f"; got {value!r}" if isinstance(value, str | int | float) else ""

@@ -126,6 +126,12 @@ def parameters(c: LlmConfig, tp: int = 1) -> Iterator[tuple[str, Shape]]:
         yield "head", (vocabulary, c.hidden)
 
 
+def logits_of(c: LlmConfig, w: Weights, x: Tensor, tp: int) -> Tensor:
+    """Logits (n, vocabulary) of hidden states x (n, hidden), their last norm done."""
+    scores = all_gather(ops.linear(x, w["embed" if c.tied else "head"]), tp, axis=-1)
+    return scores[:, : c.vocabulary]
+
+
 def forward(
     c: LlmConfig,
     w: Weights,
@@ -164,5 +170,4 @@ def forward(
     if not logits:
         return None
     last = ops.rms_norm(x[count - 1 :], w["norm"], c.eps)
-    scores = all_gather(ops.linear(last, w["embed" if c.tied else "head"]), layout.tp, axis=-1)
-    return ops.cast(scores[:, : c.vocabulary], "fp32")
+    return ops.cast(logits_of(c, w, last, layout.tp), "fp32")

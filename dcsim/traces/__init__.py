@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dcsim.models.shapes import Clip, Turn
 from dcsim.traces.api import trace
+from dcsim.traces.budget import KvBudget, kv
 from dcsim.traces.files import load, save
 from dcsim.traces.plot import plot
 from dcsim.traces.price import Cost, Work, WorkPhase, WorkSegment, price
@@ -14,6 +15,7 @@ from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 __all__ = [
     "Clip",
     "Cost",
+    "KvBudget",
     "MemoryTrace",
     "Phase",
     "Record",
@@ -22,6 +24,7 @@ __all__ = [
     "Work",
     "WorkPhase",
     "WorkSegment",
+    "kv",
     "load",
     "plot",
     "price",

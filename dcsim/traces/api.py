@@ -34,7 +34,7 @@ def trace(
         raise ModelError([("shape", f"{model} takes a {wanted.__name__}")])
     # With the types: 1 and 1.0 are equal, but not the same option.
     resolved = tuple((name, type(v), v) for name, v in found.resolve(options).items())
-    return _traced(model, resolved, shape, layout)
+    return _traced(found.name, resolved, shape, layout)
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 FORMAT = 1
 
 _ARRAYS = ("kind", "flops", "weights", "moved", "comm", "held")
-_PLAIN = ("model", "kind", "tp", "sp", "cfg", "artifact", "overhead")
+_PLAIN = ("model", "kind", "tp", "sp", "cfg", "artifact", "overhead", "state")
 
 
 def save(trace: MemoryTrace, path: Path | str) -> None:
@@ -59,7 +59,7 @@ def load(path: Path | str) -> MemoryTrace:
         for name, live in head["records"].items()
     }
     return MemoryTrace(
-        **{name: head[name] for name in _PLAIN},
+        **{name: head[name] for name in _PLAIN if name in head},
         options=head["options"],
         shape=_shape(head["shape"]),
         phases=tuple(Phase(**p) for p in head["phases"]),

@@ -38,12 +38,13 @@ def reserve(
     """HBM bytes of a replica that its requests cannot have, beside the weights.
 
     The activations of a full batch (`max_batched_tokens`, of which `max_jobs` may be decodes
-    with logits; None: all), which vLLM finds by a profile run, the runtime's overhead, and the
-    share of HBM above `memory_utilization`.
+    with logits; None: all), which vLLM finds by a profile run, the runtime's overhead, the share of
+    HBM above `memory_utilization`, and for as many jobs what each holds whatever its length.
     """
     prefill, decode = (row.peak for row in counted.rows)
     decodes = max_batched_tokens if max_jobs is None else min(max_jobs, max_batched_tokens)
     activations = prefill * max_batched_tokens + max(0, decode - prefill) * decodes
     memory = counted.gpus * gpu.hbm
     unused = memory - int(memory * counted.options["memory_utilization"])
-    return counted.overhead + activations + unused
+    held = counted.state * decodes
+    return counted.overhead + activations + unused + held

@@ -178,6 +178,8 @@ class MemoryTrace:
     """Bytes of the finished clip."""
     overhead: int
     """Bytes the replica's GPUs hold beside tensors."""
+    state: int = 0
+    """Bytes a request holds whatever its length: full windows and states of a language model."""
 
     @property
     def gpus(self) -> int:
@@ -207,12 +209,13 @@ class MemoryTrace:
     @property
     def residency_bytes(self) -> int:
         """Weights and the most live bytes."""
-        return self.weights_bytes + max(_most_live(s) for s in self.segments)
+        return self.weights_bytes + self.state + max(_most_live(s) for s in self.segments)
 
     @property
     def peak_bytes(self) -> int:
         """The most bytes held at once, without `overhead`."""
-        return self.weights_bytes + max(_most_live(s) + s.peak for s in self.segments)
+        most = max(_most_live(s) + s.peak for s in self.segments)
+        return self.weights_bytes + self.state + most
 
     @property
     def peak_phase(self) -> str:

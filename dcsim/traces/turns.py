@@ -81,6 +81,7 @@ def trace_turn(
         {"prefill": chunk, "decode": token},
         0,
         gpus * options["runtime_overhead"],
+        gpus * kv_size(config, options, layout).state,
     )
 
 

@@ -13,7 +13,7 @@ from cli_scenes import Dcsim, files_below, write_scene
 from dcsim.spec.compose import shipped
 from dcsim.traces.files import load
 
-COMMANDS = ("run", "compare", "check", "show", "schema", "info", "trace", "hitrate", "bench")
+COMMANDS = ("run", "compare", "check", "show", "schema", "info", "trace", "hitrate", "kv", "bench")
 TOPOLOGIES = sorted(shipped("topologies").glob("*.yaml"))
 PARTS = sorted(shipped("topologies").glob("parts/*.yaml"))
 SCENARIOS = sorted(shipped("scenarios").glob("*.yaml"))
