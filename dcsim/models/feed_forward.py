@@ -98,12 +98,7 @@ class Experts:
         `experts_read`: share of the experts whose weights are read from memory.
         """
         x = given.pop()
-        routed = self._routed(w, name, x)
-        y = self._expert_outputs(w, name, x, routed, ceil(experts_read * self.experts))
-        y = x.tape.run(
-            "combine", MEMORY, (y, routed), x.shape, x.dtype, lambda: _combined(y, routed)
-        )
-        del routed
+        y = self._mixture(w, name, x, ceil(experts_read * self.experts))
         if self.shared:
             z = ops.linear(x, w[f"{name}.shared.up"])
             z = ops.gated("silu", *z.chunk(2, -1))
@@ -114,6 +109,16 @@ class Experts:
             del z
         all_reduce_(y, tp)
         return y
+
+    def _mixture(self, w: Weights, name: str, x: Tensor, read: int) -> Tensor:
+        """The chosen experts' outputs, weighed and added: (n, hidden)."""
+        routed = self._routed(w, name, x)
+        y = self._grouped("experts_up", w, f"{name}.experts.up", x, routed, read)
+        y = ops.gated(self.activation, *y.chunk(2, -1))
+        y = self._grouped("experts_down", w, f"{name}.experts.down", y, routed, read)
+        return x.tape.run(
+            "combine", MEMORY, (y, routed), x.shape, x.dtype, lambda: _combined(y, routed)
+        )
 
     def _routed(self, w: Weights, name: str, x: Tensor) -> Tensor:
         """Which experts, then with which weights: (n, 2 chosen), 32 bits each."""
@@ -145,14 +150,6 @@ class Experts:
         ids = np.argsort(-ranked, axis=-1, kind="stable")[:, : self.chosen]
         weights = np.take_along_axis(scores, ids, -1)
         return np.concatenate([ids, self.scale * weights / weights.sum(-1, keepdims=True)], -1)
-
-    def _expert_outputs(
-        self, w: Weights, name: str, x: Tensor, routed: Tensor, read: int
-    ) -> Tensor:
-        """Each token through each of its experts: (n chosen, hidden)."""
-        y = self._grouped("experts_up", w, f"{name}.experts.up", x, routed, read)
-        y = ops.gated(self.activation, *y.chunk(2, -1))
-        return self._grouped("experts_down", w, f"{name}.experts.down", y, routed, read)
 
     def _grouped(
         self, op: str, w: Weights, name: str, x: Tensor, routed: Tensor, read: int

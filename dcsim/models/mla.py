@@ -218,7 +218,7 @@ def _attended(q: Array, k: Array, v: Array, scale: float, causal: bool) -> tuple
         at = h if k.shape[2] > 1 else 0
         scores = q[0, :, h] @ k[0, :, at].T * np.float32(scale)
         if causal:
-            scores = np.where(np.tri(*scores.shape, dtype=bool), scores, np.float32(-np.inf))
+            scores = np.where(np.tri(n, k.shape[1], dtype=bool), scores, np.float32(-np.inf))
         most = scores.max(-1, keepdims=True)
         e = np.exp(scores - most)
         total = e.sum(-1, keepdims=True)

@@ -6,6 +6,8 @@ the most that a small model's server ever holds (docs/models.md).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from dcsim.models import ops
@@ -34,20 +36,20 @@ def filtered(logits: Tensor, top_k: int, top_p: float) -> Tensor:
         lambda: np.take_along_axis(x.data, order.data, -1),
         scratch=scratch,
     )
-    keep = x.tape.run(
-        "top_k", MEMORY, (ranked,), x.shape, "uint8", lambda: _among(ranked.data, top_k)
-    )
-    ops.write_(ranked, keep, _masked)
-    del keep
-    sums = x.tape.run("top_p", MEMORY, (ranked,), x.shape, "fp32", lambda: _sums(ranked.data))
-    keep = x.tape.run("top_p", MEMORY, (sums,), x.shape, "uint8", lambda: _beyond(sums.data, top_p))
-    ops.write_(ranked, keep, _masked)
-    del sums, keep
+    _rule_out(ranked, "top_k", ranked, lambda ranks: _among(ranks, top_k))
+    sums = x.tape.run("sums", MEMORY, (ranked,), x.shape, "fp32", lambda: _sums(ranked.data))
+    _rule_out(ranked, "top_p", sums, lambda shares: _beyond(shares, top_p))
     # Back in place, in the order of the vocabulary.
     if x.tape.execute:
         np.put_along_axis(x.data, order.data, ranked.data, -1)
     x.tape.record("scatter", MEMORY, (ranked, order), x.nbytes)
     return x
+
+
+def _rule_out(ranked: Tensor, name: str, of: Tensor, kept: Callable[[Array], Array]) -> None:
+    """-inf in `ranked` where `kept` of another tensor is false: a mask is made, and used."""
+    mask = of.tape.run(name, MEMORY, (of,), of.shape, "uint8", lambda: kept(of.data))
+    ops.write_(ranked, mask, lambda x, keep: np.where(keep, x, np.float32(-np.inf)))
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -75,7 +77,3 @@ def _beyond(sums: Array, top_p: float) -> Array:
     keep = sums > 1 - top_p
     keep[:, -1] = True
     return keep
-
-
-def _masked(x: Array, keep: Array) -> Array:
-    return np.where(keep, x, np.float32(-np.inf))

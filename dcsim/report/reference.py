@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dcsim.models import Model, Option, get, names
+from dcsim.models.llm import LlmConfig
 from dcsim.models.shapes import RequestShape
 from dcsim.report.keys import keys_markdown
 from dcsim.report.quantities import bytes_text
@@ -85,7 +86,8 @@ def models_markdown() -> str:
     clips = [model for model in models if model.kind == "dit"]
     turns = [model for model in models if model.kind == "llm"]
     what, cost = ("model", "what it is", "parameters"), ("request", "peak", "source")
-    clip, turn = (*what, "VAE", "text encoder", *cost), (*what, "KV of a token", *cost)
+    clip = (*what, "VAE", "text encoder", *cost)
+    turn = (*what, "active", "KV of a token", *cost)
     lines = ["## Diffusion transformers", "", *_rows(clip, map(_clip_row, clips)), ""]
     lines += ["## Language models", "", *_rows(turn, map(_turn_row, turns)), ""]
     lines += ["## Options of diffusion transformers", "", *_options(clips), ""]
@@ -101,8 +103,14 @@ def _clip_row(model: Model) -> tuple[str, ...]:
 
 
 def _turn_row(model: Model) -> tuple[str, ...]:
-    live = trace(model.name).rows[0].live
-    what = (f"`{model.name}`", model.description, _params(model.params), f"{live:,} B")
+    config = model.network
+    assert isinstance(config, LlmConfig)
+    kept = config.kv(1, "bf16")
+    token = f"{kept.token:,} B"
+    if kept.window:
+        token += f", {kept.growth:,} B beyond {kept.window}"
+    active = _params(config.active) if config.experts else ""
+    what = (f"`{model.name}`", model.description, _params(model.params), active, token)
     return (*what, *_request(model), model.source)
 
 
@@ -118,32 +126,41 @@ def _shape(shape: RequestShape) -> str:
 
 
 def _params(count: int) -> str:
+    if count >= 1e12:
+        return f"{count / 1e12:.2f} T"
     return f"{count / 1e9:.2f} B" if count >= 1e9 else f"{count / 1e6:.1f} M"
 
 
 def _options(models: Sequence[Model]) -> list[str]:
     """One row an option; what differs between image and video models says of which it is."""
     rows = []
-    for name in models[0].options:
-        found: dict[tuple[str, str], list[Model]] = {}
-        for model in models:
+    for name in dict.fromkeys(name for model in models for name in model.options):
+        having = [model for model in models if name in model.options]
+        found: tuple[dict[str, list[Model]], ...] = ({}, {})
+        for model in having:
             option = model.options[name]
-            found.setdefault((_allowed(option), _value(option.default)), []).append(model)
-        allowed, default = (
-            _by_kind({one[i]: [*members] for one, members in found.items()}) for i in (0, 1)
-        )
-        rows.append((f"`{name}`", allowed, default, models[0].options[name].meaning))
+            for texts, text in zip(found, (_allowed(option), _value(option.default)), strict=True):
+                texts.setdefault(text, []).append(model)
+        allowed, default = (_by_kind(texts) for texts in found)
+        rows.append((f"`{name}`", allowed, default, having[0].options[name].meaning))
     return _rows(("option", "allowed", "default", "meaning"), rows)
 
 
 def _by_kind(found: Mapping[str, Sequence[Model]]) -> str:
     if len(found) == 1:
         return next(iter(found))
-    kinds = {
-        text: "video" if members[0].name.startswith("video") else "images"
-        for text, members in found.items()
-    }
-    return "; ".join(f"{text} ({kind})" for text, kind in kinds.items())
+    return "; ".join(f"{text} ({_kind(members)})" for text, members in found.items())
+
+
+def _kind(members: Sequence[Model]) -> str:
+    """Which models, in a word, or by name."""
+    first = members[0]
+    if first.kind == "dit":
+        return "video" if first.name.startswith("video") else "images"
+    if len(members) < 5:
+        return ", ".join(model.name for model in members)
+    mixed = {model.network.experts for model in members if isinstance(model.network, LlmConfig)}
+    return "others" if len(mixed) > 1 else "with experts" if True in mixed else "dense"
 
 
 def _allowed(option: Option) -> str:

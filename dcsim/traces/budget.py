@@ -227,7 +227,7 @@ def _too_large(
     more = f"tp {fit[0]} would fit" if fit else "no tp would fit"
     return (
         f"{found.name} on {tp} x {part.name} leaves no room for KV: {needs} GiB of "
-        f"{usable / GIB:.1f} GiB ({options['memory_utilization']:g} of {part.hbm / GIB:.1f}) a GPU; "
+        f"{usable / GIB:.1f} GiB a GPU ({options['memory_utilization']:g} x {part.hbm / GIB:.1f}); "
         f"{more}, or a larger GPU or smaller weights_dtype"
     )
 
