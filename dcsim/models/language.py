@@ -12,13 +12,14 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from dcsim.models.delta import GatedDelta
 from dcsim.models.feed_forward import Dense, Experts
 from dcsim.models.gqa import Gqa
 from dcsim.models.llm import Block, LlmConfig
 from dcsim.models.mla import Mla
 from dcsim.models.options import LLM, ModelError, Option
 
-Attention = Annotated[Gqa | Mla, Field(discriminator="kind")]
+Attention = Annotated[Gqa | Mla | GatedDelta, Field(discriminator="kind")]
 FeedForward = Annotated[Dense | Experts, Field(discriminator="kind")]
 
 
@@ -109,12 +110,14 @@ def _kinds(config: LlmConfig) -> str:
     """What differs among its attention and feed-forward halves, in words."""
     said = []
     for part in dict.fromkeys(block.attention for block in config.blocks):
+        share = sum(block.attention == part for block in config.blocks)
         if isinstance(part, Mla):
             said.append(f"latents of {part.kv_rank} + {part.rope}")
+        elif isinstance(part, GatedDelta):
+            said.append(f"{share} layers of linear attention")
         elif not (part.window is None and any("KV heads" in text for text in said)):
             said.append(f"{part.kv_heads} KV heads of {part.head}")
         if isinstance(part, Gqa) and part.window is not None:
-            share = sum(block.attention == part for block in config.blocks)
             said.append(f"{share} layers see {part.window} tokens")
     for half in dict.fromkeys(block.feed_forward for block in config.blocks):
         if isinstance(half, Experts):

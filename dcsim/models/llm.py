@@ -8,10 +8,11 @@ and which feed-forward half each block has is the config's to say.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dcsim.models import ops
 from dcsim.models.cache import Cache
+from dcsim.models.delta import GatedDelta
 from dcsim.models.feed_forward import Dense, Experts
 from dcsim.models.gqa import Gqa
 from dcsim.models.mla import Mla
@@ -27,7 +28,7 @@ __all__ = ["Block", "Cache", "KvSize", "LlmConfig", "equal_blocks", "forward", "
 class Block:
     """One layer."""
 
-    attention: Gqa | Mla
+    attention: Gqa | Mla | GatedDelta
     feed_forward: Dense | Experts
 
 
@@ -75,9 +76,19 @@ class LlmConfig:
         """Why `tp` GPUs cannot share it, or None."""
         return next((t for block in self.blocks if (t := block.attention.wrong(tp))), None)
 
-    def kv(self, tp: int, dtype: str) -> KvSize:
-        """What a GPU keeps of a sequence."""
+    @property
+    def even(self) -> bool:
+        """Whether all blocks are of attention to all tokens before, by K and V."""
+        return all(
+            isinstance(block.attention, Gqa) and block.attention.window is None
+            for block in self.blocks
+        )
+
+    def kv(self, tp: int, dtype: str, *, windows: bool = True) -> KvSize:
+        """What a GPU keeps of a sequence; without `windows`, all tokens in every layer."""
         kept = [block.attention.kept(tp, dtype) for block in self.blocks]
+        if not windows:
+            kept = [replace(each, window=None) for each in kept]
         return KvSize(
             token=sum(each.token for each in kept),
             growth=sum(each.token for each in kept if each.window is None),

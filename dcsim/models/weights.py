@@ -12,6 +12,9 @@ from dcsim.models.tape import Array, Shape, Tape, Tensor, nbytes
 QUANTISED = ("fp8", "fp4", "mxfp4")
 """Dtypes of weights that activations are not kept in."""
 
+UNQUANTISED = (".router", "bias", ".conv")
+"""Ends of names of matrices that stay wide."""
+
 Parameters = Iterator[tuple[str, Shape]]
 
 
@@ -23,10 +26,10 @@ def count(parameters: Parameters) -> int:
 def stored_dtype(name: str, shape: Shape, dtype: str) -> str:
     """The dtype a parameter is kept in: only the matrices of blocks are quantised.
 
-    Parameters of block i are named `i.`; vectors, biases, routers, embeddings and heads stay at
-    bf16. `mxfp4` quantises the experts alone, as gpt-oss is published.
+    Parameters of block i are named `i.`; vectors, biases, routers, convolutions, embeddings and
+    heads stay at bf16. `mxfp4` quantises the experts alone, as gpt-oss is published.
     """
-    matrix = name[0].isdigit() and len(shape) > 1 and not name.endswith(("router", "bias"))
+    matrix = name[0].isdigit() and len(shape) > 1 and not name.endswith(UNQUANTISED)
     if dtype == "mxfp4":
         matrix = matrix and ".experts." in name
     return "bf16" if dtype in QUANTISED and not matrix else dtype

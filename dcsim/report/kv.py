@@ -19,11 +19,15 @@ def kv_text(b: KvBudget) -> str:
         after = f"{b.kv_bytes_per_token_beyond_window:,} B of the model, "
         after += f"{b.kv_bytes_per_token_per_gpu_beyond_window:,} B on a GPU"
         lines.append(f"{f'  beyond {b.window}':<18}{after}")
+    if b.kv_state_bytes_per_gpu:
+        name = "  a full window" if b.window is not None else "a state"
         kept = bytes_text(b.kv_state_bytes_per_gpu)
-        lines.append(f"{'  a full window':<18}{kept} a sequence on a GPU")
+        lines.append(f"{name:<18}{kept} a sequence on a GPU")
     lines += ["", *_terms(b), ""]
     if b.window is None:
-        lines.append(f"{b.kv_tokens:,} tokens fit")
+        lines.append(
+            f"{b.kv_tokens:,} tokens fit{', without states' * bool(b.kv_state_bytes_per_gpu)}"
+        )
     else:
         lines.append(
             f"{b.kv_tokens:,} tokens fit in sequences of up to {b.window}, "

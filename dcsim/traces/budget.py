@@ -51,7 +51,7 @@ class KvBudget:
     """Of the model: of a token more, once the sequence is longer than every window."""
     kv_bytes_per_token_per_gpu_beyond_window: int
     kv_state_bytes_per_gpu: int
-    """What a sequence keeps besides, once it is longer than every window."""
+    """What a sequence keeps besides: full windows, and states of linear attention."""
     window: int | None
     """The widest window in tokens; None: there is none."""
     hbm_bytes: int | None
@@ -63,9 +63,9 @@ class KvBudget:
     cuda_graph_bytes: int | None
     kv_bytes: int
     kv_tokens: int
-    """Tokens of sequences within every window: the fewest that fit."""
+    """Tokens that fit, each as within every window, without states."""
     kv_tokens_beyond_window: int
-    """Tokens of one endless sequence: the most that fit. The same where there is no window."""
+    """Tokens of one endless sequence. The same where there is neither window nor state."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, by field."""

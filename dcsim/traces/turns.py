@@ -5,7 +5,8 @@ pairs, so a few recorded passes give the figures of every prompt and output. Wha
 is bounded from above, for every prompt and output (docs/models.md says where):
 
 - layers with a window are counted with full windows: attention as much a token as a full window
-  is, and, in place of K and V that grow, the window's bytes held from the start (`state`);
+  is, and, in place of K and V that grow, the window's bytes held from the start (`state`), as the
+  states of linear attention are;
 - latents that are expanded again for every later chunk are counted in the pairs.
 """
 
@@ -18,7 +19,6 @@ from typing import Any
 from dcsim.models import llm
 from dcsim.models.catalogue import Model
 from dcsim.models.llm import Cache, KvSize, LlmConfig
-from dcsim.models.mla import Mla
 from dcsim.models.options import ModelError
 from dcsim.models.shapes import Turn
 from dcsim.models.tape import Tape
@@ -99,8 +99,7 @@ def kv_dtype(options: Mapping[str, Any]) -> str:
 
 def kv_size(config: LlmConfig, options: Mapping[str, Any], layout: Layout) -> KvSize:
     """What one GPU keeps of a sequence under the options."""
-    size_ = config.kv(layout.tp, kv_dtype(options))
-    return size_ if options.get("window_kv") != "all" else KvSize(size_.token, size_.token, 0, 0)
+    return config.kv(layout.tp, kv_dtype(options), windows=options.get("window_kv") != "all")
 
 
 def record_pass(
@@ -137,14 +136,6 @@ def record_pass(
     start = len(tape.profile)
     feed(tokens, logits)
     return Record.of(tape, start)
-
-
-def _grows(config: LlmConfig) -> bool:
-    """Whether a pass costs more, or less, than its own pairs with what came before it."""
-    size_ = config.kv(1, "bf16")
-    return size_.growth != size_.token or any(
-        isinstance(block.attention, Mla) for block in config.blocks
-    )
 
 
 @dataclass(frozen=True)
@@ -191,7 +182,7 @@ def _prefill(
     config: LlmConfig, options: Mapping[str, Any], layout: Layout, tokens: int
 ) -> tuple[Record, Segment]:
     """A chunk as it is recorded, and the row of all chunks."""
-    before = max(config.kv(1, "bf16").window, FAR) if _grows(config) else 0
+    before = 0 if config.even else max(config.kv(1, "bf16").window, FAR)
     near = record_pass(config, options, layout, NEAR, before=before)
     far = record_pass(config, options, layout, FAR, before=before)
     later = record_pass(config, options, layout, NEAR, before=2 * before) if before else near
@@ -234,7 +225,7 @@ def _decode(
     config: LlmConfig, options: Mapping[str, Any], layout: Layout
 ) -> tuple[Record, Segment]:
     """A token as it is recorded, and the row of all tokens."""
-    before = config.kv(1, "bf16").window
+    before = 0 if config.even else max(config.kv(1, "bf16").window, 1)
     token = record_pass(config, options, layout, 1, before=before, logits=True)
     size_ = kv_size(config, options, layout)
     gpus, context = layout.gpus, config.kv(layout.tp, kv_dtype(options)).growth

@@ -241,6 +241,15 @@ def _kv_fit(a: Args) -> float:
     return kv(a["model"], tp=int(a.get("tp", "1")), kv_gib=float(a["memory"])).kv_tokens
 
 
+def _kv_sequences(a: Args) -> float:
+    """As vLLM prints it for models with states: sequences of the longest length, times that."""
+    options = {"kv_dtype": a["kv_dtype"]}
+    budget = kv(a["model"], tp=int(a.get("tp", "1")), kv_gib=float(a["memory"]), options=options)
+    longest = int(a["length"])
+    one = budget.kv_bytes_per_token_per_gpu_beyond_window * longest + budget.kv_state_bytes_per_gpu
+    return budget.kv_bytes / one * longest
+
+
 def _active(a: Args) -> float:
     config = get(a["model"]).network
     assert isinstance(config, LlmConfig)
@@ -310,6 +319,7 @@ CHECKS: Mapping[str, Callable[[Args], float]] = {
     "weights": _weights,
     "weights_part": _weights_part,
     "kv_token": _kv_token,
+    "kv_sequences": _kv_sequences,
     "kv_tokens": _kv_tokens,
     "kv_memory": _kv_memory,
     "kv_fit": _kv_fit,

@@ -39,6 +39,9 @@ PUBLISHED: dict[str, tuple[float, float, float | None, float, bool]] = {
     "gpt-oss-20b": (20.91, 0.01, 3.61, 0.01, False),  # model card, table 1
     "gpt-oss-120b": (116.83, 0.01, 5.13, 0.01, False),
     "deepseek-v3": (671, 1, 36.6, 0.1, False),  # README_WEIGHTS.md
+    "qwen3-next-80b-a3b": (80, 1, 3, 1, False),  # and the next two: transformers' count in
+    "qwen3.6-35b-a3b": (35, 1, 3, 1, False),  # test_torch_llm
+    "qwen3.6-27b": (27, 1, None, 0, False),
     "kimi-k2": (1026.408232448, 1e-9, 32, 1, False),  # "1T"; transformers' count in test_torch_llm
 }
 
@@ -101,8 +104,19 @@ KV = {
     "mixtral-8x22b": 56 * 2 * 8 * 128 * 2,
     "gpt-oss-20b": 24 * 2 * 8 * 64 * 2,
     "gpt-oss-120b": 36 * 2 * 8 * 64 * 2,
+    "qwen3-next-80b-a3b": 12 * 2 * 2 * 256 * 2,
+    "qwen3.6-35b-a3b": 10 * 2 * 2 * 256 * 2,
+    "qwen3.6-27b": 16 * 2 * 4 * 256 * 2,
     "deepseek-v3": 61 * (512 + 64) * 2,
     "kimi-k2": 61 * (512 + 64) * 2,
+}
+
+
+# Layers, value heads of 128 x 128 in float32, and three inputs of the convolution in bf16.
+STATES = {
+    "qwen3-next-80b-a3b": 36 * (32 * 128 * 128 * 4 + 3 * (2 * 16 + 32) * 128 * 2),
+    "qwen3.6-35b-a3b": 30 * (32 * 128 * 128 * 4 + 3 * (2 * 16 + 32) * 128 * 2),
+    "qwen3.6-27b": 48 * (48 * 128 * 128 * 4 + 3 * (2 * 16 + 48) * 128 * 2),
 }
 
 
@@ -115,7 +129,7 @@ def test_kv_bytes_of_a_token_by_hand(name: str) -> None:
     tape, cache = Tape(), Cache("bf16")
     weights = Weights(tape, llm.parameters(config), "bf16")
     llm.forward(config, weights, tape, None, 3, cache, logits=False)
-    assert tape.live == 3 * KV[name]
+    assert tape.live == 3 * KV[name] + STATES.get(name, 0)
 
 
 def test_kv_on_each_of_several_gpus() -> None:
@@ -148,6 +162,19 @@ def test_a_window_stops_growing() -> None:
         129 * half + 128 * half,
         429 * half + 128 * half,
     ]
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state_has_no_length(name: str) -> None:
+    config = config_of(name)
+    for tp in (1, 2, 8):
+        kept = config.kv(tp, "fp8")
+        assert (kept.state, kept.window) == (STATES[name] // tp, 0)
+    tape, cache = Tape(), Cache("fp8")
+    weights = Weights(tape, llm.parameters(config), "bf16")
+    for n in (1, 700, 1):
+        llm.forward(config, weights, tape, None, n, cache, logits=False)
+        assert tape.live == cache.tokens * KV[name] // 2 + STATES[name]
 
 
 def test_weights_as_published() -> None:

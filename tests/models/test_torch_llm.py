@@ -13,6 +13,7 @@ import pytest
 
 from dcsim.models import llm
 from dcsim.models.catalogue import get
+from dcsim.models.delta import GatedDelta
 from dcsim.models.feed_forward import Dense, Experts
 from dcsim.models.gqa import Gqa
 from dcsim.models.llm import Block, Cache, LlmConfig
@@ -169,6 +170,35 @@ CASES: Mapping[str, tuple[str, dict[str, Any], LlmConfig]] = {
             ),
         ),
     ),
+    "qwen3-next": (
+        "Qwen3Next",
+        {
+            **HEADS,
+            "num_hidden_layers": 4,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 24,
+            "shared_expert_intermediate_size": 16,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 12,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 1e7,
+                "partial_rotary_factor": 0.5,
+            },
+        },
+        blocks(
+            *[
+                (mixer, Experts("experts", 4, 2, 24, shared=16, shared_gate=True))
+                for mixer in (
+                    *[GatedDelta("gated_delta", 2, 4, 8, 12)] * 3,
+                    gqa(theta=1e7, rotary=4, head_norm=True, gate=True),
+                )
+            ]
+        ),
+    ),
 }
 
 
@@ -203,6 +233,11 @@ PLACES = {
     "router_bias": "mlp.gate.e_score_correction_bias",
     "down": "mlp.down_proj.weight",
     "shared.down": "mlp.shared_experts.down_proj.weight",
+    "beta_decay": "linear_attn.in_proj_ba.weight",
+    "conv": "linear_attn.conv1d.weight",
+    "decay_bias": "linear_attn.dt_bias",
+    "decay_rate": "linear_attn.A_log",
+    "out_norm": "linear_attn.norm.weight",
     "shared.gate": "mlp.shared_expert_gate.weight",
     "experts.up": "mlp.experts.gate_up_proj",
     "experts.down": "mlp.experts.down_proj",
@@ -215,6 +250,8 @@ def copied(model: Any, config: LlmConfig) -> dict[str, Array]:
     if config.tied:
         del state["lm_head.weight"]
     gpt_oss = any("router" in name for name in state)
+    if any("linear_attn" in name for name in state):
+        _as_others(state, config)
     out: dict[str, Array] = {}
 
     def take(*names: str) -> Array:
@@ -234,6 +271,8 @@ def copied(model: Any, config: LlmConfig) -> dict[str, Array]:
         elif part == "q":
             press = isinstance(mixed, Mla) and mixed.q_rank is not None
             out[name] = take(f"{at}self_attn.q{'_b' if press else ''}_proj.weight")
+        elif part == "qkvz":
+            out[name] = take(f"{at}linear_attn.in_proj_qkvz.weight")
         elif part == "q_norm" and isinstance(mixed, Mla):
             out[name] = take(f"{at}self_attn.q_a_layernorm.weight")
         elif part in ("up", "shared.up"):
@@ -246,6 +285,34 @@ def copied(model: Any, config: LlmConfig) -> dict[str, Array]:
         assert out[name].shape == shape, name
     assert not state
     return out
+
+
+def _as_others(state: dict[str, Array], config: LlmConfig) -> None:
+    """Qwen3-Next's weights in the order that others have: norms about one, heads after kinds."""
+    for name in list(state):
+        if name.endswith("norm.weight") and "linear_attn" not in name:
+            state[name] = state[name] + 1
+        state[name.replace("shared_expert.", "shared_experts.")] = state.pop(name)
+    for i, block in enumerate(config.blocks):
+        mixer, at = block.attention, f"model.layers.{i}."
+        if isinstance(mixer, Gqa):
+            q = state[f"{at}self_attn.q_proj.weight"].reshape(mixer.heads, 2, mixer.head, -1)
+            both = q.swapaxes(0, 1).reshape(2 * mixer.heads * mixer.head, -1)
+            state[f"{at}self_attn.q_proj.weight"] = both
+            continue
+        assert isinstance(mixer, GatedDelta)
+        at += "linear_attn."
+        state[f"model.layers.{i}.self_attn.o_proj.weight"] = state.pop(f"{at}out_proj.weight")
+        state[f"{at}conv1d.weight"] = state[f"{at}conv1d.weight"][:, 0]
+        # A group is a key head: its q, k, and v and z of its value heads.
+        each = mixer.value_heads // mixer.key_heads * mixer.value
+        qkvz = state[f"{at}in_proj_qkvz.weight"].reshape(mixer.key_heads, -1, config.hidden)
+        edges = np.cumsum([mixer.key, mixer.key, each])
+        parts = np.split(qkvz, edges, axis=1)
+        whole = np.concatenate([part.reshape(-1, config.hidden) for part in parts])
+        state[f"{at}in_proj_qkvz.weight"] = whole
+        signs = state[f"{at}in_proj_ba.weight"].reshape(mixer.key_heads, 2, -1, config.hidden)
+        state[f"{at}in_proj_ba.weight"] = signs.swapaxes(0, 1).reshape(-1, config.hidden)
 
 
 def _gpt_oss(part: str, take: Any, at: str) -> Array:
@@ -333,6 +400,18 @@ PUBLISHED: Mapping[str, tuple[str, dict[str, Any]]] = {
             "num_experts": 128,
         },
     ),
+    "qwen3-next-80b-a3b": ("Qwen3Next", {}),
+    "qwen3.6-35b-a3b": ("Qwen3_5MoeText", {}),
+    "qwen3.6-27b": (
+        "Qwen3_5Text",
+        {
+            "hidden_size": 5120,
+            "intermediate_size": 17408,
+            "num_hidden_layers": 64,
+            "num_attention_heads": 24,
+            "linear_num_value_heads": 48,
+        },
+    ),
     "kimi-k2": (
         "DeepseekV3",
         {
@@ -354,7 +433,7 @@ def test_parameters_equal_transformers(name: str) -> None:
     family, settings = PUBLISHED[name]
     config = getattr(transformers, f"{family}Config")(**settings)
     with torch.device("meta"):
-        model = getattr(transformers, f"{family}ForCausalLM")(config)
+        model = getattr(transformers, f"{family.removesuffix('Text')}ForCausalLM")(config)
     # The router's bias of DeepSeek-V3 is a buffer there.
     biases = sum(b.numel() for n, b in model.named_buffers() if n.endswith("correction_bias"))
     found = get(name).network

@@ -21,6 +21,7 @@ from dcsim.traces import MemoryTrace, Record, TokenShape
 from dcsim.traces.turns import record_pass
 
 WINDOWS, LATENTS = ("gpt-oss-20b", "gpt-oss-120b"), ("deepseek-v3", "kimi-k2")
+STATES = ("qwen3-next-80b-a3b", "qwen3.6-35b-a3b", "qwen3.6-27b")
 
 
 def rows(name: str, tp: int = 1, chunk: int = 512, **options: Any) -> MemoryTrace:
@@ -156,6 +157,50 @@ def test_a_token_reads_latents_alone(name: str) -> None:
         assert record.total("flops", "attention") * 8 == decode.attn_flops * (before + 1)
         moved = record.total("moved", "memory", "attention") * 8
         assert moved == decode.other_bytes + decode.attn_bytes * (before + 1)
+
+
+@given(
+    st.sampled_from(STATES),
+    st.sampled_from([1, 2, 8]),
+    st.integers(2, 700),
+    st.integers(0, 700),
+)
+@settings(max_examples=15, deadline=None)
+def test_states_cost_the_same_at_any_length(name: str, tp: int, n: int, before: int) -> None:
+    trace = rows(name, tp)
+    prefill, decode = trace.rows
+    record = recorded(name, tp, n, before)
+    pairs = n * before + n * (n + 1) // 2
+    flops = record.total("flops", "attention") * tp
+    assert flops == prefill.attn_flops * pairs + prefill.local_flops * n
+    assert record.total("flops", "dense") * tp == prefill.dense_flops * n
+    assert record.live * tp == prefill.live * (before + n) + trace.state
+    one = recorded(name, tp, 1, before, logits=True)
+    assert one.total("flops", "attention") * tp == (
+        decode.attn_flops * (before + 1) + decode.local_flops
+    )
+    moved = one.total("moved", "memory", "attention") * tp
+    assert moved == decode.other_bytes + decode.attn_bytes * (before + 1)
+
+
+def test_qwen3_next_by_hand() -> None:
+    trace = rows("qwen3-next-80b-a3b")
+    prefill, decode = trace.rows
+    # 12 full layers: 16 heads of 256. 36 linear: a convolution of 4 over 8,192 channels and, for 32
+    # heads, S by key, key by correction and S by query.
+    conv = 2 * 4 * (2 * 16 + 32) * 128
+    assert decode.attn_flops == prefill.attn_flops == 12 * 4 * 16 * 256
+    assert decode.local_flops == 36 * (conv + 2 * 32 * 3 * 128 * 128)
+    # In a prompt also the products within a tile of 64 tokens.
+    tile = 64 * (3 * 128 + 2 * 128)
+    assert prefill.local_flops == 36 * (conv + 2 * 32 * (3 * 128 * 128 + tile))
+    assert prefill.live == 12 * 2 * 2 * 256 * 2
+    assert trace.state == 36 * (32 * 128 * 128 * 4 + 3 * 64 * 128 * 2)
+    config = get("qwen3-next-80b-a3b").network
+    assert isinstance(config, LlmConfig)
+    # Two FLOPs an active parameter but vectors and convolutions.
+    vectors = 48 * 2 * 2048 + 2048 + 12 * 2 * 256 + 36 * (2 * 32 + 128 + 4 * 8192)
+    assert decode.dense_flops == 2 * (config.active - vectors)
 
 
 def test_all_tokens_are_kept_on_demand() -> None:
