@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from dcsim.models import dit, language, llm, t5, vae
@@ -147,9 +149,42 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Model:
-    """The model of that name or alias; ModelError with the nearest name where there is none."""
+    """The model of that name or alias, or the one of a file, `FILE.yaml` or `FILE.yaml#NAME`.
+
+    ModelError with the nearest name where there is none, with all that is wrong with a file.
+    """
+    if is_file(name):
+        return _from_file(name, stamp(name))
     found = _MODELS.get(ALIASES.get(name, name))
     if found is None:
         known = [*_MODELS, *ALIASES]
         raise ModelError([("model", f"no model {name!r}: {did_you_mean(name, known)}")])
     return found
+
+
+def is_file(name: str) -> bool:
+    """Whether a model is named by its file."""
+    return name.partition("#")[0].endswith((".yaml", ".yml"))
+
+
+def stamp(name: str) -> int:
+    """When the file of a model was last changed, ns; 0 for one that dcsim ships."""
+    if not is_file(name):
+        return 0
+    file = name.partition("#")[0]
+    try:
+        return Path(file).stat().st_mtime_ns
+    except OSError as error:
+        raise ModelError([("model", f"{file}: {error.strerror or error}")]) from None
+
+
+@lru_cache(maxsize=16)
+def _from_file(name: str, changed: int) -> Model:
+    file, _, wanted = name.partition("#")
+    found = language.read(Path(file))
+    if not wanted and len(found) == 1:
+        wanted = next(iter(found))
+    if wanted not in found:
+        message = f"{file} has {', '.join(found) or 'no model'}; name one: {file}#NAME"
+        raise ModelError([("model", message)])
+    return _llm(name, found[wanted])

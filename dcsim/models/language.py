@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -47,7 +47,7 @@ class LlmFields(BaseModel):
     vocabulary: Annotated[int, Field(ge=1)]
     tied: bool = False
     eps: float = 1e-5
-    weights_dtype: str = "as dtype"
+    weights_dtype: Literal["as dtype", "fp8", "fp4", "mxfp4"] = "as dtype"
     """What the weights are published in: the default of the option of that name."""
     attention: dict[str, Attention]
     feed_forward: dict[str, FeedForward]
@@ -60,6 +60,11 @@ class LlmFields(BaseModel):
             if mixer.strip() not in self.attention or half.strip() not in self.feed_forward:
                 known = f"{', '.join(self.attention)} + {', '.join(self.feed_forward)}"
                 raise ValueError(f"layers: {text!r} is not one of {known}")
+        parts: dict[str, Any] = {**self.attention, **self.feed_forward}
+        if wrong := [f"{name}: {text}" for name, part in parts.items() for text in _wrong(part)]:
+            raise ValueError("; ".join(wrong))
+        if self.weights_dtype == "mxfp4" and not self.config().experts:
+            raise ValueError("weights_dtype: mxfp4 is of experts, and there are none")
         return self
 
     def config(self) -> LlmConfig:
@@ -89,6 +94,35 @@ class LlmFields(BaseModel):
     def description(self, config: LlmConfig) -> str:
         """`Llama 3.1 decoder, 32 layers, 8 KV heads of 128`."""
         return f"{self.title}, {config.layers} layers, {_kinds(config)}"
+
+
+def _wrong(part: Gqa | Mla | GatedDelta | Dense | Experts) -> Iterator[str]:
+    """What numbers of a block cannot be."""
+    for each in fields(part):
+        value = getattr(part, each.name)
+        least = 0 if each.name == "shared" else 1
+        if isinstance(value, int) and not isinstance(value, bool) and value < least:
+            yield f"{each.name} is {value}; at least {least}"
+            return
+    for name, many, few in _shares(part):
+        if many % few:
+            yield f"{name}: {few} does not divide {many}"
+    if isinstance(part, Experts) and part.chosen > part.experts:
+        yield f"chosen: {part.chosen} of {part.experts} experts"
+
+
+def _shares(part: Gqa | Mla | GatedDelta | Dense | Experts) -> Iterator[tuple[str, int, int]]:
+    """What must be a multiple of what."""
+    match part:
+        case Gqa():
+            yield "kv_heads", part.heads, part.kv_heads
+            yield "head", part.rotary or part.head, 2
+        case Mla():
+            yield "rope", part.rope, 2
+        case GatedDelta():
+            yield "key_heads", part.value_heads, part.key_heads
+        case Experts():
+            yield "groups", part.experts, part.groups
 
 
 EXPERTS_READ = Option(
@@ -150,12 +184,14 @@ def read(path: Path) -> dict[str, LlmFields]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         return LlmFile.model_validate(yaml.load(path.read_text(encoding="utf-8"), loader)).models
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError([("model", f"{path}: {error}")]) from None
     except yaml.YAMLError as error:
-        raise ModelError([(str(path), " ".join(str(error).split()))]) from None
+        raise ModelError([("model", f"{path}: {' '.join(str(error).split())}")]) from None
     except ValidationError as error:
         raise ModelError(
             [
-                (f"{path}: {'.'.join(map(str, each['loc']))}", f"{each['msg']}{_given(each)}")
+                ("model", f"{path}: {'.'.join(map(str, each['loc']))}: {each['msg']}{_given(each)}")
                 for each in error.errors()
             ]
         ) from None

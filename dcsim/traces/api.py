@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from dcsim.models.catalogue import get
+from dcsim.models.catalogue import get, stamp
 from dcsim.models.options import ModelError
 from dcsim.models.shapes import Clip, RequestShape
 from dcsim.spec import Layout
@@ -34,12 +34,16 @@ def trace(
         raise ModelError([("shape", f"{model} takes a {wanted.__name__}")])
     # With the types: 1 and 1.0 are equal, but not the same option.
     resolved = tuple((name, type(v), v) for name, v in found.resolve(options).items())
-    return _traced(found.name, resolved, shape, layout)
+    return _traced(found.name, stamp(found.name), resolved, shape, layout)
 
 
 @lru_cache(maxsize=64)
 def _traced(
-    model: str, options: tuple[tuple[str, type, Any], ...], shape: RequestShape, layout: Layout
+    model: str,
+    changed: int,
+    options: tuple[tuple[str, type, Any], ...],
+    shape: RequestShape,
+    layout: Layout,
 ) -> MemoryTrace:
     """Variants and drawn scenarios ask for the same traces again and again."""
     found = get(model)

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from dcsim.models import llm
-from dcsim.models.catalogue import ALIASES, Model, get, names
+from dcsim.models.catalogue import ALIASES, Model, get, is_file, names
 from dcsim.models.llm import Cache, LlmConfig
 from dcsim.models.options import ModelError
 from dcsim.models.tape import CATEGORIES, Tape
@@ -148,7 +148,10 @@ def _chosen(
     """The language model, and all its options."""
     try:
         found = get(model)
-    except ModelError:
+    except ModelError as error:
+        if is_file(model):
+            problems += error.problems
+            return None, {}
         llms = [name for name in (*names(), *ALIASES) if get(name).kind == "llm"]
         problems.append(("model", f"no model {model!r}: {did_you_mean(model, llms)}"))
         return None, {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from dcsim import traces
 from dcsim.models import ModelError, get, language, llm, names
 from dcsim.models.feed_forward import Experts
 from dcsim.models.llm import Cache, LlmConfig
@@ -273,6 +275,12 @@ def test_a_file_gives_a_model(tmp_path: Path) -> None:
         ("width: 32", "width: wide", "width"),
         ("full + mixed,", "full + dense,", "full + dense"),
         ("times: 2", "times: 0", "times"),
+        ("heads: 4", "heads: 0", "full: heads is 0; at least 1"),
+        ("kv_heads: 2", "kv_heads: 3", "kv_heads: 3 does not divide 4"),
+        ("chosen: 2", "chosen: 5", "chosen: 5 of 4 experts"),
+        ("head: 16", "head: 15", "2 does not divide 15"),
+        ("width: 32", "width: 32, groups: 3", "groups: 3 does not divide 4"),
+        ("hidden: 64", "weights_dtype: fp5\n    hidden: 64", "fp5"),
         ("models:", "- models:", "valid dictionary"),
         ("title: Tiny decoder", "title: [", "line 4"),
     ],
@@ -285,4 +293,27 @@ def test_what_is_wrong_with_a_file_is_told(
     file.write_text(GOOD.replace(old, new), encoding="utf-8")
     with pytest.raises(ModelError, match=re.escape(message)) as caught:
         language.read(file)
-    assert str(file) in caught.value.problems[0][0]
+    assert caught.value.problems[0][0] == "model"
+    assert str(file) in caught.value.problems[0][1]
+
+
+def test_a_model_is_named_by_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(GOOD, encoding="utf-8")
+    assert get(str(file)).params == get(f"{file}#tiny").params
+    assert traces.trace(str(file)).params == get(str(file)).params
+    file.write_text(GOOD.replace("hidden: 64", "hidden: 128"), encoding="utf-8")
+    os.utime(file, ns=(1, 1))
+    assert get(str(file)).network.hidden == 128  # type: ignore[union-attr]
+    assert traces.trace(str(file)).params == get(str(file)).params
+    two = GOOD + GOOD.partition("models:\n")[2].replace("tiny:", "other:")
+    file.write_text(two, encoding="utf-8")
+    os.utime(file, ns=(2, 2))
+    with pytest.raises(ModelError, match="has tiny, other; name one"):
+        get(str(file))
+    assert get(f"{file}#other").kind == "llm"
+    for name in (f"{file}#none", str(tmp_path / "none.yaml"), str(tmp_path / "none.yml#a")):
+        with pytest.raises(ModelError):
+            get(name)
+    with pytest.raises(ModelError, match=r"none\.yaml"):
+        traces.kv(str(tmp_path / "none.yaml"))
