@@ -119,6 +119,17 @@ def test_fp8_halves_weights_and_kv() -> None:
     assert 0.5 < slim.weights_bytes / wide.weights_bytes < 0.6
 
 
+def test_a_share_of_the_experts_is_read_in_an_iteration() -> None:
+    whole, half = (
+        traces.trace("mixtral-8x7b", {"experts_read": share}).phases[0] for share in (1.0, 0.5)
+    )
+    # Four of eight experts in 32 layers, three matrices each; they are held all the same.
+    assert whole.reads - half.reads == 32 * 4 * 3 * 4096 * 14336 * 2
+    assert whole.weights == half.weights == 2 * 46_702_792_704
+    # A decode step of one job reads all but the embedding: norms are no matrix product's.
+    assert whole.reads == 2 * (46_702_792_704 - 32_000 * 4096 - 65 * 4096)
+
+
 @pytest.mark.parametrize(
     ("shape", "layout", "path"),
     [
