@@ -13,7 +13,15 @@ from dcsim.engine import EVICTIONS, Forest
 from dcsim.spec import Problem, SpecError, did_you_mean
 from dcsim.workload import BlockLog, read_blocks
 
-__all__ = ["HitCurve", "HitRates", "PrefixLog", "hit_rate_curve", "hit_rates", "read_prefixes"]
+__all__ = [
+    "HitCurve",
+    "HitRates",
+    "PrefixLog",
+    "hit_rate_curve",
+    "hit_rates",
+    "read_prefixes",
+    "whole_blocks",
+]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,13 +45,6 @@ class PrefixLog:
         """Of hits by request, int64[N], the share of all full blocks."""
         return float(np.minimum(hits, self.full).sum() / self.full.sum())
 
-    def room(self, tokens: Sequence[float] | Floats) -> Ints:
-        """Whole blocks in capacities in tokens. ValueError for one below 0 or without an end."""
-        given = np.asarray(tokens, dtype=np.float64)
-        if not ((given >= 0) & (given <= MOST_TOKENS)).all():
-            raise ValueError(f"a capacity is 0 to 2^62 tokens: {tokens}")
-        return np.asarray(given // self.block_tokens, dtype=np.int64)
-
     @property
     def unlimited(self) -> float:
         """The hit rate with room for all, whatever is evicted first."""
@@ -52,12 +53,12 @@ class PrefixLog:
 
 @dataclass(frozen=True)
 class HitRates:
-    """Hit rates of one log and policy, by capacity: float64[K] both."""
+    """Hit rates of one log and policy, by capacity: float64[K] both; and with room for all."""
 
-    log: PrefixLog
     policy: str
     capacity_tokens: Floats
     hit_rate: Floats
+    unlimited: float
 
 
 @dataclass(frozen=True)
@@ -65,22 +66,28 @@ class HitCurve:
     """The hit rate of an LRU cache of any size.
 
     Hits are linear in the capacity between `blocks`, int64[K], from 0 to room for all; there they
-    are `hits`, int64[K].
+    are `hits`, int64[K], of `full` blocks that could hit.
     """
 
-    log: PrefixLog
+    block_tokens: int
+    full: int
     blocks: Ints
     hits: Ints
 
     @property
     def capacity_tokens(self) -> Floats:
         """Capacities at which the slope changes, float64[K]."""
-        return np.asarray(self.blocks * float(self.log.block_tokens), dtype=np.float64)
+        return np.asarray(self.blocks * float(self.block_tokens), dtype=np.float64)
 
     @property
     def hit_rate(self) -> Floats:
         """The hit rates there, float64[K]."""
-        return np.asarray(self.hits / self.log.full.sum(), dtype=np.float64)
+        return np.asarray(self.hits / self.full, dtype=np.float64)
+
+    @property
+    def unlimited(self) -> float:
+        """The hit rate with room for all."""
+        return float(self.hit_rate[-1])
 
     @property
     def enough_tokens(self) -> float:
@@ -89,8 +96,19 @@ class HitCurve:
 
     def at(self, capacity_tokens: Sequence[float] | Floats) -> Floats:
         """Hit rates at other capacities: as `hit_rates` gives them, to the last bit."""
-        hits = np.interp(self.log.room(capacity_tokens), self.blocks, self.hits)
-        return np.asarray(hits / self.log.full.sum(), dtype=np.float64)
+        hits = np.interp(whole_blocks(capacity_tokens, self.block_tokens), self.blocks, self.hits)
+        return np.asarray(hits / self.full, dtype=np.float64)
+
+
+def whole_blocks(tokens: Sequence[float] | Floats, block_tokens: int) -> Ints:
+    """Blocks that find room in capacities in tokens.
+
+    Raises ValueError for a capacity below 0 or without an end.
+    """
+    given = np.asarray(tokens, dtype=np.float64)
+    if not ((given >= 0) & (given <= MOST_TOKENS)).all():
+        raise ValueError(f"a capacity is 0 to 2^62 tokens: {tokens}")
+    return np.asarray(given // block_tokens, dtype=np.int64)
 
 
 def read_prefixes(log: Path | str | BlockLog, block_tokens: int = 512) -> PrefixLog:
@@ -122,9 +140,10 @@ def hit_rates(
     prefixes = log if isinstance(log, PrefixLog) else read_prefixes(log, block_tokens)
     rates = [
         prefixes.rate(prefixes.forest.hits(policy, int(blocks)))
-        for blocks in prefixes.room(capacity_tokens)
+        for blocks in whole_blocks(capacity_tokens, prefixes.block_tokens)
     ]
-    return HitRates(prefixes, policy, np.array(capacity_tokens, dtype=float), np.array(rates))
+    capacities = np.array(capacity_tokens, dtype=float)
+    return HitRates(policy, capacities, np.array(rates), prefixes.unlimited)
 
 
 def hit_rate_curve(log: Path | str | BlockLog | PrefixLog, block_tokens: int = 512) -> HitCurve:
@@ -136,4 +155,4 @@ def hit_rate_curve(log: Path | str | BlockLog | PrefixLog, block_tokens: int = 5
     hits = prefixes.forest.lru_hits(prefixes.full)
     bends = np.flatnonzero(np.diff(hits, 2)) + 1
     blocks = np.unique(np.concatenate([[0], bends, [len(hits) - 1]])).astype(np.int64)
-    return HitCurve(prefixes, blocks, hits[blocks])
+    return HitCurve(prefixes.block_tokens, int(prefixes.full.sum()), blocks, hits[blocks])

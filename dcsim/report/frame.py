@@ -133,6 +133,7 @@ def _write(
     """Texts by their place, `away` from it in points: below or to the left."""
     moved = ScaledTranslation(away[0] / _INCH, away[1] / _INCH, axes.figure.dpi_scale_trans)
     look |= {"transform": transform + moved, "fontsize": SIZE, "parse_math": False}
-    look["ha"], look["va"] = ("center", "top") if away[1] else ("right", "center_baseline")
+    beside = "center" if "rotation" in look else "center_baseline"
+    look["ha"], look["va"] = ("center", "top") if away[1] else ("right", beside)
     for (x, y), text in texts.items():
         axes.text(x, y, text, **look)

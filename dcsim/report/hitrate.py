@@ -15,10 +15,10 @@ from dcsim.engine import EVICTIONS
 from dcsim.planning.hitrate import (
     MOST_TOKENS,
     HitCurve,
-    PrefixLog,
     hit_rate_curve,
     hit_rates,
     read_prefixes,
+    whole_blocks,
 )
 from dcsim.report.places import place_problems, whole
 from dcsim.spec import Problem, SpecError, did_you_mean
@@ -46,27 +46,58 @@ def hitrate_command(
     """
     problems = _argument_problems(policy, capacity_tokens, curve, plot)
     capacities = _capacities(capacity_tokens, problems)
+    facts, found = _answer(log, block_tokens, policy, capacities, problems, curve=curve)
+    if found is not None:
+        points = np.array(capacities or _log_points(found))
+        if as_json:
+            points = np.union1d(found.capacity_tokens, capacities)
+        facts |= _rates(points, found.at(points), block_tokens)
+        facts["enough_tokens"] = found.enough_tokens
+    if found is not None and plot is not None:
+        with whole(plot) as part:
+            draw_curve(found, part, name=log.name, marked=capacities)
+    return json.dumps(facts, indent=2) if as_json else _text(log, facts)
+
+
+def _answer(
+    log: Path,
+    block_tokens: int,
+    policy: str,
+    capacities: Sequence[float],
+    problems: Sequence[Problem],
+    *,
+    curve: bool,
+) -> tuple[dict[str, Any], HitCurve | None]:
+    """What is known of the log, with the rates at the capacities or the curve; the forest, which
+    may be large, is gone then. Raises SpecError with the problems so far and those of the log."""
     try:
         prefixes = read_prefixes(log, block_tokens)
     except SpecError as error:
         raise SpecError([*problems, *error.problems]) from None
     if problems:
         raise SpecError(problems)
-    if not curve:
-        rates = hit_rates(prefixes, capacities, policy).hit_rate
-        facts = _facts(log, prefixes, policy, np.array(capacities), rates)
-        return json.dumps(facts, indent=2) if as_json else _text(log, facts)
-    found = hit_rate_curve(prefixes)
-    if plot is not None:
-        with whole(plot) as part:
-            draw_curve(found, part, name=log.name, marked=capacities)
-    if as_json:
-        points = np.union1d(found.capacity_tokens, capacities)
-    else:
-        points = np.array(capacities or _log_points(found))
-    facts = _facts(log, prefixes, policy, points, found.at(points))
-    facts["enough_tokens"] = found.enough_tokens
-    return json.dumps(facts, indent=2) if as_json else _text(log, facts)
+    facts = {
+        "log": str(log),
+        "policy": policy,
+        "block_tokens": block_tokens,
+        "requests": len(prefixes),
+        "full_blocks": int(prefixes.full.sum()),
+        "distinct_blocks": prefixes.forest.blocks,
+        "runs": len(prefixes.forest.parent),
+        "unlimited_hit_rate": prefixes.unlimited,
+    }
+    if curve:
+        return facts, hit_rate_curve(prefixes)
+    found = hit_rates(prefixes, capacities, policy)
+    return facts | _rates(found.capacity_tokens, found.hit_rate, block_tokens), None
+
+
+def _rates(capacity_tokens: Floats, rates: Floats, block_tokens: int) -> dict[str, Any]:
+    return {
+        "capacity_tokens": capacity_tokens.tolist(),
+        "capacity_blocks": whole_blocks(capacity_tokens, block_tokens).tolist(),
+        "hit_rate": rates.tolist(),
+    }
 
 
 def _argument_problems(
@@ -108,29 +139,11 @@ def _capacities(text: str | None, problems: list[Problem]) -> list[float]:
 def _log_points(curve: HitCurve) -> list[float]:
     """1, 2, 5, 10, ... tokens from the first that hold a block to the first that are enough."""
     points: list[float] = []
-    power = 10 ** int(math.log10(curve.log.block_tokens))
+    power = 10 ** int(math.log10(curve.block_tokens))
     while not points or points[-1] < curve.enough_tokens:
-        points += [float(s * power) for s in STEPS if s * power >= curve.log.block_tokens]
+        points += [float(s * power) for s in STEPS if s * power >= curve.block_tokens]
         power *= 10
     return points[: sum(point < curve.enough_tokens for point in points) + 1]
-
-
-def _facts(
-    log: Path, prefixes: PrefixLog, policy: str, capacity_tokens: Floats, rates: Floats
-) -> dict[str, Any]:
-    return {
-        "log": str(log),
-        "policy": policy,
-        "block_tokens": prefixes.block_tokens,
-        "requests": len(prefixes),
-        "full_blocks": int(prefixes.full.sum()),
-        "distinct_blocks": prefixes.forest.blocks,
-        "runs": len(prefixes.forest.parent),
-        "unlimited_hit_rate": prefixes.unlimited,
-        "capacity_tokens": capacity_tokens.tolist(),
-        "capacity_blocks": prefixes.room(capacity_tokens).tolist(),
-        "hit_rate": rates.tolist(),
-    }
 
 
 def _text(log: Path, facts: Mapping[str, Any]) -> str:
@@ -155,23 +168,22 @@ def _text(log: Path, facts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw_curve(
-    curve: HitCurve, path: Path, *, name: str = "", marked: Sequence[float] = ()
-) -> None:
-    """Hit rate against capacity in tokens, on a logarithmic axis (PNG).
+def draw_curve(curve: HitCurve, path: Path, *, name: str, marked: Sequence[float] = ()) -> None:
+    """Hit rate against capacity in tokens, on a logarithmic axis, as a PNG.
 
-    `marked` capacities are points on the curve.
+    `name` is the log's; `marked` capacities are points on the curve.
     """
+    from dcsim.report.frame import frame, powers, ticks
     from dcsim.report.style import CAPACITY, CYCLE, legend_below, new_figure, save
 
     figure = new_figure(7.0, 4.2)
     axes = figure.add_subplot()
-    least = float(curve.log.block_tokens)
+    least = float(curve.block_tokens)
     inside = [each for each in marked if each >= least]
     most = max([2 * max(curve.enough_tokens, least), *(1.5 * each for each in inside)])
     tokens = np.geomspace(least, most, 1000)
     handles = axes.plot(tokens, 100 * curve.at(tokens), color=CYCLE[1], label="LRU")
-    top = 100 * curve.log.unlimited
+    top = 100 * curve.unlimited
     label = f"room for all: {top:.1f} %"
     handles.append(axes.axhline(top, color=CAPACITY, linestyle="--", linewidth=1, label=label))
     if inside:
@@ -186,13 +198,16 @@ def draw_curve(
                 ha="right",
                 fontsize="small",
             )
-    axes.set(xscale="log", xlim=(least, most), ylim=(0, max(1.12 * top, 1.0)))
-    title = f"{name}: hit rate of one LRU prefix cache" if name else ""
-    x = f"capacity (tokens; a block is {curve.log.block_tokens:,})"
-    axes.set(xlabel=x, ylabel="full prompt blocks found (%)")
-    axes.set_title(title, loc="left", parse_math=False)
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    highest = max(1.12 * top, 1.0)
+    axes.set(xscale="log", xlim=(least, most), ylim=(0, highest))
+    frame(
+        axes,
+        {power: f"1e{round(math.log10(power))}" for power in powers(least, most, 9)},
+        ticks(0, highest, 8),
+        title="one LRU prefix cache",
+        x_label=f"capacity (tokens; a block is {curve.block_tokens:,})",
+        y_label="full prompt blocks found (%)",
+    )
+    figure.suptitle(f"Hit rate by capacity: {name}", x=0.01, ha="left", fontsize=12)
     legend_below(figure, handles)
     save(figure, path)

@@ -113,6 +113,13 @@ def test_the_plot(dcsim: Dcsim, tmp_path: Path) -> None:
     assert (tmp_path / "c.png").read_bytes() == picture
 
 
+def test_a_plot_takes_names_as_they_are(dcsim: Dcsim, tmp_path: Path) -> None:
+    """A `$` begins no formula."""
+    write(tmp_path / r"$\frac{$.jsonl", LOG)
+    done = dcsim("hitrate", r"$\frac{$.jsonl", *HITRATE[2:], "--curve", "--plot", "c.png")
+    assert (done.code, done.err) == (0, "")
+
+
 C = ("--capacity-tokens", "40")
 ARGUMENTS: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "no capacity": (HITRATE, ["--capacity-tokens: is due, such as 1e5,1e6; or --curve"]),

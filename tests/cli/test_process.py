@@ -40,6 +40,15 @@ def test_streams_and_exit_codes(tmp_path: Path) -> None:
     assert wrong.stderr.startswith("error: bin: 5 is a bare number")
 
 
+def test_a_picture_of_hit_rates_says_nothing_on_stderr(tmp_path: Path) -> None:
+    """Frames that imports had kept alive kept the compiled forest, which the core then reported."""
+    row = '{"timestamp": 0, "input_length": 512, "output_length": 1, "hash_ids": [1]}\n'
+    (tmp_path / "log").write_text(2 * row, encoding="utf-8")
+    done = dcsim("hitrate", "log", "--curve", "--plot", "c.png", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert files_below(tmp_path) == {"log", "c.png"}
+
+
 def test_equal_whatever_python_hashes(tmp_path: Path) -> None:
     """Sets and dicts of text change their order from process to process; results do not."""
     write_scene(tmp_path / "short.yaml")

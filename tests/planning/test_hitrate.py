@@ -66,7 +66,7 @@ def test_the_curve_is_the_replay_at_each_capacity(mooncake: BlockLog) -> None:
     some = np.concatenate([np.geomspace(1, 1e9, 80), curve.capacity_tokens[::50]])
     assert (curve.at(some) == dcsim.hit_rates(prefixes, some).hit_rate).all()
     assert (curve.at(curve.capacity_tokens) == curve.hit_rate).all()
-    assert curve.hit_rate[-1] == prefixes.unlimited
+    assert curve.unlimited == prefixes.unlimited
 
 
 def write(folder: Path, *ids: list[int]) -> Path:
@@ -85,7 +85,7 @@ def test_by_hand(tmp_path: Path) -> None:
     for policy, hits in (("lru", 10), ("lfu", 9), ("fifo", 11)):
         found = dcsim.hit_rates(str(log), [40, 49.9, 0, 9, 1e9], policy, block_tokens=10)
         assert found.hit_rate.tolist() == [hits / 16, hits / 16, 0, 0, 11 / 16]
-        assert found.log.unlimited == 11 / 16
+        assert found.unlimited == 11 / 16
 
 
 def test_a_partial_block_takes_room_but_is_no_hit() -> None:

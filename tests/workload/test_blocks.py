@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workload_scenes import public_log
 
+from dcsim.spec.logs import FORMATS
 from dcsim.workload import BlockLog, LogError, columns, read_blocks
-from dcsim.workload.formats import FORMATS
 
 COLUMNS = ("arrival", "prompt", "output", "start", "blocks")
 SOUND = {"timestamp": 5, "input_length": 9, "output_length": 1, "hash_ids": [0, 7, 3]}
