@@ -34,7 +34,7 @@ def summary_table(results: Results) -> Group:
 def remarks(summary: dict[str, Any]) -> list[str]:
     """Sentences on what a reader of the tables must know: requests that were not completed, queues
     that grow, tiers that run short."""
-    return [*_unfinished(summary), *_shortfalls(summary)]
+    return [*_unfinished(summary), *_loaded(summary), *_shortfalls(summary)]
 
 
 def _bounds(summary: dict[str, Any]) -> list[str]:
@@ -54,11 +54,14 @@ def _unfinished(summary: dict[str, Any]) -> list[str]:
         others = [
             f"{count:,} {outcome}"
             for outcome, count in figures["outcomes"].items()
-            if count and outcome != "completed"
+            if count and outcome not in ("completed", "awaited", "abandoned")
         ]
         if missing:
             text = f"{job}: {missing:,} of {figures['arrived']:,} requests were not completed by "
             texts.append(f"{text}the end ({', '.join(others)}).")
+        abandoned = figures["outcomes"]["abandoned"]
+        if abandoned:
+            texts.append(f"{job}: {abandoned:,} requests never came, after one that was rejected.")
         queue = figures["queue"]
         if queue["grows"]:
             came, went = (
@@ -67,6 +70,21 @@ def _unfinished(summary: dict[str, Any]) -> list[str]:
             texts.append(
                 f"{job}: the queue grows without end: {came} arrive, {went} are admitted, and "
                 f"{queue['waiting']:,} wait at the end; latencies say how long the run is."
+            )
+    return texts
+
+
+def _loaded(summary: dict[str, Any]) -> list[str]:
+    """A sentence for each job whose requests load what was kept."""
+    texts = []
+    for job, figures in summary["jobs"].items():
+        reuse = figures.get("reuse")
+        if reuse and reuse["share"] is not None:
+            tokens = reuse["prompt_tokens"]
+            dram, nand = (100 * reuse[f"{tier}_tokens"] / tokens for tier in ("dram", "nand"))
+            texts.append(
+                f"{job}: {100 * reuse['share']:.1f} % of the prompt tokens were loaded instead of "
+                f"computed, {dram:.1f} % from DRAM and {nand:.1f} % from NAND."
             )
     return texts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from dcsim.results.columns import by_name
 from dcsim.results.queue import queue_figures
 from dcsim.results.statistics import spread
 
-__all__ = ["job_figures", "outcome_counts"]
+__all__ = ["arrived_of", "job_figures", "outcome_counts"]
 
 COMPLETED = OUTCOMES.index("completed")
 REJECTED = OUTCOMES.index("rejected")
+NEVER_CAME = tuple(OUTCOMES.index(name) for name in ("awaited", "abandoned"))
 
 Members = NDArray[np.int64] | slice
 """Some requests, as numpy takes them."""
@@ -48,19 +50,26 @@ def outcome_counts(outcomes: NDArray[Any]) -> dict[str, int]:
     return dict(zip(OUTCOMES, counts.tolist(), strict=True))
 
 
+def arrived_of(outcomes: Mapping[str, int]) -> int:
+    """Requests that have arrived, of those counted by outcome."""
+    return sum(outcomes.values()) - sum(outcomes[OUTCOMES[row]] for row in NEVER_CAME)
+
+
 def _figures(
     plan: Plan, built: Outputs, lifted: Outputs, klass: int, mine: Members
 ) -> dict[str, Any]:
     outcome = built["outcome"][mine]
     requests, seconds = plan.requests, plan.scenario.duration / 1e9
-    arrival, start = requests.arrival[mine], built["start"][mine]
+    arrival, start = built["arrived"][mine], built["start"][mine]
     first, end = built["first"][mine], built["end"][mine]
-    done, served = _which(outcome == COMPLETED), _which(outcome != REJECTED)
+    done = _which(outcome == COMPLETED)
+    served = _which(~np.isin(outcome, (REJECTED, *NEVER_CAME)))
     started, begun = _which(start >= 0), _which(first >= 0)
     latency = end[done] - arrival[done]
+    counts = outcome_counts(outcome)
     figures: dict[str, Any] = {
-        "arrived": len(outcome),
-        "outcomes": outcome_counts(outcome),
+        "arrived": arrived_of(counts),
+        "outcomes": counts,
         "outcomes_lifted": outcome_counts(lifted["outcome"][mine]),
         "preemptions": int(built["preemptions"][mine].sum()),
         "wait_ns": spread(start[started] - arrival[started]),
@@ -79,7 +88,25 @@ def _figures(
         more = _which(output > 1)
         gaps = (end[done] - first[done])[more] // (output[more] - 1)
         figures["per_token_ns"] = spread(gaps)
+        figures["reuse"] = _reuse(built, requests.prompt, mine)
     return figures | {"throughput": throughput}
+
+
+def _reuse(built: Outputs, prompt: NDArray[np.int64], mine: Members) -> dict[str, Any] | None:
+    """What of the prompts was loaded; None where no content is known."""
+    if "hit_dram" not in built:
+        return None
+    admitted = built["start"][mine] >= 0
+    tokens = int(prompt[mine][admitted].sum())
+    hits = (built["hit_dram"], built["hit_nand"], built["hit_again"])
+    dram, nand, again = (int(each[mine].sum()) for each in hits)
+    return {
+        "prompt_tokens": tokens,
+        "dram_tokens": dram,
+        "nand_tokens": nand,
+        "again_tokens": again,
+        "share": (dram + nand) / tokens if tokens else None,
+    }
 
 
 def _which(condition: NDArray[np.bool_]) -> Members:

@@ -64,11 +64,12 @@ def _flow(name: str, meaning: str) -> Entry:
 
 TABLES: Mapping[str, Table] = {
     "requests": Table(
-        "One row a request, in order of arrival, as built.",
+        "One row a request, in order of arrival, as built; a turn stands where its session began.",
         (
             Entry("job", "word", "", "Job class."),
             Entry("replica", "word?", "", "Where it last ran or waits; null: nowhere yet."),
-            Entry("arrival_ns", "int64", "ns", "When it came."),
+            Entry("after", "int64?", "", "Row of the turn before it; null: it waits for none."),
+            Entry("arrival_ns", "int64?", "ns", "When it came; null: it has not."),
             Entry("start_ns", "int64?", "ns", "First joined a batch; null: not yet."),
             Entry(
                 "first_ns", "int64?", "ns", "First token, or first denoising step; null: not yet."
@@ -78,8 +79,9 @@ TABLES: Mapping[str, Table] = {
                 "outcome",
                 "word",
                 "",
-                "At the end of the run: `queued`, `running`, `completed`, or `rejected`: it needs "
-                "more HBM than a replica has beside its weights.",
+                "At the end of the run: `queued`, `running`, `completed`, `rejected`: it needs "
+                "more HBM than a replica has beside its weights; `awaited`: what it waits for has "
+                "not ended, or its think time has not; `abandoned`: that was rejected.",
             ),
             Entry(
                 "preemptions", "int32", "", "Times it had to leave a full HBM and was recomputed."
@@ -92,6 +94,14 @@ TABLES: Mapping[str, Table] = {
             Entry("steps", "int64?", "", "Denoising steps; null for an LLM's request."),
             Entry("artifact_bytes", "int64?", "bytes", "Size of the finished clip or image."),
             Entry("context_bytes", "int64?", "bytes", "Size of the KV when the turn is finished."),
+            Entry(
+                "hit_dram_tokens",
+                "int64?",
+                "tokens",
+                "Of its prompt, loaded from DRAM at its first admission; null without reuse.",
+            ),
+            Entry("hit_nand_tokens", "int64?", "tokens", "The same from NAND."),
+            Entry("hit_again_tokens", "int64?", "tokens", "Loaded at later admissions."),
         ),
     ),
     "timeline": Table(
@@ -109,7 +119,7 @@ TABLES: Mapping[str, Table] = {
             _held("weights", "Parameters of the models."),
             _held("live", "What running jobs keep from step to step: KV, latents, embeddings."),
             _held("transient", "Activations while a step runs."),
-            _held("cache", "Contexts kept after their turns have ended."),
+            _held("cache", "Contexts kept after their turns have ended, to be used again or not."),
             _held("artifacts", "Finished clips and images."),
             _held("free", "What is left of the capacity."),
             Entry("peak", "int64", "bytes", "Most held at any time of the bin, all categories."),
@@ -120,7 +130,7 @@ TABLES: Mapping[str, Table] = {
             _flow("taken", "Came in."),
             _flow("moved", "Left for NAND when their time in DRAM was over."),
             _flow("expired", "Left for good when their time was over."),
-            _flow("evicted", "Contexts that made room in NAND for newer objects."),
+            _flow("evicted", "Contexts that made room for newer objects."),
             _flow("lost", "No longer fitted when the pool shrank."),
             _flow("dropped", "Found no room here and were given up; never came in."),
             _flow("spilled", "Found no room in DRAM and went on to NAND; never came in."),
@@ -242,7 +252,7 @@ SUMMARY: tuple[Entry, ...] = (
     Entry("seed", "int", "", "Seed of the random streams."),
     Entry("duration_ns", "int", "ns", "Simulated time."),
     Entry("bin_ns", "int", "ns", "Width of a bin."),
-    Entry("requests.arrived", "int", "", "Requests of all job classes."),
+    Entry("requests.arrived", "int", "", "Requests of all job classes that have come."),
     Entry("requests.outcomes.OUTCOME", "int", "", "How many, as built."),
     Entry("requests.outcomes_lifted.OUTCOME", "int", "", "How many with capacities lifted."),
     Entry("requests.preemptions", "int", "", "All of them, as built."),
@@ -296,7 +306,7 @@ SUMMARY: tuple[Entry, ...] = (
         "null where the rating is unknown or nothing is written.",
     ),
     Entry("jobs.JOB.service", "text", "", "The job that has the replicas."),
-    Entry("jobs.JOB.arrived", "int", "", "Requests."),
+    Entry("jobs.JOB.arrived", "int", "", "Requests that have come."),
     Entry("jobs.JOB.outcomes.OUTCOME", "int", "", "How many, as built."),
     Entry("jobs.JOB.outcomes_lifted.OUTCOME", "int", "", "How many with capacities lifted."),
     Entry("jobs.JOB.preemptions", "int", "", "As built."),
@@ -309,6 +319,11 @@ SUMMARY: tuple[Entry, ...] = (
         "ns",
         "Mean gap between the tokens of a completed request, after the first (LLMs).",
     ),
+    Entry("jobs.JOB.reuse.prompt_tokens", "int", "", "Of admitted requests (with `keep.reuse`)."),
+    Entry("jobs.JOB.reuse.dram_tokens", "int", "", "Loaded from DRAM at first admissions."),
+    Entry("jobs.JOB.reuse.nand_tokens", "int", "", "Loaded from NAND at first admissions."),
+    Entry("jobs.JOB.reuse.again_tokens", "int", "", "Loaded at admissions after a preemption."),
+    Entry("jobs.JOB.reuse.share", "float?", "", "DRAM and NAND tokens over prompt tokens."),
     Entry("jobs.JOB.throughput.requests_per_s", "float", "1/s", "Completed."),
     Entry("jobs.JOB.throughput.frames_per_s", "float", "1/s", "Of completed clips."),
     Entry("jobs.JOB.throughput.prompt_tokens_per_s", "float", "1/s", "Of completed requests."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ Ints = NDArray[np.int64]
 
 
 def requests_table(plan: Plan, built: Outputs) -> Any:
-    """One row a request, in order of arrival; null where something has not come or does not apply.
+    """One row a request, in order of arrival (of its session's, for a turn); null where something
+    has not come or does not apply.
 
     Times in ns: `arrival_ns`, `start_ns` (first admission), `first_ns` (first token or first
     denoise step), `end_ns`. `artifact_bytes` and `context_bytes` are the sizes of the finished
@@ -30,10 +32,15 @@ def requests_table(plan: Plan, built: Outputs) -> Any:
     columns: dict[str, Any] = {
         "job": names(requests.klass, plan.classes),
         "replica": names(built["replica"], plan.replicas),
-        "arrival_ns": requests.arrival,
+        "after": _after(plan),
     }
-    for name in ("start", "first", "end"):
-        times: Ints = built[name]
+    moments: Mapping[str, Ints] = {
+        "arrival": built["arrived"],
+        "start": built["start"],
+        "first": built["first"],
+        "end": built["end"],
+    }
+    for name, times in moments.items():
         columns[f"{name}_ns"] = optional(times, times >= 0)
     columns |= {
         "outcome": names(built["outcome"], OUTCOMES),
@@ -45,7 +52,23 @@ def requests_table(plan: Plan, built: Outputs) -> Any:
         columns[name] = optional(values, is_clip)
     columns["artifact_bytes"] = optional(_artifacts(plan), is_clip)
     columns["context_bytes"] = optional(_contexts(plan), ~is_clip)
+    for tier in ("dram", "nand", "again"):
+        columns[f"hit_{tier}_tokens"] = _hits(plan, built, tier)
     return pa.table(columns)
+
+
+def _after(plan: Plan) -> Any:
+    """The row that a request waits for, int64[N]; null for none."""
+    after = plan.requests.after
+    if after is None:
+        return pa.nulls(len(plan.requests), pa.int64())
+    return optional(after, after >= 0)
+
+
+def _hits(plan: Plan, built: Outputs, tier: str) -> Any:
+    """Tokens loaded, int64[N]; null where no content is known."""
+    hits = dict(built).get(f"hit_{tier}")
+    return pa.nulls(len(plan.requests), pa.int64()) if hits is None else pa.array(hits)
 
 
 def _shapes(plan: Plan) -> dict[str, Ints]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dcsim.assembly.plan import Plan
 from dcsim.engine import Outputs
-from dcsim.results.jobs import job_figures, outcome_counts
+from dcsim.results.jobs import arrived_of, job_figures, outcome_counts
 from dcsim.results.series import Series
 from dcsim.results.tiers import tier_figures
 
@@ -18,14 +18,15 @@ def summarise(
 ) -> dict[str, Any]:
     """The summary; `seconds` are the wall times of the engine, as built and lifted."""
     scenario = plan.scenario
+    outcomes = outcome_counts(built["outcome"])
     return {
         "scenario": scenario.name,
         "seed": scenario.seed,
         "duration_ns": scenario.duration,
         "bin_ns": scenario.bin,
         "requests": {
-            "arrived": len(plan.requests),
-            "outcomes": outcome_counts(built["outcome"]),
+            "arrived": arrived_of(outcomes),
+            "outcomes": outcomes,
             "outcomes_lifted": outcome_counts(lifted["outcome"]),
             "preemptions": int(built["preemptions"].sum()),
         },

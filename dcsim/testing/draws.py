@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dcsim.spec.units import RATE, parse
 from dcsim.testing.ladders import Count, Span, count, rates, time_text, times
 
-__all__ = ["clip_shapes", "keeps", "moments", "numbers", "processes", "token_shapes"]
+__all__ = ["clip_shapes", "keeps", "moments", "numbers", "processes", "sessions", "token_shapes"]
 
 Draw = Any
 
@@ -101,6 +101,20 @@ def token_shapes(prompt: Count, output: Count) -> st.SearchStrategy[dict[str, An
 
 
 @st.composite
+def sessions(draw: Draw) -> dict[str, Any]:
+    """Conversations of a few turns, with or without a shared beginning."""
+    session: dict[str, Any] = {"turns": draw(numbers((1, 4)))}
+    if draw(st.booleans()):
+        session["think"] = draw(st.sampled_from(["1 ms", "2 s", "1 min"]))
+    if draw(st.booleans()):
+        session["context"] = draw(st.sampled_from([1, 500, 4000]))
+    if draw(st.booleans()):
+        tokens, many = draw(st.sampled_from([1, 100, 1000])), draw(st.integers(1, 3))
+        session["system"] = {"tokens": tokens, "count": many, "zipf": draw(st.integers(0, 2))}
+    return session
+
+
+@st.composite
 def keeps(draw: Draw, keep: Span, kind: str, stores: Sequence[str]) -> dict[str, Any]:
     """What stays of a finished job and where: `stores` are the NAND it may go to, if any."""
     times_kept = {}
@@ -110,6 +124,8 @@ def keeps(draw: Draw, keep: Span, kind: str, stores: Sequence[str]) -> dict[str,
     kept: dict[str, Any] = {}
     if times_kept:
         kept["artifact" if kind == "dit" else "context"] = times_kept
+        if kind != "dit" and draw(st.booleans()):
+            kept["reuse"] = draw(st.sampled_from([{}, {"block": 1}, {"block": 100, "least": 300}]))
     if "nand" in times_kept and tuple(stores) != ("local",):
         kept["store"] = draw(st.sampled_from(list(stores)))
     if draw(st.booleans()):

@@ -37,9 +37,10 @@ def check_outcomes(results: Results) -> None:
     """Every request is in exactly one outcome, and the counts add up.
 
     The counts of the summary, of all requests and by job, are those of the table and add up to
-    the arrivals. A completed request has all its times; a running one has started and not ended;
-    a queued one has not ended; a rejected one has no times. With capacities lifted as many
-    requests arrive, and none is rejected.
+    its rows. A completed request has all its times; a running one has started and not ended;
+    a queued one has not ended; a rejected one has no times but its arrival; one that is awaited or
+    was abandoned has not even that. With capacities lifted there are as many requests, and none is
+    rejected or abandoned.
     """
     rows = Rows(results, "requests")
     outcome, job = rows.words("outcome"), rows.words("job")
@@ -60,6 +61,9 @@ def check_outcomes(results: Results) -> None:
     rows.hold(law, (outcome != "completed") | (start & first & end), outcome=outcome)
     rows.hold(law, (outcome == "completed") | ~end, outcome=outcome)
     rows.hold(law, (outcome != "running") | start, outcome=outcome)
+    came = rows.there("arrival_ns")
+    rows.hold(law, came == ~np.isin(outcome, ("awaited", "abandoned")), outcome=outcome)
+    rows.hold(law, came | ~(start | first | end), outcome=outcome)
     preempted = rows.ints("preemptions")
     rows.hold(law, (outcome != "rejected") | (~start & ~first & (preempted == 0)), outcome=outcome)
     rows.hold("preemptions are 0 or more, and only of what has started",
@@ -74,26 +78,37 @@ def _counts(whose: str, outcome: Any, figures: dict[str, Any]) -> None:
                summary=figures["outcomes"], table=expected)  # fmt: skip
     for key in ("outcomes", "outcomes_lifted"):
         total = sum(figures[key].values())
-        must_equal("outcomes add up to the arrivals", f"{where}, {key}",
-                   outcomes=total, arrived=figures["arrived"])  # fmt: skip
-    must_equal("arrivals are the rows of the table", where,
-               arrived=figures["arrived"], rows=len(outcome))  # fmt: skip
-    must_equal("with capacities lifted nothing is rejected", where,
-               rejected=figures["outcomes_lifted"]["rejected"], limit=0)  # fmt: skip
+        must_equal("outcomes add up to the requests", f"{where}, {key}",
+                   outcomes=total, rows=len(outcome))  # fmt: skip
+    came = len(outcome) - counted["awaited"] - counted["abandoned"]
+    must_equal("who neither is awaited nor was abandoned has arrived", where,
+               arrived=figures["arrived"], rows=came)  # fmt: skip
+    for name in ("rejected", "abandoned"):
+        must_equal(f"with capacities lifted nothing is {name}", where,
+                   requests=figures["outcomes_lifted"][name], limit=0)  # fmt: skip
 
 
 def check_causality(results: Results) -> None:
     """Nothing happens before its cause or after the end of the run.
 
-    Requests are in order of arrival, within the run; arrival <= start <= first result <= end <=
-    the end of the run. Events are in order, within the run.
+    Requests that follow none are in order of arrival, within the run; one that follows another
+    arrives at its end or later. Arrival <= start <= first result <= end <= the end of the run.
+    Events are in order, within the run.
     """
     duration = int(results.summary["duration_ns"])
     rows = Rows(results, "requests")
-    arrival = rows.ints("arrival_ns")
-    rows.hold("arrivals are within the run", (arrival >= 0) & (arrival < duration), run=duration)
-    before = np.concatenate([arrival[:1], arrival[:-1]])
-    rows.hold("requests are in order of arrival", arrival >= before, before=before)
+    arrival, came = rows.ints("arrival_ns"), rows.there("arrival_ns")
+    law = "arrivals are within the run"
+    rows.hold(law, ~came | ((arrival >= 0) & (arrival <= duration)), run=duration)
+    follows, after = rows.there("after"), rows.ints("after")
+    alone = np.flatnonzero(~follows)
+    in_order = np.ones(len(arrival), dtype=np.bool_)
+    in_order[alone[1:]] = arrival[alone[1:]] >= arrival[alone[:-1]]
+    rows.hold("requests are in order of arrival", in_order, arrival=arrival)
+    last = np.zeros(len(arrival), dtype=np.int64)
+    last[follows] = rows.ints("end_ns")[after[follows]]
+    law = "a request follows what it waits for"
+    rows.hold(law, ~came | (arrival >= last), arrival=arrival, last=last)
     earlier, name = arrival, "arrival"
     for later in ("start", "first", "end"):
         time, there = rows.ints(f"{later}_ns"), rows.there(f"{later}_ns")

@@ -11,7 +11,7 @@ from hypothesis.errors import InvalidArgument
 
 from dcsim.spec import Domain, Gpu, Layout
 from dcsim.spec.units import TIME, whole
-from dcsim.testing.draws import clip_shapes, keeps, processes, token_shapes
+from dcsim.testing.draws import clip_shapes, keeps, processes, sessions, token_shapes
 from dcsim.testing.fit import (
     Options,
     checkpoint_bytes,
@@ -252,7 +252,8 @@ def _asked(
     """Arrivals and shape of a class that the replicas of `job` serve."""
     arrivals = draw(processes(bounds.rate, bounds.most, bounds.duration))
     if kind_of(job["model"]) == "llm":
-        return {"arrivals": arrivals, "shape": draw(token_shapes(bounds.prompt, bounds.output))}
+        asked = {"arrivals": arrivals, "shape": draw(token_shapes(bounds.prompt, bounds.output))}
+        return asked | ({"session": draw(sessions())} if draw(st.integers(0, 2)) == 2 else {})
     sizes, frames = _clips(job["model"], options, layout, gpu, bounds)
     return {"arrivals": arrivals, "shape": draw(clip_shapes(sizes, frames, bounds.steps))}
 
