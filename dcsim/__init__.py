@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         SpecError,
         load_scenario,
         load_topology,
+        paths,
         scenario_from_data,
     )
     from dcsim.traces import kv, trace
@@ -54,6 +55,7 @@ _HOMES = {
     "load_scenario": "spec",
     "load_topology": "spec",
     "make_plan": "assembly",
+    "paths": "spec",
     "run": "planning",
     "scenario_from_data": "spec",
     "simulate": "planning",
@@ -81,6 +83,7 @@ __all__ = [
     "load_scenario",
     "load_topology",
     "make_plan",
+    "paths",
     "run",
     "scenario_from_data",
     "simulate",

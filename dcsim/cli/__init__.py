@@ -184,6 +184,27 @@ def show(
         show_topology(topology)
 
 
+@app.command("paths")
+def paths_command(
+    scenario: ScenarioFile,
+    pattern: Annotated[
+        str, typer.Argument(metavar="[PATTERN]", help="A part of the path, or with * and ?.")
+    ] = "",
+    sets: Sets = None,
+) -> None:
+    """Print each path that --set takes, with its value now and its meaning."""
+    with explained():
+        from dcsim import spec
+
+        found = spec.paths(spec.load_scenario(scenario, overrides=sets or ()), pattern)
+        if not found:
+            complain([f"{pattern}: no path of {scenario} is like it"])
+        width = max(len(each.path) for each in found)
+        for each in found:
+            value = each.value if len(each.value) <= 40 else f"{each.value[:37]}..."
+            print(f"{each.path.ljust(width)}  {value.ljust(18)}  {each.meaning}".rstrip())
+
+
 class FileKind(StrEnum):
     """What a YAML file holds."""
 

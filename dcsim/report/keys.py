@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from dcsim.spec import json_schema, units
 from dcsim.spec.compose import KINDS, shipped
-from dcsim.spec.concept import NEEDED, Concept, keys_of
+from dcsim.spec.concept import Concept, keys_of
+from dcsim.spec.forms import NEEDED
 from dcsim.spec.load import shipped_parts
 from dcsim.spec.logs import FORMATS
 from dcsim.spec.parts import Part

@@ -49,6 +49,7 @@ from dcsim.spec.operations import (
     Sampler,
 )
 from dcsim.spec.parts import Dpu, Gpu, Host, Nic, Parts, Ssd
+from dcsim.spec.paths import Setting, paths
 from dcsim.spec.rates import Rate
 from dcsim.spec.scenario import Scenario
 from dcsim.spec.schema import json_schema
@@ -92,6 +93,7 @@ __all__ = [
     "Scenario",
     "Scheduler",
     "Session",
+    "Setting",
     "Shape",
     "Shelf",
     "Size",
@@ -110,6 +112,7 @@ __all__ = [
     "load_parts",
     "load_scenario",
     "load_topology",
+    "paths",
     "scenario_from_data",
     "shipped_file",
     "shipped_files",

@@ -15,6 +15,7 @@ from dcsim.spec.draws import FromLog
 from dcsim.spec.errors import Finding, bad_names, did_you_mean
 from dcsim.spec.forms import sure
 from dcsim.spec.jobs import Job, Replay
+from dcsim.spec.operations import Operation
 from dcsim.spec.scenario import Scenario
 from dcsim.spec.tree import Node
 from dcsim.spec.units import shown
@@ -30,9 +31,6 @@ def checks(scenario: Scenario, tree: Node) -> Iterator[Iterable[Finding]]:
     """All checks of a scenario that was read from this tree."""
     yield _time(scenario)
     yield _names(scenario)
-    for i, operation in enumerate(scenario.operations):
-        yield _below(f"operations.{i}", operation.findings(scenario.jobs, scenario.topology))
-        yield _below(f"operations.{i}", _events(*(operation.pace() or ("", 0)), scenario.duration))
     taken: dict[tuple[str, int], str] = {}
     for name, job in scenario.jobs.items():
         for check in (_shares, _from_log, _session, _keep, _reuse, _layout, _chunk, _options):
@@ -40,6 +38,9 @@ def checks(scenario: Scenario, tree: Node) -> Iterator[Iterable[Finding]]:
         yield _below(f"jobs.{name}", _arrivals(scenario, job, tree))
         yield _below(f"jobs.{name}", _places(scenario, job, taken))
     yield _gpus(scenario)
+    for i, operation in enumerate(scenario.operations):
+        yield _below(f"operations.{i}", _referred(scenario, operation))
+        yield _below(f"operations.{i}", _events(scenario, operation))
 
 
 def _below(path: str, findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -62,12 +63,6 @@ def _names(scenario: Scenario) -> Iterator[Finding]:
     for name in _RESERVED:
         if name in scenario.what_if:
             yield f"what_if.{name}", f"{name!r} is taken by dcsim compare; give it another name"
-
-
-def _events(key: str, every: int, duration: int) -> Iterator[Finding]:
-    if every and duration // every > _MOST_EVENTS:
-        events = duration // every
-        yield key, f"makes {events} events in the run; at most {_MOST_EVENTS} are allowed"
 
 
 # A job
@@ -215,3 +210,17 @@ def _gpus(scenario: Scenario) -> Iterator[Finding]:
     have = scenario.topology.gpus
     if total > have:
         yield "jobs", f"all replicas together take {total} GPUs; the topology has {have}"
+
+
+# An operation
+
+
+def _referred(scenario: Scenario, operation: Operation) -> Iterator[Finding]:
+    yield from operation.findings(scenario.jobs, scenario.topology)
+
+
+def _events(scenario: Scenario, operation: Operation) -> Iterator[Finding]:
+    key, every = operation.pace() or ("", 0)
+    if every and scenario.duration // every > _MOST_EVENTS:
+        events = scenario.duration // every
+        yield key, f"makes {events} events in the run; at most {_MOST_EVENTS} are allowed"

@@ -276,6 +276,8 @@ class Composer:
                 other = str(extends.text)
                 if other in known and other not in chain:
                     return whole(other, (*chain, other))
+                if tree.partial:  # it may be in the file that is not there
+                    return None
                 others = [other for other in known if other not in chain]
                 message = f"no job {other!r} to extend; {did_you_mean(other, others)}"
                 return self._wrong(extends, f"jobs.{name}.extends", message)

@@ -30,10 +30,11 @@ from dcsim.spec import units
 from dcsim.spec.errors import did_you_mean
 from dcsim.spec.forms import (
     HOLE,
+    NEEDED,
     Anything,
     Flag,
     Form,
-    Keys,
+    Key,
     ListOf,
     MapOf,
     Number,
@@ -41,6 +42,7 @@ from dcsim.spec.forms import (
     Reading,
     Row,
     Schema,
+    Steps,
     Text,
     Unknown,
     Word,
@@ -128,43 +130,30 @@ class Default:
     value: Any
 
 
-NEEDED: Any = MISSING
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key of a concept, and the field that it fills."""
-
-    name: str
-    field: str
-    form: Form
-    default: Any
-    """NEEDED where it must be given."""
-    hidden: bool = False
-    """Written by composition, not by people."""
-
-
 @once
 def keys_of(concept: type[Concept]) -> dict[str, Key]:
     """The keys of a concept as they are written, in order."""
     found = {}
     if concept.by and concept.tag:
-        found[concept.by] = Key(concept.by, "", Word((concept.tag,)), NEEDED)
+        found[concept.by] = Key(concept.by, Word((concept.tag,)), NEEDED, concept)
     hints = get_type_hints(concept, include_extras=True)
     for each in getattr(concept, "__dataclass_fields__", {}).values():
-        hint, default = hints[each.name], each.default
-        if _mark(hint, Unwritten):
-            continue
-        if each.default_factory is not MISSING:
-            default = each.default_factory()
-        marked = _mark(hint, Default)
-        default = default if marked is None else marked.value
+        hint = hints[each.name]
         entry, called = _mark(hint, Entry), _mark(hint, Called)
         name = called.key if called else each.name if entry is None else entry.key
-        if name:
-            form = form_of(hint)
-            found[name] = Key(name, each.name, form, default, hidden=entry is not None)
+        if name and not _mark(hint, Unwritten):
+            default, hidden = _default(each, hint), entry is not None
+            found[name] = Key(name, form_of(hint), default, concept, each.name, hidden)
     return found
+
+
+def _default(field: Any, hint: Any) -> Any:
+    marked = _mark(hint, Default)
+    if marked is not None:
+        return marked.value
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return NEEDED if field.default is MISSING else field.default
 
 
 def shown_keys(concept: type[Concept]) -> list[str]:
@@ -225,7 +214,7 @@ class Fields(Form):
 
     concept: type[Concept]
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         if node.map is None:
             keys = ", ".join(shown_keys(self.concept))
             message = f"{shown(plain(node))} where a mapping is due (keys: {keys})"
@@ -245,7 +234,7 @@ class Fields(Form):
             return reading.wrong(node.place, path, str(error))
         return made
 
-    def _values(self, node: Node, path: Keys, reading: Reading) -> tuple[bool, dict[str, Any]]:
+    def _values(self, node: Node, path: Steps, reading: Reading) -> tuple[bool, dict[str, Any]]:
         """Whether all keys are right, and the values of the fields: holes where they are not."""
         keys, given = keys_of(self.concept), node.map or {}
         values: dict[str, Any] = {}
@@ -271,9 +260,8 @@ class Fields(Form):
             "$ref": defined(self.concept.__name__, defs, lambda: concept_schema(self.concept, defs))
         }
 
-    def below(self, node: Node, key: str) -> Form | None:
-        known = keys_of(self.concept).get(key)
-        return None if known is None else known.form
+    def keys(self, node: Node) -> Mapping[str, Key]:
+        return keys_of(self.concept)
 
     def replaces(self, base: Node, over: Node) -> bool:
         return self.concept.whole
@@ -285,7 +273,7 @@ class OneOf(Form):
 
     base: type[Concept]
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         if node.map is None:
             return reading.wrong(node.place, path, f"{shown(plain(node))} where a mapping is due")
         by, tag = self.base.by, node.child(self.base.by)
@@ -309,9 +297,9 @@ class OneOf(Form):
         discriminator = {"propertyName": self.base.by, "mapping": mapping}
         return {"discriminator": discriminator, "oneOf": [*refs.values()]}
 
-    def below(self, node: Node, key: str) -> Form | None:
+    def keys(self, node: Node) -> Mapping[str, Key]:
         form = self.of(node)
-        return None if form is None else form.below(node, key)
+        return {} if form is None else form.keys(node)
 
     def replaces(self, base: Node, over: Node) -> bool:
         old, new = base.child(self.base.by), over.child(self.base.by)
@@ -326,9 +314,9 @@ def doc_of(concept: type[Concept]) -> str:
     return inspect.cleandoc(concept.__doc__ or "")
 
 
-def meaning(concept: type[Concept], key: Key) -> str:
+def meaning(key: Key) -> str:
     """What a key means."""
-    return _docs(concept).get(key.field, doc_of(concept))
+    return _docs(key.owner).get(key.field) or doc_of(key.owner)
 
 
 @once
@@ -382,4 +370,4 @@ def _properties(concept: type[Concept], defs: dict[str, Schema]) -> Iterator[tup
             schema = {"anyOf": [*schema.get("anyOf", [schema]), {"type": "null"}]}
             default = key.form.written(key.default) if key.default is not None else None
             schema |= {} if default is None else {"default": default}
-        yield name, schema | {"description": meaning(concept, key)}
+        yield name, schema | {"description": meaning(key)}

@@ -7,7 +7,7 @@ quantile. A fixed value takes none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -18,15 +18,17 @@ import numpy.typing as npt
 from dcsim.spec.concept import Concept, Default, Fields, Least, defined, doc_of, variants
 from dcsim.spec.errors import did_you_mean
 from dcsim.spec.forms import (
+    NEEDED,
     Either,
     File,
     Form,
-    Keys,
+    Key,
     Made,
     Number,
     Reading,
     Resolution,
     Schema,
+    Steps,
     up_to,
 )
 from dcsim.spec.rates import only_one
@@ -182,7 +184,7 @@ class Weights(Form):
 
     value: Callable[[str], Any]
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         if not node.map:
             what = (
                 "needs at least 1"
@@ -221,7 +223,7 @@ class Distribution(Form):
             if tag and (not self.only or tag in self.only) and issubclass(kind, Draw)
         }
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         kinds, given = self.kinds(), node.map or {}
         for key in given.keys() - kinds.keys():
             near = did_you_mean(key, kinds)
@@ -251,9 +253,9 @@ class Distribution(Form):
             "additionalProperties": False,
         }
 
-    def below(self, node: Node, key: str) -> Form | None:
-        kind = self.kinds().get(key)
-        return None if kind is None else kind.body(self.value)
+    def keys(self, node: Node) -> Mapping[str, Key]:
+        kinds = self.kinds().items()
+        return {tag: Key(tag, kind.body(self.value), NEEDED, kind) for tag, kind in kinds}
 
     def replaces(self, base: Node, over: Node) -> bool:
         return True

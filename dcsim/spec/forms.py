@@ -11,7 +11,7 @@ import math
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,8 @@ from dcsim.spec.errors import Finding, Problem, did_you_mean, dotted
 from dcsim.spec.tree import Mark, Node, locate, plain
 from dcsim.spec.units import Dimension, shown
 
-Keys = tuple[str | int, ...]
-"""A path of keys and indices."""
+Steps = tuple[str | int, ...]
+"""A path of keys and positions."""
 Schema = dict[str, Any]
 
 YEAR = 365 * 86_400 * 10**9
@@ -61,12 +61,12 @@ class Reading:
 
     problems: list[Problem] = field(default_factory=list)
 
-    def wrong(self, mark: Mark, path: Keys, message: str) -> Any:
+    def wrong(self, mark: Mark, path: Steps, message: str) -> Any:
         """Notes a problem; the value is a hole then."""
         self.problems.append(mark.problem(dotted(path), message))
         return HOLE
 
-    def found(self, node: Node, path: Keys, findings: Iterable[Finding]) -> bool:
+    def found(self, node: Node, path: Steps, findings: Iterable[Finding]) -> bool:
         """Notes findings below a node; whether there are any. What cannot be seen is passed
         over."""
         before = len(self.problems)
@@ -85,6 +85,25 @@ class TooMuch(ValueError):
         self.value = value
 
 
+NEEDED: Any = object()
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a mapping."""
+
+    name: str
+    form: Form
+    default: Any
+    """NEEDED where it must be given."""
+    owner: Any
+    """The concept that it is a key of."""
+    field: str = ""
+    """The field that it fills, if it fills one; its docstring says what the key means."""
+    hidden: bool = False
+    """Written by composition, not by people."""
+
+
 class Form(ABC):
     """A way to write a value."""
 
@@ -92,7 +111,7 @@ class Form(ABC):
     """The concept whose keys a mapping of this form has, if it is of one."""
 
     @abstractmethod
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         """The value in base units, or HOLE with what is wrong added to the reading; `name` is
         that of the entry which it is of a mapping."""
 
@@ -100,9 +119,14 @@ class Form(ABC):
     def schema(self, defs: dict[str, Schema]) -> Schema:
         """JSON Schema of what can be written; that of mappings with a name goes to `defs`."""
 
+    def keys(self, node: Node) -> Mapping[str, Key]:
+        """The keys that a mapping takes, which may depend on what stands there."""
+        return {}
+
     def below(self, node: Node, key: str) -> Form | None:
         """The form of what stands in the node under a key or at a position, where it is known."""
-        return None
+        known = self.keys(node).get(key)
+        return None if known is None else known.form
 
     def replaces(self, base: Node, over: Node) -> bool:
         """Whether a mapping over another replaces it whole: half a distribution is none."""
@@ -123,7 +147,7 @@ class Scalar(Form):
     def parse(self, value: Any) -> Any:
         """The value in base units. Raises ValueError with what is wrong."""
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         try:
             return self.parse(plain(node))
         except ValueError as error:
@@ -293,7 +317,7 @@ def expand_variables(text: str) -> str:
 class File(Text):
     """A file that is there, relative to the one that names it, as a path."""
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         text = super().read(node, path, reading)
         if text is HOLE:
             return HOLE
@@ -313,7 +337,7 @@ class File(Text):
 class Anything(Form):
     """What others make sense of, later."""
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         return plain(node)
 
     def schema(self, defs: dict[str, Schema]) -> Schema:
@@ -330,7 +354,7 @@ class ListOf(Form):
     entry: Form
     least: int = 0
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         if node.items is None:
             return reading.wrong(node.place, path, f"{shown(plain(node))} where a list is due")
         if len(node.items) < self.least:
@@ -353,7 +377,7 @@ class Row(Form):
     places: tuple[Form, ...]
     make: Callable[..., Any]
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         if node.items is None:
             return reading.wrong(node.place, path, f"{shown(plain(node))} where a list is due")
         count, due = len(node.items), len(self.places)
@@ -388,7 +412,7 @@ class MapOf(Form):
         """Whether its entries are mappings themselves: a path leads to those that are there."""
         return self.entry.concept is not None or isinstance(self.entry, MapOf)
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         if node.map is None:
             return reading.wrong(node.place, path, f"{shown(plain(node))} where a mapping is due")
         if len(node.map) < self.least and not node.partial:
@@ -423,7 +447,7 @@ class Made(Form):
     def __post_init__(self) -> None:
         object.__setattr__(self, "concept", self.form.concept)
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         value = self.form.read(node, path, reading, name)
         try:
             return HOLE if value is HOLE else self.make(value)
@@ -435,8 +459,8 @@ class Made(Form):
     def schema(self, defs: dict[str, Schema]) -> Schema:
         return self.form.schema(defs)
 
-    def below(self, node: Node, key: str) -> Form | None:
-        return self.form.below(node, key)
+    def keys(self, node: Node) -> Mapping[str, Key]:
+        return self.form.keys(node)
 
     def replaces(self, base: Node, over: Node) -> bool:
         return self.form.replaces(base, over)
@@ -449,7 +473,7 @@ class Either(Form):
     short: Form
     mapping: Form
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         form = self.short if node.map is None else self.mapping
         return form.read(node, path, reading, name)
 
@@ -457,8 +481,8 @@ class Either(Form):
         short, mapping = self.short.schema(defs), self.mapping.schema(defs)
         return {"anyOf": [*short.get("anyOf", [short]), mapping]}
 
-    def below(self, node: Node, key: str) -> Form | None:
-        return self.mapping.below(node, key)
+    def keys(self, node: Node) -> Mapping[str, Key]:
+        return self.mapping.keys(node)
 
     def replaces(self, base: Node, over: Node) -> bool:
         return self.mapping.replaces(base, over)

@@ -30,12 +30,13 @@ from dcsim.spec.forms import (
     Either,
     File,
     Form,
-    Keys,
+    Key,
     Made,
     Number,
     Quantity,
     Reading,
     Schema,
+    Steps,
     Word,
     sure,
     up_to,
@@ -100,7 +101,7 @@ class OneShape(Form):
         clip = node.map is not None and not node.map.keys().isdisjoint(keys_of(ClipShape))
         return Fields(ClipShape if clip else TokenShape)
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         clip, tokens = (
             [key for key in keys_of(kind) if key in (node.map or {})]
             for kind in (ClipShape, TokenShape)
@@ -121,10 +122,8 @@ class OneShape(Form):
         both = {"properties": clip["properties"] | tokens["properties"]}
         return clip | both | {"description": doc_of(Shape)}
 
-    def below(self, node: Node, key: str) -> Form | None:
-        return next(
-            (Fields(k).below(node, key) for k in (ClipShape, TokenShape) if key in keys_of(k)), None
-        )
+    def keys(self, node: Node) -> Mapping[str, Key]:
+        return self.of(node).keys(node)
 
 
 # When requests come

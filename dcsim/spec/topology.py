@@ -12,7 +12,7 @@ from typing import Any
 
 from dcsim.spec.concept import Concept, Fields
 from dcsim.spec.errors import Finding, bad_names, did_you_mean
-from dcsim.spec.forms import HOLE, Form, Keys, Reading, Schema, Unknown
+from dcsim.spec.forms import HOLE, Form, Key, Reading, Schema, Steps, Unknown
 from dcsim.spec.parts import Enclosures, Gpu, Parts, Rack
 from dcsim.spec.tree import Node
 from dcsim.spec.units import INT64
@@ -144,7 +144,7 @@ class Built(Form):
     concept = TopologyFile
     form = Fields(TopologyFile)
 
-    def read(self, node: Node, path: Keys, reading: Reading, name: str = "") -> Any:
+    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         file = self.form.read(node, path, reading)
         if file is HOLE or node.partial:
             return HOLE
@@ -161,8 +161,8 @@ class Built(Form):
     def schema(self, defs: dict[str, Schema]) -> Schema:
         return self.form.schema(defs)
 
-    def below(self, node: Node, key: str) -> Form | None:
-        return self.form.below(node, key)
+    def keys(self, node: Node) -> Mapping[str, Key]:
+        return self.form.keys(node)
 
 
 # What is wrong with it as a whole

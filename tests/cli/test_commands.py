@@ -257,6 +257,17 @@ def test_shipped_scenarios_go_by_name(dcsim: Dcsim, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_paths_say_what_can_be_set(dcsim: Dcsim) -> None:
+    line = dcsim("paths", "quickstart", "*.gpu.hbm").out
+    assert line.split()[:3] == ["topology.racks.rack0.node.gpu.hbm", "81559", "MiB"]
+    assert "HBM as its driver reports it" in line
+    changed = dcsim("paths", "quickstart", "chat.replicas", "--set", "jobs.chat.replicas=2").out
+    assert changed.split()[:2] == ["jobs.chat.replicas", "2"]
+    assert len(dcsim("paths", "quickstart").out.splitlines()) > 100
+    done = dcsim("paths", "quickstart", "hmb")
+    assert (done.code, done.err) == (2, "error: hmb: no path of quickstart is like it\n")
+
+
 def test_list_has_all_that_has_a_name(dcsim: Dcsim) -> None:
     out = dcsim("list").out
     for word in ("quickstart", "gb300_nvl72_context", "bluefield-4", "llama-3.1-8b", "scenarios:"):

@@ -380,3 +380,61 @@ def test_a_missing_topology_hides_nothing_else(tmp_path: Path) -> None:
     assert (2, "duration") in found
     assert (3, "topology") in found
     assert (8, "jobs.chat.arivals") in found
+
+
+ROUND = """\
+extends: nowhere.yaml
+name: bad
+duration: 90
+topology:
+  extends: hgx_h1000
+  racks:
+    rack0: {dram: 2 tb}
+jobs:
+  chat:
+    extends: chta
+    replicas: 0
+    shares: nobody
+  clips:
+    model: dit-xl-2
+    replicas: {count: 1, on: [rack9]}
+    arrivals: {process: poisson, rate: 2}
+    shape: {resolution: 512x512, steps: 5, fps: 3}
+    keep: {store: nix}
+operations:
+  - {kind: failures, job: clips, mtbf: 5, mttr: 1 h}
+  - {kind: failures, job: clops, mtbf: 1 d, mttr: 1 h}
+"""
+
+
+def of_round(tmp_path: Path, text: str) -> list[tuple[int | None, str]]:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text, encoding="utf-8")
+    return [(problem.line, problem.path) for problem in check_file(file)]
+
+
+def test_a_failed_extends_hides_no_other_problem(tmp_path: Path) -> None:
+    """What is missing, or not known by name, may be in the file that is not there."""
+    assert of_round(tmp_path, ROUND) == [
+        (1, "scenario"),
+        (3, "duration"),
+        (5, "topology"),
+        (7, "topology.racks.rack0.dram"),
+        (11, "jobs.chat.replicas"),
+        (16, "jobs.clips.arrivals.rate"),
+        (17, "jobs.clips.shape.fps"),
+        (20, "operations.0.mtbf"),
+    ]
+
+
+def test_fields_and_references_are_checked_in_one_round(tmp_path: Path) -> None:
+    text = "\n" + ROUND.partition("\n")[2]
+    fields = [(11, "jobs.chat.replicas"), (16, "jobs.clips.arrivals.rate")]
+    fields += [(17, "jobs.clips.shape.fps"), (20, "operations.0.mtbf")]
+    names = [(10, "jobs.chat.extends"), (12, "jobs.chat.shares"), (21, "operations.1.job")]
+    head = [(3, "duration"), (5, "topology"), (7, "topology.racks.rack0.dram")]
+    assert of_round(tmp_path, text) == sorted([*head, *fields, *names])
+    # With racks that can be read, what refers to them is checked too.
+    text = text.replace("hgx_h1000", "hgx_h100").replace("2 tb", "2 TB")
+    racks = [(15, "jobs.clips.replicas.on.0"), (18, "jobs.clips.keep.store")]
+    assert of_round(tmp_path, text) == sorted([head[0], *fields, *names, *racks])
