@@ -9,11 +9,10 @@ from dcsim.assembly.counting import check_size, counted_trace, is_countable
 from dcsim.assembly.placement import layout_of
 from dcsim.assembly.rows import Row, phase_row, segment_row
 from dcsim.engine import Tables, table
-from dcsim.engine.border import ROUTERS
 from dcsim.models import Model, ModelError
 from dcsim.models import get as get_model
 from dcsim.models.shapes import Clip
-from dcsim.spec import ClipShape, Gpu, Job, Problem, Scenario, Scheduler, TokenShape
+from dcsim.spec import ROUTERS, ClipShape, Gpu, Job, Problem, Scenario, Scheduler, TokenShape
 from dcsim.traces import MemoryTrace, Work, WorkSegment, price, token_work
 
 NO_LIMIT = 1 << 62

@@ -15,7 +15,6 @@ Tables: TypeAlias = dict[str, Int64]
 
 TIERS = ("hbm", "dram", "nand")
 RULES = ("fixed", "prefill", "decode")
-ROUTERS = ("least_loaded", "round_robin")
 STARTS = ("cold", "warm", "down")
 OUTCOMES = ("queued", "running", "completed", "rejected", "awaited", "abandoned")
 CATEGORIES = ("weights", "live", "transient", "cache", "artifacts")

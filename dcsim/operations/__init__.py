@@ -1,11 +1,10 @@
 """Operations: SimPy processes that act on the data center while it runs."""
 
 from dcsim.operations.datacenter import DataCenter, Sample
-from dcsim.operations.environment import Environment, Process, operate
-from dcsim.operations.shipped import (
+from dcsim.operations.environment import Environment, Process, operate, processes
+from dcsim.spec.operations import (
     capacity_change,
     exponential_failures,
-    processes,
     sampler,
     scripted_outage,
 )

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from dcsim.assembly import Plan
 from dcsim.engine.border import STATES, Outputs
 from dcsim.spec import did_you_mean
+from dcsim.workload import stream
 
 State = Literal["down", "loading", "up"]
 
@@ -116,6 +119,10 @@ class DataCenter:
             self._engine.set_capacity(row, capacity)
         except ValueError as error:
             raise ValueError(f"{pool}: {error}") from error
+
+    def stream(self, *names: str) -> np.random.Generator:
+        """A random stream of the scenario by name (`workload.stream`): others change nothing."""
+        return stream(self.plan.scenario.seed, *names)
 
     def sample(self) -> None:
         """Takes one reading of every pool and service."""

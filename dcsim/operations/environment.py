@@ -9,6 +9,7 @@ import simpy
 from simpy.events import NORMAL, Event
 
 from dcsim.operations.datacenter import DataCenter
+from dcsim.spec import Scenario
 
 Process: TypeAlias = Callable[["Environment", DataCenter], Generator[Event, Any, Any]]
 """A process of an operator: `def process(env, datacenter): ... yield env.timeout(ns) ...`."""
@@ -36,6 +37,15 @@ class Environment(simpy.Environment):
         if time <= self.datacenter.horizon:
             self.datacenter.run_until(int(time))
         super().step()
+
+
+def processes(scenario: Scenario) -> list[Process]:
+    """The processes of all operations of a scenario, fresh: a run consumes them."""
+    return [
+        process
+        for i, operation in enumerate(scenario.operations)
+        for process in operation.processes(scenario.jobs, f"operations.{i}")
+    ]
 
 
 def operate(datacenter: DataCenter, processes: Iterable[Process]) -> None:

@@ -16,6 +16,7 @@ from dcsim.spec.draws import (
 )
 from dcsim.spec.errors import Problem, SpecError, did_you_mean
 from dcsim.spec.jobs import (
+    ROUTERS,
     Arrivals,
     ClipShape,
     Constant,
@@ -57,6 +58,7 @@ from dcsim.spec.sessions import Reuse, Session, SystemPrompts
 from dcsim.spec.topology import Domain, Shelf, Topology
 
 __all__ = [
+    "ROUTERS",
     "Arrivals",
     "Capacity",
     "CapacityChange",

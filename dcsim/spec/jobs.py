@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from dcsim.spec.concept import (
     Called,
@@ -241,8 +241,8 @@ class Replicas(Concept):
         return replace(self, count=HOLE if self.place is None else len(self.place))
 
 
-Router = Literal["least_loaded", "round_robin"]
-"""The engine knows them by their position."""
+ROUTERS = ("least_loaded", "round_robin")
+"""In the order of the engine's numbers for them."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,7 @@ class Scheduler(Concept):
     """Tokens of an iteration over all jobs. Default 8192 for LLMs, no limit for diffusion."""
     prefill_chunk: Annotated[int, Number(1, within=up_to(2**20), whole=True)] = LATER
     """Most prompt tokens that a request feeds in one iteration (LLMs). Default 2048."""
-    router: Router = "least_loaded"
+    router: Annotated[str, Word(ROUTERS)] = "least_loaded"
     """Which replica gets a new job."""
     same_shape: bool | None = None
     """Batch only jobs of equal shape; absent: as the model needs it."""

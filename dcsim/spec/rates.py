@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcsim.spec.concept import Concept, Duration, Instant, Least, PerSecond, form_of
-from dcsim.spec.forms import Either, Made, Number
+from dcsim.spec.forms import Either, Made, Number, Unknown
 
 DAY = 86_400 * 10**9
 _KNOTS = 288  # one every five minutes of a day
@@ -166,6 +166,8 @@ class RateCurve(Concept):
         if self.diurnal is not None:
             return Rate.diurnal(self.diurnal.mean, self.diurnal.peak_to_mean, self.diurnal.peak_at)
         points = self.piecewise or ()
+        if not points:
+            raise Unknown  # what keeps it from being read has been said
         times = tuple(point.time for point in points)
         return Rate(times, tuple(point.rate for point in points), self.interpolate, self.repeat)
 
