@@ -292,12 +292,12 @@ class Keep(Concept):
     """The finished clip or image."""
     context: KeepTimes = KeepTimes()
     """The KV of a finished turn."""
-    reuse: Reuse | None = None
-    """Later turns load it instead of computing it again; absent: they do not."""
     store: str = LATER
     """NAND that takes them: `local` (the default), or the name of a shelf."""
     weights_in_dram: bool = LATER
     """Weights stay in DRAM after loading. Default false."""
+    reuse: Reuse | None = None
+    """Later turns load it instead of computing it again; absent: they do not."""
 
     def of(self, server: Keep) -> Keep:
         """With the store, the weights and the reuse of the job that has the replicas."""
