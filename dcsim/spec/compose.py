@@ -148,6 +148,8 @@ def _set(
         return (
             node.without(name) if value.value is None else node.with_map({**node.map, name: value})
         )
+    if child is None and value.value is None:
+        return node  # nothing there to take away
     below = child if child is not None else Node({}, value.mark, value.key)
     inner = None if form is None else form.below(node, name)
     return node.with_map({**node.map, name: _set(below, rest, value, (*done, head), inner)})
