@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "dcsim"
 # Each may import those before it.
 ORDER = (
     "cores",
+    "reading",
     "spec",
     "models",
     "traces",

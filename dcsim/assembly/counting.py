@@ -9,8 +9,8 @@ from typing import Any
 from dcsim.assembly.rows import phase_row, segment_row
 from dcsim.models import ModelError
 from dcsim.models.shapes import Clip, RequestShape, Turn
+from dcsim.reading.units import INT64
 from dcsim.spec import Layout
-from dcsim.spec.units import INT64
 from dcsim.traces import MemoryTrace, Work, trace
 
 __all__ = ["check_size", "counted_trace", "is_countable"]

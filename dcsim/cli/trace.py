@@ -11,12 +11,12 @@ from typing import Any
 from dcsim.assembly.counting import counted_trace
 from dcsim.models import ModelError
 from dcsim.models import get as get_model
+from dcsim.reading.tree import parse_value, plain
+from dcsim.reading.units import shown
 from dcsim.report.places import place_problems, whole
 from dcsim.report.trace import trace_text
 from dcsim.spec import Layout, SpecError, did_you_mean, load_parts
-from dcsim.spec.forms import Resolution
-from dcsim.spec.tree import parse_value, plain
-from dcsim.spec.units import shown
+from dcsim.spec.draws import Resolution
 from dcsim.traces import MemoryTrace
 from dcsim.traces.files import save
 from dcsim.traces.plot import plot as draw

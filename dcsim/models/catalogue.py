@@ -24,7 +24,7 @@ from dcsim.models.shapes import Clip, RequestShape, Turn
 from dcsim.models.t5 import T5Config
 from dcsim.models.vae import VaeConfig
 from dcsim.models.weights import count
-from dcsim.spec.errors import did_you_mean
+from dcsim.reading.errors import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dcsim.spec.errors import did_you_mean
+from dcsim.reading.errors import did_you_mean
 
 Options = Mapping[str, Any]
 """A full set: every option of the model, by name."""

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from dcsim.spec import json_schema, units
+from dcsim.reading import units
+from dcsim.reading.concept import Concept, keys_of
+from dcsim.reading.forms import NEEDED
+from dcsim.spec import json_schema
 from dcsim.spec.compose import KINDS, shipped
-from dcsim.spec.concept import Concept, keys_of
-from dcsim.spec.forms import NEEDED
 from dcsim.spec.load import shipped_parts
 from dcsim.spec.logs import FORMATS
 from dcsim.spec.parts import Part

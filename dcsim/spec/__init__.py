@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dcsim.reading.errors import Problem, SpecError, did_you_mean
 from dcsim.spec.compose import find_scenario, shipped_file, shipped_files
 from dcsim.spec.draws import (
     Choice,
@@ -14,7 +15,6 @@ from dcsim.spec.draws import (
     Sizes,
     Uniform,
 )
-from dcsim.spec.errors import Problem, SpecError, did_you_mean
 from dcsim.spec.jobs import (
     ROUTERS,
     Arrivals,

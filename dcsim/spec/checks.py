@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from dcsim.reading.errors import Finding, bad_names, did_you_mean
+from dcsim.reading.forms import sure
+from dcsim.reading.tree import Node
+from dcsim.reading.units import shown
 from dcsim.spec.draws import FromLog
-from dcsim.spec.errors import Finding, bad_names, did_you_mean
-from dcsim.spec.forms import sure
 from dcsim.spec.jobs import Job, Replay
 from dcsim.spec.operations import Operation
 from dcsim.spec.scenario import Scenario
-from dcsim.spec.tree import Node
-from dcsim.spec.units import shown
 
 _RESERVED = ("base", "changed")
 """What a comparison calls the scenario itself, and the variant of the command line."""

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dcsim.spec.concept import Fields, form_of, keys_of
-from dcsim.spec.errors import Problem, SpecError, did_you_mean, dotted
-from dcsim.spec.forms import Form, MapOf, expand_variables
+from dcsim.reading.concept import Fields, form_of, keys_of
+from dcsim.reading.errors import Problem, SpecError, did_you_mean, dotted
+from dcsim.reading.forms import Form, MapOf, expand_variables
+from dcsim.reading.tree import Node, read_yaml
 from dcsim.spec.jobs import Job
 from dcsim.spec.parts import Part, Parts
 from dcsim.spec.scenario import Scenario
 from dcsim.spec.topology import Built
-from dcsim.spec.tree import Node, read_yaml
 
 SCENARIO = Fields(Scenario)
 TOPOLOGY = Built()

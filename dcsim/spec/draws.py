@@ -7,6 +7,7 @@ quantile. A fixed value takes none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import Annotated, Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from dcsim.spec.concept import Concept, Default, Fields, Least, defined, doc_of, variants
-from dcsim.spec.errors import did_you_mean
-from dcsim.spec.forms import (
+from dcsim.reading.concept import Concept, Default, Fields, Least, defined, doc_of, variants
+from dcsim.reading.errors import did_you_mean
+from dcsim.reading.forms import (
     NEEDED,
     Either,
     File,
@@ -26,14 +27,14 @@ from dcsim.spec.forms import (
     Made,
     Number,
     Reading,
-    Resolution,
     Schema,
     Steps,
+    Text,
     up_to,
 )
+from dcsim.reading.tree import Node, plain
+from dcsim.reading.units import INT64, shown
 from dcsim.spec.rates import only_one
-from dcsim.spec.tree import Node, plain
-from dcsim.spec.units import INT64, shown
 
 Ints = npt.NDArray[np.int64]
 Random = np.random.Generator
@@ -176,6 +177,24 @@ def _in_order(low: int, high: int) -> None:
 
 
 # How they are written
+
+
+_SIZE = re.compile(r"^([1-9][0-9]{0,5})x([1-9][0-9]{0,5})$")
+
+
+@dataclass(frozen=True)
+class Resolution(Text):
+    """`1280x720`, as (width, height) in pixels."""
+
+    def parse(self, value: Any) -> tuple[int, int]:
+        match = _SIZE.match(super().parse(value))
+        if match is None:
+            what = "is no resolution: width x height in pixels, as '1280x720'"
+            raise ValueError(f"{value!r} {what}")
+        return int(match[1]), int(match[2])
+
+    def schema(self, defs: dict[str, Schema]) -> Schema:
+        return {"type": "string", "pattern": _SIZE.pattern, "examples": ["1280x720"]}
 
 
 @dataclass(frozen=True)

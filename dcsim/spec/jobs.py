@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from dcsim.spec.concept import (
+from dcsim.reading.concept import (
     Called,
     Concept,
     Count,
@@ -23,8 +23,7 @@ from dcsim.spec.concept import (
     form_of,
     keys_of,
 )
-from dcsim.spec.draws import Draw, Fixed, FromLog, Numbers, Sizes
-from dcsim.spec.forms import (
+from dcsim.reading.forms import (
     HOLE,
     LATER,
     Either,
@@ -41,11 +40,12 @@ from dcsim.spec.forms import (
     sure,
     up_to,
 )
+from dcsim.reading.tree import Node
+from dcsim.reading.units import TIME
+from dcsim.spec.draws import Draw, Fixed, FromLog, Numbers, Sizes
 from dcsim.spec.logs import FORMATS
 from dcsim.spec.rates import RateOverTime
 from dcsim.spec.sessions import Reuse, Session
-from dcsim.spec.tree import Node
-from dcsim.spec.units import TIME
 
 # What requests ask for
 

@@ -9,6 +9,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from dcsim.reading.concept import keys_of
+from dcsim.reading.errors import Problem, SpecError, did_you_mean, in_order
+from dcsim.reading.forms import HOLE, Reading, Unknown
+from dcsim.reading.tree import Node, from_plain, locate, parse_value, plain, read_yaml
 from dcsim.spec.checks import checks
 from dcsim.spec.compose import (
     KINDS,
@@ -21,13 +25,9 @@ from dcsim.spec.compose import (
     merge_catalogue,
     shipped,
 )
-from dcsim.spec.concept import keys_of
-from dcsim.spec.errors import Problem, SpecError, did_you_mean, in_order
-from dcsim.spec.forms import HOLE, Reading, Unknown
 from dcsim.spec.parts import Parts
 from dcsim.spec.scenario import Scenario
 from dcsim.spec.topology import Topology, TopologyFile
-from dcsim.spec.tree import Node, from_plain, locate, parse_value, plain, read_yaml
 
 Kind = Literal["scenario", "topology", "parts"]
 Changes = list[tuple[str, Node]]

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from dcsim.spec.concept import (
+from dcsim.reading.concept import (
     BytesOrZero,
     Concept,
     CountOrZero,
@@ -21,8 +21,8 @@ from dcsim.spec.concept import (
     Least,
     form_of,
 )
-from dcsim.spec.errors import Finding, SpecError, did_you_mean
-from dcsim.spec.forms import ListOf, Row, Text
+from dcsim.reading.errors import Finding, SpecError, did_you_mean
+from dcsim.reading.forms import ListOf, Row, Text
 from dcsim.spec.jobs import Job
 from dcsim.spec.topology import Topology
 

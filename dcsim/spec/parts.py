@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from dcsim.spec.concept import (
+from dcsim.reading.concept import (
     Bandwidth,
     Bytes,
     Compute,

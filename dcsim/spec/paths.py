@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
+from dcsim.reading.concept import meaning
+from dcsim.reading.forms import NEEDED, Form, Key, MapOf, Text
+from dcsim.reading.tree import Node, from_plain, plain
 from dcsim.spec.compose import SCENARIO
-from dcsim.spec.concept import meaning
-from dcsim.spec.forms import NEEDED, Form, Key, MapOf, Text
 from dcsim.spec.scenario import Scenario
-from dcsim.spec.tree import Node, from_plain, plain
 
 
 @dataclass(frozen=True)

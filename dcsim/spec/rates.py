@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dcsim.spec.concept import Concept, Duration, Instant, Least, PerSecond, form_of
-from dcsim.spec.forms import Either, Made, Number, Unknown
+from dcsim.reading.concept import Concept, Duration, Instant, Least, PerSecond, form_of
+from dcsim.reading.forms import Either, Made, Number, Unknown
 
 DAY = 86_400 * 10**9
 _KNOTS = 288  # one every five minutes of a day

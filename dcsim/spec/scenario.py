@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from dcsim.spec.concept import Concept, Duration, Least, Unwritten
-from dcsim.spec.errors import Problem
-from dcsim.spec.forms import Number, Quantity
+from dcsim.reading.concept import Concept, Duration, Least, Unwritten
+from dcsim.reading.errors import Problem
+from dcsim.reading.forms import Number, Quantity
+from dcsim.reading.tree import Node, locate
+from dcsim.reading.units import TIME
 from dcsim.spec.jobs import Job
 from dcsim.spec.operations import Operation
 from dcsim.spec.topology import Built, Topology
-from dcsim.spec.tree import Node, locate
-from dcsim.spec.units import TIME
 
 
 @dataclass(frozen=True, kw_only=True)

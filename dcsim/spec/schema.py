@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from dcsim.spec.concept import Concept, concept_schema
+from dcsim.reading.concept import Concept, concept_schema
 from dcsim.spec.parts import Parts
 from dcsim.spec.scenario import Scenario
 from dcsim.spec.topology import TopologyFile

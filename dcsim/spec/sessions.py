@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from dcsim.spec.concept import Concept, Count, CountOrZero, Instant
+from dcsim.reading.concept import Concept, Count, CountOrZero, Instant
+from dcsim.reading.forms import Number, up_to
 from dcsim.spec.draws import Numbers
-from dcsim.spec.forms import Number, up_to
 
 
 @dataclass(frozen=True)

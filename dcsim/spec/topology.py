@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from dcsim.spec.concept import Concept, Fields
-from dcsim.spec.errors import Finding, bad_names, did_you_mean
-from dcsim.spec.forms import HOLE, Form, Key, Reading, Schema, Steps, Unknown
+from dcsim.reading.concept import Concept, Fields
+from dcsim.reading.errors import Finding, bad_names, did_you_mean
+from dcsim.reading.forms import HOLE, Form, Key, Reading, Schema, Steps, Unknown
+from dcsim.reading.tree import Node
+from dcsim.reading.units import INT64
 from dcsim.spec.parts import Enclosures, Gpu, Parts, Rack
-from dcsim.spec.tree import Node
-from dcsim.spec.units import INT64
 
 _MOST_DOMAINS = 1_000_000
 _LEAST_BANDWIDTH = 10**6

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dcsim.engine import CATEGORIES, TIERS
+from dcsim.reading.units import TIME, whole
 from dcsim.results import Results
-from dcsim.spec.units import TIME, whole
 from dcsim.testing.grid import OUT, Grid
 from dcsim.testing.rows import Rows, fail, must_equal
 

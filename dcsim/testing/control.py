@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from dcsim.reading.units import TIME, whole
 from dcsim.spec import Topology
-from dcsim.spec.units import TIME, whole
 from dcsim.testing.draws import moments
 from dcsim.testing.fit import checkpoint_bytes, frozen
 from dcsim.testing.ladders import several, size_text, time_text

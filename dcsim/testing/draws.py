@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dcsim.spec.units import RATE, parse
+from dcsim.reading.units import RATE, parse
 from dcsim.testing.ladders import Count, Span, count, rates, time_text, times
 
 __all__ = ["clip_shapes", "keeps", "moments", "numbers", "processes", "sessions", "token_shapes"]

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
-from dcsim.spec.units import RATE, SIZE, TIME, Dimension, parse, whole
+from dcsim.reading.units import RATE, SIZE, TIME, Dimension, parse, whole
 
 __all__ = [
     "Count",

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
+from dcsim.reading.units import TIME, whole
 from dcsim.spec import Domain, Gpu, Layout
-from dcsim.spec.units import TIME, whole
 from dcsim.testing.draws import clip_shapes, keeps, processes, sessions, token_shapes
 from dcsim.testing.fit import (
     Options,

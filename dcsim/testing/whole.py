@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
-from dcsim.spec.units import TIME, whole
+from dcsim.reading.units import TIME, whole
 from dcsim.testing.control import operations as drawn_operations
 from dcsim.testing.ladders import Span, time_text, times
 from dcsim.testing.mixes import job_mixes

@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
+from dcsim.reading.tree import parse_yaml, plain
 from dcsim.spec import Scenario, load_scenario, scenario_from_data
-from dcsim.spec.tree import parse_yaml, plain
 
 __all__ = ["DrawnScenario", "Written", "from_yaml", "scenario_from_yaml"]
 

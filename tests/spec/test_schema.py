@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import pytest
 
+from dcsim.reading.tree import plain, read_yaml
 from dcsim.spec import json_schema
-from dcsim.spec.tree import plain, read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES: list[tuple[Path, Literal["scenario", "topology", "parts"]]] = [

@@ -26,9 +26,9 @@ from typing import (
     get_type_hints,
 )
 
-from dcsim.spec import units
-from dcsim.spec.errors import did_you_mean
-from dcsim.spec.forms import (
+from dcsim.reading import units
+from dcsim.reading.errors import did_you_mean
+from dcsim.reading.forms import (
     HOLE,
     NEEDED,
     Anything,
@@ -47,8 +47,8 @@ from dcsim.spec.forms import (
     Unknown,
     Word,
 )
-from dcsim.spec.tree import Node, plain
-from dcsim.spec.units import shown
+from dcsim.reading.tree import Node, plain
+from dcsim.reading.units import shown
 
 Bytes = Annotated[int, Quantity(units.SIZE, positive=True)]
 BytesOrZero = Annotated[int, Quantity(units.SIZE)]

@@ -18,7 +18,7 @@ import yaml
 from yaml.composer import ComposerError
 from yaml.reader import ReaderError
 
-from dcsim.spec.errors import Problem, SpecError, dotted
+from dcsim.reading.errors import Problem, SpecError, dotted
 
 Scalar = str | int | float | bool | None
 

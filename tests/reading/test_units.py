@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcsim.spec import units
+from dcsim.reading import units
 
 
 @pytest.mark.parametrize(

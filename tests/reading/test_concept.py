@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from dcsim.spec.concept import (
+from dcsim.reading.concept import (
     Called,
     Concept,
     Duration,
@@ -20,8 +20,8 @@ from dcsim.spec.concept import (
     keys_of,
     meaning,
 )
-from dcsim.spec.forms import HOLE, Number, Reading, Unknown, sure
-from dcsim.spec.tree import Node, parse_yaml
+from dcsim.reading.forms import HOLE, Number, Reading, Unknown, sure
+from dcsim.reading.tree import Node, parse_yaml
 
 
 class Pet(Concept):

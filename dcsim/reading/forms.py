@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dcsim.spec import units
-from dcsim.spec.errors import Finding, Problem, did_you_mean, dotted
-from dcsim.spec.tree import Mark, Node, locate, plain
-from dcsim.spec.units import Dimension, shown
+from dcsim.reading import units
+from dcsim.reading.errors import Finding, Problem, did_you_mean, dotted
+from dcsim.reading.tree import Mark, Node, locate, plain
+from dcsim.reading.units import Dimension, shown
 
 Steps = tuple[str | int, ...]
 """A path of keys and positions."""
@@ -278,24 +278,6 @@ class Word(Scalar):
             "type": "string",
             **({"const": self.allowed[0]} if one else {"enum": [*self.allowed]}),
         }
-
-
-_SIZE = re.compile(r"^([1-9][0-9]{0,5})x([1-9][0-9]{0,5})$")
-
-
-@dataclass(frozen=True)
-class Resolution(Text):
-    """`1280x720`, as (width, height) in pixels."""
-
-    def parse(self, value: Any) -> tuple[int, int]:
-        match = _SIZE.match(super().parse(value))
-        if match is None:
-            what = "is no resolution: width x height in pixels, as '1280x720'"
-            raise ValueError(f"{value!r} {what}")
-        return int(match[1]), int(match[2])
-
-    def schema(self, defs: dict[str, Schema]) -> Schema:
-        return {"type": "string", "pattern": _SIZE.pattern, "examples": ["1280x720"]}
 
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcsim.reading.tree import locate, parse_yaml, plain, read_yaml
 from dcsim.spec import SpecError
-from dcsim.spec.tree import locate, parse_yaml, plain, read_yaml
 
 
 @pytest.mark.parametrize(
