@@ -76,7 +76,8 @@ def frame(
     lowest), those of y where `y_ticks` (of panels side by side the first).
     """
     axes.set_axis_off()
-    axes.set_title(title, fontsize=SIZE + 1, loc="left", y=1.0)  # given, it is not searched for
+    # Where y is given it is not searched for; a name may have a `$`, which is none of formulas.
+    axes.set_title(title, fontsize=SIZE + 1, loc="left", y=1.0).set_parse_math(False)
     over, up = axes.get_xaxis_transform(), axes.get_yaxis_transform()
     upright = [((place, 0), (place, 1)) for place in x]
     level = [((0, place), (1, place)) for place in y]

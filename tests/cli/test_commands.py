@@ -40,6 +40,7 @@ def test_version(dcsim: Dcsim) -> None:
 # check
 
 
+@pytest.mark.slow
 @pytest.mark.traces
 def test_check_of_all_that_is_shipped(
     dcsim: Dcsim, logs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -32,7 +32,7 @@ def dcsim(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complete
 
 def test_streams_and_exit_codes(tmp_path: Path) -> None:
     write_scene(tmp_path / "short.yaml")
-    done = dcsim("run", "short.yaml", "--out", "out", cwd=tmp_path)
+    done = dcsim("run", "short.yaml", "--out", "out", "--no-plots", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("results: out\n")
     wrong = dcsim("run", "short.yaml", "--out", "out", "--set", "bin=5", cwd=tmp_path)
@@ -49,6 +49,7 @@ def test_a_picture_of_hit_rates_says_nothing_on_stderr(tmp_path: Path) -> None:
     assert files_below(tmp_path) == {"log", "c.png"}
 
 
+@pytest.mark.slow
 def test_equal_whatever_python_hashes(tmp_path: Path) -> None:
     """Sets and dicts of text change their order from process to process; results do not."""
     write_scene(tmp_path / "short.yaml")
@@ -142,6 +143,7 @@ def test_stopped_in_the_middle(
     assert files_below(tmp_path) == {"short.yaml"}
 
 
+@pytest.mark.slow
 def test_progress_on_a_terminal(tmp_path: Path) -> None:
     write_scene(tmp_path / "short.yaml")
     code, out, shown = on_a_terminal(tmp_path, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from oracle import Oracle
 
@@ -16,7 +17,7 @@ TAKEN, MOVED, EXPIRED, EVICTED, LOST, DROPPED, SPILLED, READ = range(8)
 
 
 def laws(test: Any) -> Any:
-    return settings(deadline=None, max_examples=60)(given(cases())(test))
+    return pytest.mark.slow(settings(deadline=None, max_examples=60)(given(cases())(test)))
 
 
 def held(machine: Oracle) -> dict[tuple[int, int, int, int], int]:

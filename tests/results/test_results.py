@@ -171,6 +171,7 @@ def test_channels_never_move_more_than_their_bandwidth() -> None:
     assert (channels["bytes"] <= channels["bandwidth"] * seconds + 1).all()
 
 
+@pytest.mark.slow
 def test_a_million_requests_take_seconds(tmp_path: Path) -> None:
     busy = replace(scene(*jobs(140.0, 0.0), seconds=7200.0), bin=60 * SECOND)
     plan = make_plan(busy)

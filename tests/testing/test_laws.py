@@ -45,11 +45,13 @@ def hold(scenario: DrawnScenario) -> None:
     check_lifted(plan, lifted)
 
 
+@pytest.mark.slow
 @given(scenarios())
 def test_laws_hold(scenario: DrawnScenario) -> None:
     hold(scenario)
 
 
+@pytest.mark.slow
 @given(scenarios(models=CHAT, duration="20 s", rate=("1/s", "20/s"), keep=("1 s", "10 s")))
 def test_laws_hold_of_chat(scenario: DrawnScenario) -> None:
     """Language models alone, under load: preemption, full pools, evictions."""

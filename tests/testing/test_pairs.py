@@ -46,6 +46,7 @@ def test_the_same_input_gives_the_same_output(scenario: DrawnScenario) -> None:
     check_deterministic(make_plan(scenario))
 
 
+@pytest.mark.slow
 @FEW
 @given(scenarios(models=QUICK), st.integers(1, 50))
 def test_a_longer_run_repeats_a_shorter_one(scenario: DrawnScenario, more: int) -> None:

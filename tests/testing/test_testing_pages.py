@@ -16,6 +16,7 @@ TESTING = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
 INVARIANTS = (ROOT / "docs" / "invariants.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_properties_of_the_page_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not only defined, as for every page: each `test_...` is run."""
     for folder in ("scenarios", "topologies"):
