@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -109,13 +110,16 @@ def collect(
     `seconds` and `lifted_seconds`: wall time of the two runs of the engine. `extra`: Arrow tables
     of the caller's (a sampler's), by name, kept and written with the others.
     """
-    series = pool_series(plan, built, lifted)
-    tables = {
-        "requests": requests_table(plan, built),
-        "timeline": timeline_table(plan, series),
-        "contents": contents_table(plan, built, lifted),
-        "channels": channels_table(plan, built),
-        "events": events_table(plan, built, series),
-    }
-    summary = summarise(plan, built, lifted, series, (seconds, lifted_seconds))
-    return Results(summary, manifest_of(plan), {**tables, **(extra or {})})
+    with ThreadPoolExecutor(2, thread_name_prefix="dcsim-tables") as pool:  # numpy lets others run
+        requests = pool.submit(requests_table, plan, built)
+        manifest = pool.submit(manifest_of, plan)
+        series = pool_series(plan, built, lifted)
+        summary = summarise(plan, built, lifted, series, (seconds, lifted_seconds))
+        tables = {
+            "requests": requests.result(),
+            "timeline": timeline_table(plan, series),
+            "contents": contents_table(plan, built, lifted),
+            "channels": channels_table(plan, built),
+            "events": events_table(plan, built, series),
+        }
+        return Results(summary, manifest.result(), {**tables, **(extra or {})})
