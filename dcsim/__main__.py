@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import sys
 
@@ -10,7 +9,6 @@ import sys
 def main() -> None:
     """Entry point of the command."""
     gc.set_threshold(100_000, 20, 20)  # imports make little garbage; looking for it took a tenth
-    atexit.register(gc.freeze)  # and at the end all of it goes anyway
     try:
         from dcsim.cli import main as run
 

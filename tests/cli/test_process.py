@@ -31,7 +31,7 @@ def dcsim(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complete
 
 
 def test_streams_and_exit_codes(tmp_path: Path) -> None:
-    write_scene(tmp_path / "short.yaml")
+    write_scene(tmp_path / "short.yaml", operations=[{"kind": "sampler", "every": "10 s"}])
     done = dcsim("run", "short.yaml", "--out", "out", "--no-plots", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("results: out\n")
