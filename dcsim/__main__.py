@@ -13,6 +13,10 @@ def main() -> None:
         from dcsim.cli import main as run
 
         run()
+    except SystemExit as ended:
+        if not ended.code:
+            gc.freeze()  # the process is about to end: nothing need be looked for any more
+        raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

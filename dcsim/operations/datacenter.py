@@ -151,7 +151,9 @@ class DataCenter:
     def finish(self) -> Outputs:
         """Runs to the horizon; what the engine wrote down. The engine is gone afterwards."""
         self.run_until(self.horizon)
-        return self._engine.finish()
+        engine = self._engine
+        del self._engine  # SimPy's processes hold on to this data center for long
+        return engine.finish()
 
     def _replica(self, name: str) -> int:
         if name not in self._replicas:
