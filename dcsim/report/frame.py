@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
+from matplotlib.markers import TICKDOWN, TICKLEFT
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
@@ -20,11 +19,8 @@ __all__ = ["SIZE", "Ticks", "frame", "powers", "rows", "ticks"]
 SIZE = 9.0
 """Points, of all labels."""
 _TICK = 3.5
-_LEFT: Literal[0] = 0
-_DOWN: Literal[3] = 3
-"""Marks, as matplotlib numbers them."""
 _GAP = 3.5
-_INK = "#000000"
+_LINE = {"color": "#000000", "lw": 0.8, "clip_on": False, "zorder": 2.5}
 _GRID = "#DDDDDD"
 _INCH = 72.0
 """Points."""
@@ -79,22 +75,15 @@ def frame(
     # Where y is given it is not searched for; a name may have a `$`, which is none of formulas.
     axes.set_title(title, fontsize=SIZE + 1, loc="left", y=1.0).set_parse_math(False)
     over, up = axes.get_xaxis_transform(), axes.get_yaxis_transform()
-    upright = [((place, 0), (place, 1)) for place in x]
-    level = [((0, place), (1, place)) for place in y]
-    for lines, transform in ((upright, over), (level, up)):
-        grid = LineCollection(lines, colors=_GRID, linewidths=0.6, transform=transform, zorder=0.5)
-        axes.add_collection(grid, autolim=False)
-    spines = LineCollection(
-        [((0, 0), (1, 0)), ((0, 0), (0, 1))],
-        colors=_INK,
-        linewidths=0.8,
-        transform=axes.transAxes,
-        clip_on=False,
-        zorder=2.5,
-    )
-    axes.add_collection(spines, autolim=False)
-    _marks(axes, list(x), [0.0] * len(x), _DOWN, over)
-    _marks(axes, [0.0] * len(y), list(y), _LEFT, up)
+    grid: dict[str, Any] = {"color": _GRID, "lw": 0.6, "zorder": 0.5}
+    places, ends = _segments(list(x))
+    _strokes(axes, places, ends, over, **grid)
+    places, ends = _segments(list(y))
+    _strokes(axes, ends, places, up, **grid)
+    _strokes(axes, [0.0, 0.0, 1.0], [1.0, 0.0, 0.0], axes.transAxes, **_LINE)
+    marks = {"ls": "", "ms": _TICK, "mew": 0.8, **_LINE}
+    _strokes(axes, list(x), [0.0] * len(x), over, marker=TICKDOWN, **marks)
+    _strokes(axes, [0.0] * len(y), list(y), up, marker=TICKLEFT, **marks)
     away = _TICK + _GAP
     if x_label is not None:
         _write(axes, {(place, 0.0): text for place, text in x.items()}, over, (0, -away))
@@ -106,22 +95,15 @@ def frame(
         _write(axes, {(0.0, 0.5): y_label}, axes.transAxes, (-far, 0), rotation=90)
 
 
-def _marks(
-    axes: Any, x: list[float], y: list[float], marker: Literal[0, 3], transform: Any
-) -> None:
-    line = Line2D(
-        np.array(x),
-        np.array(y),
-        ls="",
-        marker=marker,
-        ms=_TICK,
-        mew=0.8,
-        color=_INK,
-        transform=transform,
-        clip_on=False,
-        zorder=2.5,
-    )
-    axes.add_artist(line)
+def _segments(places: list[float]) -> tuple[list[float], list[float]]:
+    """A line of pieces across the panel, one at each place, with gaps between."""
+    gap = math.nan
+    return [x for place in places for x in (place, place, gap)], [0.0, 1.0, gap] * len(places)
+
+
+def _strokes(axes: Any, x: list[float], y: list[float], transform: Any, **look: Any) -> None:
+    """One artist of lines or marks, which no limit depends on."""
+    axes.add_artist(Line2D(x, y, transform=transform, **look))
 
 
 def _write(
