@@ -140,8 +140,8 @@ class _Passes:
             raise
 
     def wait(self, name: str) -> tuple[Run, Run]:
-        """What the two passes of a plan gave."""
-        futures = self._futures[name]
+        """What the two passes of a plan gave; kept here no longer."""
+        futures = self._futures.pop(name)
         while wait(futures, timeout=_SECONDS_BETWEEN, return_when=FIRST_EXCEPTION).not_done:
             self._tell()
             if any(each.done() and each.exception() for each in futures):
