@@ -26,6 +26,7 @@ ORDER = (
     "results",
     "planning",
     "report",
+    "pages",
     "bench",
     "testing",
     "cli",
@@ -64,6 +65,14 @@ def test_imports_run_one_way() -> None:
         for other in sorted(imported(file) - allowed - {part}):
             wrong.append(f"{file.relative_to(PACKAGE)} imports {other}")
     assert not wrong, wrong
+
+
+def test_pages_are_no_part_of_the_product() -> None:
+    """What renders our own pages is imported by nothing, and a wheel does without."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if file.parent.name != "pages":
+            assert "pages" not in imported(file), file
+    assert '"dcsim/pages/**"' in (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_version_is_one() -> None:

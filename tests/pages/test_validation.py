@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dcsim.report import validation
+from dcsim.pages import validation
 
 PAGE = Path(__file__).parents[2] / "docs" / "validation.md"
-STALE = "stale; render it: python -m dcsim.report.validation > docs/validation.md"
+STALE = "stale; render it: python -m dcsim.pages.validation > docs/validation.md"
 
 
 @pytest.mark.traces

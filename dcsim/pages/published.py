@@ -3,7 +3,7 @@
 `published.csv` holds the figures, one a row with its source; each names a check below that
 computes ours. Nothing is tuned to a row: efficiencies are those of the parts files, and rows
 that miss stay in the table. They are the first part of docs/validation.md, which
-`python -m dcsim.report.validation` prints.
+`python -m dcsim.pages.validation` prints.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Row:
 
 def compare() -> tuple[Row, ...]:
     """Every row of `published.csv` beside what the reference models give."""
-    text = files("dcsim.traces").joinpath("published.csv").read_text(encoding="utf-8")
+    text = files("dcsim.pages").joinpath("published.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(text.splitlines()))
     return tuple(
         Row(
@@ -100,12 +100,12 @@ def markdown(rows: tuple[Row, ...] | None = None) -> str:
 PREFACE = """# Validation
 
 What dcsim computes beside what others measured, published or proved. Rendered by
-`python -m dcsim.report.validation > docs/validation.md`; tests hold the page equal. Nothing is
+`python -m dcsim.pages.validation > docs/validation.md`; tests hold the page equal. Nothing is
 tuned to a row.
 
 ## Models and traces
 
-The rows of `dcsim/traces/published.csv`.
+The rows of `dcsim/pages/published.csv`.
 
 Kinds: `measured` on hardware by others; `counted` by another program from the same
 architecture; `published` by the model's authors; `identity`, a count that follows from inputs

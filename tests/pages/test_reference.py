@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from dcsim import planning, report
 from dcsim.cli import app
-from dcsim.report.keys import anchor
-from dcsim.report.reference import PAGES, main, page
+from dcsim.pages.keys import anchor
+from dcsim.pages.reference import PAGES, main, page
 from dcsim.results import Results, meanings
 from dcsim.results.meanings import NAMES, Entry
 from dcsim.spec import json_schema, load_scenario
@@ -33,7 +33,7 @@ KINDS: tuple[Literal["scenario", "topology", "parts"], ...] = ("scenario", "topo
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_are_up_to_date(name: str) -> None:
     fresh = (DOCS / name).read_text(encoding="utf-8") == page(DOCS / name)
-    assert fresh, "stale; render it: python -m dcsim.report.reference docs"
+    assert fresh, "stale; render it: python -m dcsim.pages.reference docs"
 
 
 def test_the_command_renders_only_what_is_below_the_mark(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """docs/validation.md: what dcsim computes beside what others published or proved.
 
-`python -m dcsim.report.validation > docs/validation.md` renders it. The models and their traces
-are compared in `dcsim.traces.validation`; here follow prefix caches. The published hit rates are
+`python -m dcsim.pages.validation > docs/validation.md` renders it. The models and their traces
+are compared in `dcsim.pages.published`; here follow prefix caches. The published hit rates are
 those of a public log: DCSIM_TRACES says in which folder it lies, with the rates beside it.
 """
 
@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.engine import Forest
+from dcsim.pages import published as figures
 from dcsim.planning import hit_rates
-from dcsim.traces import validation as traces
 
 __all__ = ["CheRow", "che_rows", "che_section", "page", "published_section"]
 
@@ -33,7 +33,7 @@ BATCHES = 40
 
 def page(folder: Path) -> str:
     """The whole page; `folder` holds the public log and the hit rates published for it."""
-    return "\n".join([traces.markdown(), published_section(folder), che_section()])
+    return "\n".join([figures.markdown(), published_section(folder), che_section()])
 
 
 def published_section(folder: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dcsim.traces.validation import Row, compare, markdown
+from dcsim.pages.published import Row, compare, markdown
 
 PAGE = Path(__file__).parents[2] / "docs" / "validation.md"
 
@@ -56,4 +56,4 @@ def test_every_published_kv_count_is_there(rows: tuple[Row, ...]) -> None:
 
 def test_the_page_begins_with_them(rows: tuple[Row, ...]) -> None:
     fresh = PAGE.read_text(encoding="utf-8").startswith(markdown(rows))
-    assert fresh, "stale; render it: python -m dcsim.report.validation > docs/validation.md"
+    assert fresh, "stale; render it: python -m dcsim.pages.validation > docs/validation.md"

@@ -1,7 +1,7 @@
 """The reference pages: docs/yaml.md, docs/results.md and docs/models.md.
 
 Each has a head that is written by hand and a body, below the mark, that is rendered from the
-code. `python -m dcsim.report.reference docs` renders the bodies anew; a test holds them equal.
+code. `python -m dcsim.pages.reference docs` renders the bodies anew; a test holds them equal.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 from dcsim.models import Model, Option, get, names
 from dcsim.models.llm import LlmConfig
 from dcsim.models.shapes import RequestShape
-from dcsim.report.keys import keys_markdown
+from dcsim.pages.keys import keys_markdown
 from dcsim.report.quantities import bytes_text
 from dcsim.results import meanings
 from dcsim.traces import Clip, trace
 
 __all__ = ["MARK", "PAGES", "models_markdown", "page", "results_markdown"]
 
-MARK = "<!-- Below: rendered from the code by `python -m dcsim.report.reference docs`. -->"
+MARK = "<!-- Below: rendered from the code by `python -m dcsim.pages.reference docs`. -->"
 
 
 def page(path: Path) -> str:
