@@ -46,7 +46,8 @@ TESTS = {
     "models": [*FIGURES, "tests/models"],
     "assembly": ["tests/assembly/test_rows.py", "tests/assembly"],
 }
-"""Those that are likely to notice come first; slow ones are left out."""
+"""Those that are likely to notice come first, after those of a file's own name; slow ones are left
+out."""
 
 OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub,
@@ -235,8 +236,9 @@ def judge(mutant: Mutant, folder: Path, server: Server) -> Mutant:
     begun = time.monotonic()
     try:
         write(path, mutated(mutant, whole))
-        room = Path(mutant["file"]).parts[1]
-        killed = not server.passes(TESTS[room])
+        room, own = Path(mutant["file"]).parts[1], f"tests/*/test_{path.stem}.py"
+        named = [str(each.relative_to(folder)) for each in sorted(folder.glob(own))]
+        killed = not server.passes([*named, *TESTS[room]])
     finally:
         write(path, whole)
     return mutant | {"killed": killed, "seconds": round(time.monotonic() - begun, 1)}
@@ -302,6 +304,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("mutants.json"))
     parser.add_argument("--again", type=Path, help="survivors of an earlier run only")
+    parser.add_argument("--trust", action="store_true", help="the tests pass without a fault")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
@@ -315,7 +318,7 @@ def main() -> None:
     else:
         chosen = random.Random(given.seed).sample(everything, min(given.sample, len(everything)))
     print(f"{len(chosen)} of {len(everything)} mutants", flush=True)
-    results = run(chosen, given.jobs, given.out)
+    results = run(chosen, given.jobs, given.out, given.trust)
     killed = sum(m["killed"] for m in results)
     print(f"{killed} of {len(results)} killed: {killed / max(1, len(results)):.1%}")
 
@@ -332,7 +335,7 @@ def check(folder: Path, server: Server, free: SimpleQueue[tuple[Path, Server]]) 
     free.put((folder, server))
 
 
-def run(chosen: Sequence[Mutant], jobs: int, out: Path) -> list[Mutant]:
+def run(chosen: Sequence[Mutant], jobs: int, out: Path, trust: bool) -> list[Mutant]:
     """All verdicts; survivors are printed as they come, `out` is written as it grows."""
     free: SimpleQueue[tuple[Path, Server]] = SimpleQueue()
     results: list[Mutant] = []
@@ -341,7 +344,8 @@ def run(chosen: Sequence[Mutant], jobs: int, out: Path) -> list[Mutant]:
             folder = Path(scratch, str(job))
             copy_to(folder)
             free.put((folder, Server(folder)))
-        check(*free.get(), free)
+        if not trust:
+            check(*free.get(), free)
 
         def one(mutant: Mutant) -> Mutant:
             folder, server = free.get()

@@ -10,6 +10,7 @@ from dcsim.models import dit
 from dcsim.models.catalogue import get
 from dcsim.models.dit import DitConfig, Numerics
 from dcsim.models.pipeline import Networks
+from dcsim.models.positions import axis_widths, grid_positions
 from dcsim.models.tape import Array, Tape, Tensor
 from dcsim.models.weights import Weights, count
 from dcsim.spec import Layout
@@ -192,3 +193,19 @@ def test_a_layout_of_several_gpus_is_not_executed() -> None:
     data = arrays(IMAGE)["dit"]
     with pytest.raises(ValueError, match="not executed"):
         run(IMAGE.dit, Tape(execute=True), 64, data, layout=Layout(1, 2))
+
+
+def test_an_image_gives_half_its_channels_to_each_axis() -> None:
+    """Peebles & Xie's `get_2d_sincos_pos_embed`: sines and cosines of the column, then of the row;
+    a video gives a quarter to time first."""
+    image = grid_positions(1, 3, 5, 16, video=False).reshape(3, 5, 16)
+    waves = 10000.0 ** (-np.arange(4) / 4)
+    for row, column in ((0, 0), (1, 4), (2, 3)):
+        want = [f(at * waves) for at in (column, row) for f in (np.sin, np.cos)]
+        assert image[row, column] == pytest.approx(np.concatenate(want), abs=1e-6)
+    clip = grid_positions(2, 3, 5, 16, video=True).reshape(2, 3, 5, 16)
+    angles = 1.0 * 10000.0 ** (-np.arange(2) / 2)
+    assert clip[1, 2, 4, :4] == pytest.approx([*np.sin(angles), *np.cos(angles)], abs=1e-6)
+    assert clip[0, 2, 4, 4:] == pytest.approx(clip[1, 2, 4, 4:])
+    assert axis_widths(16, 2) == (4, 6, 6)
+    assert axis_widths(16, 1) == (0, 8, 8)
