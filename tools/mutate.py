@@ -37,13 +37,13 @@ LEFT_OUT = {"plot.py"}  # pictures
 LIMIT = 400
 """Seconds after which a mutant counts as killed: it does not end."""
 
-FIGURES = [
-    f"tests/traces/test_{name}.py"
-    for name in ("pricing_oracle", "phases_by_hand", "by_hand", "turns", "pricing", "clips")
-]
+FIGURES = ["tests/traces/test_pricing_oracle.py", "tests/traces/test_phases_by_hand.py"]
 TESTS = {
-    "traces": [*FIGURES, "tests/traces/test_validation.py", "tests/assembly/test_rows.py"],
-    "models": [*FIGURES, "tests/models"],
+    "traces": [
+        *FIGURES,
+        *(f"tests/traces/test_{name}.py" for name in ("turns", "pricing", "clips", "validation")),
+    ],
+    "models": ["tests/models/test_catalogue.py", *FIGURES, "tests/models"],
     "assembly": ["tests/assembly/test_rows.py", "tests/assembly"],
 }
 """Those that are likely to notice come first, after those of a file's own name; slow ones are left
@@ -284,6 +284,9 @@ def serve(folder: Path) -> None:
     os.chdir(folder)
     sys.meta_path[:] = [f for f in sys.meta_path if "ScikitBuild" not in type(f).__name__]
     sys.path.insert(0, str(folder))
+    import dcsim.engine
+    import dcsim.spec  # noqa: F401 - the rooms that have no mutants
+
     for line in sys.stdin:
         child = os.fork()
         if not child:

@@ -20,9 +20,10 @@ from dcsim.models.pipeline import Networks
 from dcsim.models.shapes import Clip, Turn
 from dcsim.models.t5 import T5Config
 from dcsim.models.vae import VaeConfig
-from dcsim.spec import Gpu, Layout, load_parts
+from dcsim.spec import Gpu, Layout, Scheduler, load_parts
 from dcsim.traces import MemoryTrace, price
 from dcsim.traces.clips import trace_clip
+from dcsim.traces.server import reserve
 from dcsim.traces.turns import trace_turn
 
 Draw = Any
@@ -161,11 +162,24 @@ def test_clips_agree(case: tuple[Model, dict[str, Any], Clip, Layout], gpu: Gpu)
     agree(trace_clip(model, chosen, shape, layout), clip_trace(network, chosen, shape, layout), gpu)
 
 
-@given(turns(), PARTS)
-def test_turns_agree(case: tuple[Model, dict[str, Any], Turn, Layout], gpu: Gpu) -> None:
+SCHEDULERS = st.builds(
+    Scheduler,
+    max_jobs=whole(1, 300),
+    max_batched_tokens=whole(1, 9000),
+    prefill_chunk=whole(1, 700),
+)
+
+
+@given(turns(), PARTS, SCHEDULERS)
+def test_turns_agree(
+    case: tuple[Model, dict[str, Any], Turn, Layout], gpu: Gpu, limits: Scheduler
+) -> None:
     model, chosen, shape, layout = case
     oracle = turn_trace(model.network, chosen, shape, layout)
-    agree(trace_turn(model, chosen, shape, layout), oracle, gpu)
+    trace = trace_turn(model, chosen, shape, layout)
+    agree(trace, oracle, gpu)
+    kept = reserve(trace, gpu, limits.max_batched_tokens, limits.max_jobs)
+    assert kept == slow.reserve(oracle, gpu, chosen, limits)
 
 
 CLIPS = [name for name in names() if isinstance(get(name).request, Clip)]
