@@ -147,10 +147,8 @@ class _Builder:
         rows, first = [], 0
         for served in self.services:
             count = len(self.placement.of(served.job.name))
-            hbm = min(
-                self.plant.pools[row["hbm"]].capacity
-                for row in self.replica_rows[first : first + count]
-            )
+            # Replicas of a service run on equal GPUs, as many each.
+            hbm = self.plant.pools[self.replica_rows[first]["hbm"]].capacity
             rows.append(service_row(served, first, count, hbm))
             first += count
         return {

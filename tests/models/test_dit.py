@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from model_scenes import IMAGE, VIDEO, arrays
@@ -12,7 +14,7 @@ from dcsim.models.dit import DitConfig, Numerics
 from dcsim.models.pipeline import Networks
 from dcsim.models.positions import axis_widths, grid_positions
 from dcsim.models.tape import Array, Tape, Tensor
-from dcsim.models.weights import Weights, count
+from dcsim.models.weights import Weights, count, random_arrays
 from dcsim.spec import Layout
 
 FP32 = Numerics("fp32", "fp32", "fp32")
@@ -209,3 +211,23 @@ def test_an_image_gives_half_its_channels_to_each_axis() -> None:
     assert clip[0, 2, 4, 4:] == pytest.approx(clip[1, 2, 4, 4:])
     assert axis_widths(16, 2) == (4, 6, 6)
     assert axis_widths(16, 1) == (0, 8, 8)
+
+
+def test_guidance_is_embedded_as_a_timestep_a_thousand_times_as_large() -> None:
+    """With equal weights the two embedders can be exchanged."""
+    c = replace(IMAGE.dit, guidance=True)
+    data = random_arrays(dit.parameters(c), 5)
+    for part in ("0.weight", "0.bias", "1.weight", "1.bias"):
+        data[f"guidance.{part}"] = data[f"time.{part}"]
+    out = []
+    for step, guidance in ((300.0, 0.7), (700.0, 0.3), (700.0, 0.31)):
+        tape = Tape(execute=True)
+        noise = np.random.Generator(np.random.Philox(3)).standard_normal((1, 4, 1, 8, 8))
+        latents = tape.tensor((1, 4, 1, 8, 8), "fp32", noise.astype(np.float32))
+        label = tape.tensor((1,), "int64", np.zeros(1))
+        weights = Weights(tape, dit.parameters(c), "fp32", data)
+        steps = np.array([step])
+        given = {"numerics": FP32, "guidance": guidance}
+        out.append(dit.forward(c, weights, latents, steps, label, **given).data)  # type: ignore[arg-type]
+    np.testing.assert_allclose(out[0], out[1], rtol=1e-4, atol=1e-5)
+    assert np.abs(out[1] - out[2]).max() > 1e-4

@@ -127,6 +127,17 @@ def test_tensor_parallel_sends_two_all_reduces_a_layer() -> None:
     assert sent == (2 * SMALL.layers + 1) * n * SMALL.hidden * 2
 
 
+@pytest.mark.parametrize(
+    ("family", "theta", "eps"), [("llama-3.1", 5e5, 1e-5), ("qwen3", 1e6, 1e-6)]
+)
+def test_published_base_of_positions(family: str, theta: float, eps: float) -> None:
+    """`rope_theta` and `rms_norm_eps` of the published configurations."""
+    for size in ("8b", "70b" if family == "llama-3.1" else "32b"):
+        network = get(f"{family}-{size}").network
+        assert isinstance(network, LlmConfig)
+        assert (network.theta, network.eps) == (theta, eps)
+
+
 def test_t5_xxl_costs() -> None:
     config = t5.T5Config()
     assert count(t5.parameters(config)) == 4_762_310_656

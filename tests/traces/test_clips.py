@@ -129,6 +129,13 @@ def test_impossible_layouts_are_told(
     assert [p for p, _ in caught.value.problems] == [path]
 
 
+def test_as_many_steps_as_the_model_was_trained_with() -> None:
+    shape = Clip(256, 256, 1, 1000)
+    assert traces.trace("dit-s-8", None, shape).segments[1].steps == 999
+    with pytest.raises(ModelError, match="1001 steps of a model trained with 1000"):
+        traces.trace("dit-s-8", None, replace(shape, steps=1001))
+
+
 def test_all_problems_come_at_once() -> None:
     with pytest.raises(ModelError) as caught:
         traces.trace("dit-b-4", None, Clip(100, 100, 2, 2000), Layout(5, 1, 4))

@@ -11,7 +11,7 @@ from dcsim import traces
 from dcsim.models import ModelError
 from dcsim.models.catalogue import get
 from dcsim.models.llm import LlmConfig
-from dcsim.spec import Layout
+from dcsim.spec import Layout, Scheduler
 from dcsim.traces import Segment, Turn
 from dcsim.traces.turns import record_pass
 
@@ -145,6 +145,10 @@ def test_impossible_turns_are_told(shape: Turn, layout: Layout, path: str) -> No
     with pytest.raises(ModelError) as caught:
         traces.trace("llama-3.1-8b", None, shape, layout)
     assert [p for p, _ in caught.value.problems] == [path]
+
+
+def test_a_chunk_is_the_schedulers_unless_said() -> None:
+    assert Turn(1, 1).chunk == Scheduler().prefill_chunk == 2048
 
 
 def test_the_reserve_covers_a_full_batch() -> None:
