@@ -171,7 +171,7 @@ def turn_trace(c: Any, options: Mapping[str, Any], shape: Any, layout: Any) -> T
         - context,
         "comm_bytes": gpus * token.total("comm", "sent"),
     }
-    peak = gpus * ceil(max(*chunk.extras(), 1) / shape.chunk)
+    peak = gpus * ceil(max(chunk.extras()) / shape.chunk)
     rows = [
         Row("prefill", 0, "prefill", 1, shape.chunk, prefill, context, peak, True, chunk),
         Row("decode", 0, "decode", 1, 1, decode, context, gpus * max(token.extras()), False, token),

@@ -13,7 +13,7 @@ from dcsim.models import Model, ModelError
 from dcsim.models import get as get_model
 from dcsim.models.shapes import Clip
 from dcsim.spec import ROUTERS, ClipShape, Gpu, Job, Problem, Scenario, Scheduler, TokenShape
-from dcsim.traces import MemoryTrace, Work, WorkSegment, price, token_work
+from dcsim.traces import MemoryTrace, Work, price, token_work
 
 NO_LIMIT = 1 << 62
 WATERMARK = 100
@@ -164,7 +164,9 @@ class Pricer:
         layout = layout_of(job)
         capacity = layout.gpus * gpu.hbm
         resident = work.weights + work.reserve
-        least = min((max(_held(s) for s in w.segments) for w in shaped), default=0)
+        least = min(
+            (max(s.demand.most_live + s.demand.peak for s in w.segments) for w in shaped), default=0
+        )
         if resident + least <= capacity:
             return True
         parts = f"{gigabytes(work.weights)} of weights"
@@ -188,11 +190,6 @@ class Pricer:
 
     def _problem(self, path: str, message: str) -> None:
         self.problems.append(self.scenario.problem(path, message))
-
-
-def _held(segment: WorkSegment) -> int:
-    s = segment.demand
-    return s.live + s.live_slope * (s.steps - 1) + s.peak
 
 
 def gigabytes(count: float) -> str:

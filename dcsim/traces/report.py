@@ -40,8 +40,7 @@ def report(trace: MemoryTrace, gpu: Gpu | None = None) -> dict[str, Any]:
             "params": phase.params,
             "weights_bytes": phase.weights,
             "flops": sum(_flops(s) for s in mine),
-            "live_bytes": trace.state
-            + max((max(s.live, s.live + s.live_slope * (s.steps - 1)) for s in mine), default=0),
+            "live_bytes": trace.state + max((s.most_live for s in mine), default=0),
             "peak_bytes": max((s.peak for s in mine), default=0),
         }
         if gpu is not None:

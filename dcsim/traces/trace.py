@@ -157,6 +157,11 @@ class Segment:
         """FLOPs of the first step (fixed)."""
         return self.dense_flops + self.attn_flops + self.local_flops + self.conv_flops
 
+    @property
+    def most_live(self) -> int:
+        """The most bytes live in any step (fixed)."""
+        return max(self.live, self.live + self.live_slope * (self.steps - 1))
+
 
 @dataclass(frozen=True)
 class MemoryTrace:
@@ -209,18 +214,18 @@ class MemoryTrace:
     @property
     def residency_bytes(self) -> int:
         """Weights and the most live bytes."""
-        return self.weights_bytes + self.state + max(_most_live(s) for s in self.segments)
+        return self.weights_bytes + self.state + max(s.most_live for s in self.segments)
 
     @property
     def peak_bytes(self) -> int:
         """The most bytes held at once, without `overhead`."""
-        most = max(_most_live(s) + s.peak for s in self.segments)
+        most = max(s.most_live + s.peak for s in self.segments)
         return self.weights_bytes + self.state + most
 
     @property
     def peak_phase(self) -> str:
         """The phase that makes the peak."""
-        return max(self.segments, key=lambda s: _most_live(s) + s.peak).phase
+        return max(self.segments, key=lambda s: s.most_live + s.peak).phase
 
     def with_steps(self, steps: int) -> MemoryTrace:
         """The same clip in another number of denoising steps, without tracing it again.
@@ -258,10 +263,6 @@ class MemoryTrace:
             return replace(s, **held, **done)
 
         return replace(self, rows=tuple(scaled(s) for s in self.rows))
-
-
-def _most_live(s: Segment) -> int:
-    return max(s.live, s.live + s.live_slope * (s.steps - 1))
 
 
 def _expanded(row: Segment, shape: RequestShape) -> tuple[Segment, ...]:

@@ -213,7 +213,7 @@ def _prefill(
         other_bytes=memory.own + looked.own + (-(-looked.once // tokens) if before else 0),
         comm_bytes=passes.fit("comm", "comm").each,
         live=gpus * size_.growth,
-        peak=gpus * -(-max(chunk.peak, 1) // tokens),
+        peak=gpus * -(-chunk.peak // tokens),
         first=True,
         rule="prefill",
         record="prefill",

@@ -107,3 +107,24 @@ def test_a_view_has_numpys_shape(case: tuple[tuple[int, ...], tuple[object, ...]
     shape, index = case
     want = np.zeros(shape)[index]  # type: ignore[index]
     assert Tape().tensor(shape, "fp32")[index].shape == want.shape  # type: ignore[index]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_kernels_agree_where_heads_share_keys(causal: bool) -> None:
+    """Six query heads over two of K and V, five queries at the end of seven keys."""
+    random = np.random.Generator(np.random.Philox(4))
+    tape = Tape(execute=True)
+    q, k, v = (
+        tape.tensor(shape, "fp32", random.standard_normal(shape).astype(np.float32))
+        for shape in ((2, 5, 6, 4), (2, 7, 2, 4), (2, 7, 2, 4))
+    )
+    fused = ops.attention(q, k, v, causal=causal).data
+    math = ops.attention(q, k, v, kernel="math", causal=causal).data
+    np.testing.assert_allclose(math, fused, rtol=1e-5, atol=1e-6)
+    for head in range(6):
+        scores = q.data[1, :, head] @ k.data[1, :, head // 3].T / 2
+        if causal:
+            scores[np.triu_indices(5, 3, 7)] = -np.inf
+        weights = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        want = weights @ v.data[1, :, head // 3]
+        np.testing.assert_allclose(fused[1, :, head], want, rtol=1e-5, atol=1e-6)

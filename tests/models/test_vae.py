@@ -33,6 +33,7 @@ def test_published_shapes() -> None:
     assert encoded(SD, (1, 3, 256, 256)) == (1, 4, 32, 32)
     assert 3 * 256 * 256 == 196_608
     assert 4 * 32 * 32 == 4_096
+    assert SD.latent(3, 256, 128) == (3, 32, 16)  # frames of an image VAE stand alone
 
 
 def test_published_size() -> None:
