@@ -192,6 +192,11 @@ class Pricer:
         self.problems.append(self.scenario.problem(path, message))
 
 
+def _most_held(work: Work) -> int:
+    """Bytes that one request of a work needs beside the weights."""
+    return max(s.demand.most_live + s.demand.peak for s in work.segments)
+
+
 def gigabytes(count: float) -> str:
     """Bytes as text, decimal: `81.2 GB`."""
     return f"{count / 1e9:,.1f} GB"

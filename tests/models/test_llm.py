@@ -157,6 +157,10 @@ def test_t5_buckets_are_exact_near_and_shared_far() -> None:
     assert buckets[5, 3] == 2
     assert buckets[3, 5] == 18
     assert buckets[299, 0] == 15
+    # The eight far ones grow by 16^(1/8) from 8 to 128.
+    for away, bucket in ((8, 8), (11, 8), (12, 9), (15, 9), (31, 11), (45, 12), (46, 13)):
+        assert buckets[away, 0] == bucket
+    assert (buckets[90, 0], buckets[91, 0]) == (14, 15)
     assert buckets[0, 299] == 31
     assert buckets.min() >= 0
     assert buckets.max() == 31

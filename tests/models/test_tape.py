@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcsim.models import ops
-from dcsim.models.tape import GRAIN, Tape, nbytes
+from dcsim.models.tape import GRAIN, Tape, nbytes, promote
 
 
 def test_storage_is_freed_when_its_last_view_dies() -> None:
@@ -78,6 +78,11 @@ def test_a_shape_only_tensor_has_no_data() -> None:
     x = Tape().tensor((2,), "fp32", np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="no data"):
         _ = x.data
+
+
+def test_the_wider_dtype_wins_and_the_first_of_equals() -> None:
+    assert promote("bf16", "fp32") == promote("fp32", "fp16") == "fp32"
+    assert (promote("bf16", "fp16"), promote("fp16", "bf16")) == ("bf16", "fp16")
 
 
 def test_fp4_counts_its_block_scales() -> None:
