@@ -8,6 +8,7 @@ of the replica. docs/pricing.md has the formulas.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -177,28 +178,24 @@ def mean_share(record: Record, rates: Rates) -> Fraction:
     Time is that of the roofline, op by op. All ops are on one GPU, so of `rates` only the
     ratios count.
     """
-    peak = record.peak
-    if not peak:
+    if not record.peak:
         return Fraction(0)
-    parts = _op_parts(record, rates)
-    held = sum(part * extra for part, extra in zip(parts, record.extra.tolist(), strict=True))
-    return Fraction(held, sum(parts) * peak)
-
-
-def _op_parts(record: Record, rates: Rates) -> list[int]:
-    """Time of every op in one common unit, whole numbers of it."""
+    # Blocks are alike, so few operations differ. None has both FLOPs and bytes sent.
+    amounts, moved = record.flops + record.comm, record.weights + record.moved
+    columns = (record.kind, amounts, moved, record.extra)
+    unlike = Counter(zip(*(column.tolist() for column in columns), strict=True))
     slow = {COMM: rates.comm or Fraction(1), **rates.flops}
     unit = _common([rates.bytes, *slow.values()])
     traffic = int(unit / rates.bytes)
     factors = [int(unit / slow[kind]) if kind in slow else 0 for kind in KINDS]
-    kinds = record.kind.tolist()
-    amounts = (record.flops + record.comm).tolist()  # no op has both
-    moved = (record.weights + record.moved).tolist()
-    across = KINDS.index(COMM)
-    return [
-        amount * factors[kind] if kind == across else max(amount * factors[kind], count * traffic)
-        for kind, amount, count in zip(kinds, amounts, moved, strict=True)
-    ]
+    time = held = 0
+    for (kind, amount, count, extra), times in unlike.items():
+        part = amount * factors[kind]  # whole numbers of one unit of time
+        if KINDS[kind] != COMM:
+            part = max(part, count * traffic)
+        time += times * part
+        held += times * part * extra
+    return Fraction(held, time * record.peak)
 
 
 def _common(rates: Iterable[Fraction]) -> Fraction:
