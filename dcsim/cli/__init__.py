@@ -336,7 +336,7 @@ def kv(
     ] = "h100",
     tp: Annotated[int, typer.Option("--tp", metavar="N", help="GPUs that share the model.")] = 1,
     kv_dtype: Annotated[
-        str, typer.Option("--kv-dtype", metavar="TYPE", help="auto (as the model) or fp8.")
+        str, typer.Option("--kv-dtype", metavar="TYPE", help="auto (as the model), fp8, fp4.")
     ] = "auto",
     kv_gib: Annotated[
         float | None,

@@ -132,7 +132,9 @@ VIDEO_SAMPLERS = ("rectified_flow",)
 LLM = {
     "dtype": Option("bf16", "Of weights and activations.", ("bf16", "fp16")),
     "weights_dtype": WEIGHTS,
-    "kv_dtype": Option("as dtype", "Of the KV cache.", ("as dtype", "fp8")),
+    "kv_dtype": Option(
+        "as dtype", "Of the KV cache; fp4 with a scale a block of 16.", ("as dtype", "fp8", "fp4")
+    ),
     "memory_utilization": Option(
         0.9,
         "Share of a GPU's memory the server uses; the rest stays free (vLLM's default 0.9).",

@@ -47,10 +47,12 @@ def test_the_text(dcsim: Dcsim) -> None:
     assert "- weights" not in given
 
 
-@pytest.mark.parametrize("dtype", ["auto", "bf16", "fp8"])
-def test_kinds_of_kv(dcsim: Dcsim, dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "token"), [("auto", 262_144), ("bf16", 262_144), ("fp8", 131_072), ("fp4", 73_728)]
+)
+def test_kinds_of_kv(dcsim: Dcsim, dtype: str, token: int) -> None:
     facts = json.loads(dcsim("kv", "qwen3-32b", "--kv-dtype", dtype, "--json").out)
-    assert facts["kv_bytes_per_token"] == (131_072 if dtype == "fp8" else 262_144)
+    assert facts["kv_bytes_per_token"] == token
 
 
 @pytest.mark.parametrize(

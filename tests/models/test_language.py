@@ -127,6 +127,7 @@ def test_kv_bytes_of_a_token_by_hand(name: str) -> None:
     config = config_of(name)
     assert config.kv(1, "bf16").token == KV[name]
     assert config.kv(1, "fp8").token == KV[name] // 2
+    assert config.kv(1, "fp4").token == KV[name] * 9 // 32  # four bits, and eight for each 16
     # And what a pass of three tokens leaves behind.
     tape, cache = Tape(), Cache("bf16")
     weights = Weights(tape, llm.parameters(config), "bf16")

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from dcsim.models import llm, t5
 from dcsim.models.catalogue import get
+from dcsim.models.delta import GatedDelta
+from dcsim.models.feed_forward import Experts
 from dcsim.models.gqa import Gqa
-from dcsim.models.llm import Cache, LlmConfig, equal_blocks
+from dcsim.models.llm import Block, Cache, LlmConfig, equal_blocks
+from dcsim.models.mla import Mla
 from dcsim.models.tape import Array, Tape
 from dcsim.models.weights import Weights, count, random_arrays
 from dcsim.spec import Layout
 
 SMALL = equal_blocks(3, 48, 6, 2, 64, 101, head=8)
 NORMED = equal_blocks(2, 48, 6, 2, 64, 101, head=8, head_norm=True)
+
+
+def _mixed(*mixers: Any) -> LlmConfig:
+    """A block of each, with experts of every kind between them."""
+    halves = (
+        Experts("experts", 8, 2, 16, shared=16, router="sigmoid", groups=4, chosen_groups=2),
+        Experts("experts", 4, 2, 24, bias=True, activation="clamped"),
+        Experts("experts", 4, 1, 24, shared=8, shared_gate=True),
+    )
+    return LlmConfig(tuple(map(Block, mixers, halves)), 48, 101)
+
+
+WINDOW = _mixed(
+    Gqa("gqa", 6, 2, 8, sinks=True, window=4, bias=True, out_bias=True),
+    Gqa("gqa", 6, 2, 8, rotary=4, gate=True),
+)
+LATENT = _mixed(
+    Mla("mla", heads=4, kv_rank=24, nope=16, rope=8, value=12, q_rank=20),
+    Mla("mla", heads=4, kv_rank=24, nope=16, rope=8, value=12),
+)
+STATE = _mixed(
+    GatedDelta("gated_delta", 2, 4, 8, 12), Gqa("gqa", 6, 2, 8), GatedDelta("gated_delta", 3, 3, 8)
+)
+CONFIGS = [SMALL, NORMED, WINDOW, LATENT, STATE]
 IDS = np.arange(11) * 7 % 101
 
 
@@ -33,8 +62,8 @@ def logits(c: LlmConfig, pieces: list[int]) -> Array:
     return out.data
 
 
-@pytest.mark.parametrize("config", [SMALL, NORMED])
-@pytest.mark.parametrize("pieces", [[4, 7], [1] * 11, [10, 1]])
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("pieces", [[4, 7], [1] * 11, [10, 1], [3, 1, 5, 2]])
 def test_chunks_and_single_tokens_give_what_one_pass_gives(
     config: LlmConfig, pieces: list[int]
 ) -> None:
@@ -75,7 +104,7 @@ def test_a_plain_loop_over_tokens_agrees() -> None:
     np.testing.assert_allclose(logits(SMALL, [11])[0], want, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("config", [SMALL, NORMED])
+@pytest.mark.parametrize("config", CONFIGS)
 def test_shape_only_record_equals_the_executed_one(config: LlmConfig) -> None:
     tapes = [Tape(execute=True), Tape()]
     caches = [Cache("fp32"), Cache("fp32")]
