@@ -56,7 +56,7 @@ class Gqa:
 
     def kept(self, tp: int, dtype: str) -> Kept:
         """What a GPU keeps of a sequence: K and V of its KV heads."""
-        return Kept(nbytes((2, self.kv_local(tp), self.head), dtype), self.window)
+        return Kept(2 * nbytes((self.kv_local(tp), self.head), dtype), self.window)
 
     def parameters(self, name: str, hidden: int, tp: int) -> Parameters:
         """Names and shapes on one of `tp` GPUs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pricing_oracle as slow
@@ -14,7 +15,9 @@ from dcsim import traces
 from dcsim.assembly.rows import phase_row, segment_row
 from dcsim.models.catalogue import Model, get, names
 from dcsim.models.dit import DitConfig
-from dcsim.models.llm import LlmConfig
+from dcsim.models.feed_forward import Dense
+from dcsim.models.gqa import Gqa
+from dcsim.models.llm import LlmConfig, equal_blocks
 from dcsim.models.options import DIT, LLM, Option
 from dcsim.models.pipeline import Networks
 from dcsim.models.shapes import Clip, Turn
@@ -117,22 +120,44 @@ def clips(draw: Draw) -> tuple[Model, dict[str, Any], Clip, Layout]:
 
 @st.composite
 def turns(draw: Draw) -> tuple[Model, dict[str, Any], Turn, Layout]:
-    """A language model of any widths, and how its prompt is fed."""
+    """A dense language model of any widths, and how its prompt is fed."""
     tp = draw(st.sampled_from((1, 2, 3, 4, 8)))
     kv = draw(st.sampled_from([n for n in range(1, 13) if n % tp == 0 or tp % n == 0]))
-    config = LlmConfig(
+    chosen = draw(options(LLM))
+    # A block of FP4 shares a scale: 16 numbers are 9 whole bytes.
+    head = 16 * draw(whole(1, 2)) if chosen["kv_dtype"] == "fp4" else draw(whole(1, 20))
+    config = equal_blocks(
         layers=draw(whole(1, 3)),
         hidden=draw(whole(1, 90)),
         heads=max(kv, tp) * draw(whole(1, 3)),
         kv_heads=kv,
         ffn=draw(whole(1, 200)),
         vocabulary=draw(whole(1, 999)),
-        head=draw(whole(1, 20)),
+        head=head,
         head_norm=draw(st.booleans()),
     )
     shape = Turn(draw(whole(1, 3000)), draw(whole(1, 500)), draw(whole(1, 700)))
     model = Model("drawn", "llm", "", "", config, LLM, shape)
-    return model, draw(options(LLM)), shape, Layout(tp)
+    return model, chosen, shape, Layout(tp)
+
+
+def dense(model: Model) -> SimpleNamespace:
+    """The figures of a dense decoder as docs/pricing.md names them."""
+    c = model.network
+    assert isinstance(c, LlmConfig)
+    mixer, half = c.blocks[0].attention, c.blocks[0].feed_forward
+    assert isinstance(mixer, Gqa)
+    assert isinstance(half, Dense)
+    return SimpleNamespace(
+        layers=c.layers,
+        hidden=c.hidden,
+        vocabulary=c.vocabulary,
+        heads=mixer.heads,
+        kv_heads=mixer.kv_heads,
+        head=mixer.head,
+        head_norm=mixer.head_norm,
+        ffn=half.width,
+    )
 
 
 def agree(trace: MemoryTrace, oracle: slow.Trace, gpu: Gpu) -> None:
@@ -175,7 +200,7 @@ def test_turns_agree(
     case: tuple[Model, dict[str, Any], Turn, Layout], gpu: Gpu, limits: Scheduler
 ) -> None:
     model, chosen, shape, layout = case
-    oracle = turn_trace(model.network, chosen, shape, layout)
+    oracle = turn_trace(dense(model), chosen, shape, layout)
     trace = trace_turn(model, chosen, shape, layout)
     agree(trace, oracle, gpu)
     kept = reserve(trace, gpu, limits.max_batched_tokens, limits.max_jobs)
@@ -183,7 +208,7 @@ def test_turns_agree(
 
 
 CLIPS = [name for name in names() if isinstance(get(name).request, Clip)]
-TURNS = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-8b", "qwen3-32b")
+TURNS = ("llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "qwen3-8b", "qwen3-32b")
 
 
 @pytest.mark.parametrize("layout", [Layout(), Layout(tp=2, sp=2)])
@@ -201,5 +226,5 @@ def test_typical_clips_agree(name: str, layout: Layout) -> None:
 @pytest.mark.parametrize("name", TURNS)
 def test_typical_turns_agree(name: str, tp: int) -> None:
     model = get(name)
-    oracle = turn_trace(model.network, model.resolve(), model.request, Layout(tp))
+    oracle = turn_trace(dense(model), model.resolve(), model.request, Layout(tp))
     agree(traces.trace(name, None, None, Layout(tp)), oracle, H100)

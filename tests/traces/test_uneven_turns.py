@@ -6,6 +6,7 @@ elsewhere.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from dcsim import traces
 from dcsim.models.catalogue import get
 from dcsim.models.llm import LlmConfig
 from dcsim.spec import Layout
-from dcsim.traces import MemoryTrace, Record, TokenShape
+from dcsim.traces import MemoryTrace, Record, Turn
 from dcsim.traces.turns import record_pass
 
 WINDOWS, LATENTS = ("gpt-oss-20b", "gpt-oss-120b"), ("deepseek-v3", "kimi-k2")
@@ -25,7 +26,7 @@ STATES = ("qwen3-next-80b-a3b", "qwen3.6-35b-a3b", "qwen3.6-27b")
 
 
 def rows(name: str, tp: int = 1, chunk: int = 512, **options: Any) -> MemoryTrace:
-    return traces.trace(name, options, TokenShape(1, 1, chunk), Layout(tp))
+    return traces.trace(name, options, Turn(1, 1, chunk), Layout(tp))
 
 
 def recorded(name: str, tp: int, n: int, before: int, *, logits: bool = False) -> Record:
@@ -216,14 +217,14 @@ def test_windows_are_reserved_for_every_job(name: str) -> None:
     few, many = (
         traces.token_work(name, None, Layout(8), GPU, 512, 4096, jobs) for jobs in (10, 250)
     )
-    one = traces.trace(name, None, TokenShape(1, 1, 512), Layout(8))
-    peaks = [row["peak"] for row in many.segments]
+    one = traces.trace(name, None, Turn(1, 1, 512), Layout(8))
+    peaks = [row.demand.peak for row in many.segments]
     assert many.reserve - few.reserve == 240 * (peaks[1] - peaks[0] + one.state)
-    assert many.segments[0]["live"] == one.rows[0].live
+    assert many.segments[0].demand.live == one.rows[0].live
 
 
 def test_a_request_holds_its_windows() -> None:
-    trace = traces.trace("gpt-oss-20b", None, TokenShape(1000, 500))
+    trace = traces.trace("gpt-oss-20b", None, Turn(1000, 500))
     half = 12 * 2 * 8 * 64 * 2
     assert trace.residency_bytes == trace.weights_bytes + half * 1499 + 128 * half
     report = traces.report(trace)
@@ -231,18 +232,16 @@ def test_a_request_holds_its_windows() -> None:
 
 
 def test_windows_and_expansions_are_priced() -> None:
-    """By hand on the test's GPU: 10^15 FLOP/s x 0.5 for attention, ticks of 2^-16 ns."""
-    tick = 65536 * 10**9
+    """By hand on the test's GPU: 10^15 FLOP/s x 0.5 for attention, 3 x 10^12 B/s x 0.8."""
     gpt = traces.price(rows("gpt-oss-120b"), GPU).segments
     alone = traces.price(rows("gpt-oss-120b", window_kv="all"), GPU).segments
-    local = 18 * 128 * 4 * 64 * 64
-    least = -(-local * tick // (5 * 10**14))
     for row, same in zip(gpt, alone, strict=True):
-        assert row["own"] == same["own"]
-        assert row["own"] > least
+        assert row.cost == same.cost
+        assert row.cost.local == Fraction(18 * 128 * 4 * 64 * 64, 5 * 10**14)
+        assert row.cost.other == row.cost.local + row.cost.memory
     trace = rows("deepseek-v3", 8)
-    prefill = traces.price(trace, GPU).segments[0]
-    again = 61 * 2 * 512 * 128 * 256
-    # More than reading what it writes and reads again.
-    read = -(-trace.rows[0].attn_bytes * tick // (8 * 3 * 10**12 * 8 // 10))
-    assert prefill["ctx"] == max(-(-again * tick // (8 * 5 * 10**14)), read)
+    prefill = traces.price(trace, GPU).segments[0].cost
+    again = Fraction(61 * 2 * 512 * 128 * 256, 8 * 5 * 10**14)
+    read = Fraction(trace.rows[0].attn_bytes * 10, 8 * 8 * 3 * 10**12)
+    assert prefill.reading == max(again, read)
+    assert prefill.local == 0
