@@ -460,6 +460,7 @@ class Oracle:
     def finish(self) -> dict[str, Any]:
         """Run to the horizon and give all arrays."""
         self.run_until(self.horizon)
+        self.store.links.stop(self.horizon)
         for replica in self.replicas:
             if replica.batch:
                 self.book_iteration(replica, min(replica.ends, self.horizon * TICKS))

@@ -1,7 +1,7 @@
 """The oracle's books: who held what from when to when, turned into arrays at the end.
 
 Nothing is summed while the run goes on. Every holding is a span of ticks, every
-flow a dated amount, every use of a channel a dated transfer; `Ledger.arrays` reads
+flow a dated amount, every use of a channel a piece of work at a rate; `Ledger.arrays` reads
 them bin by bin.
 """
 
@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 
 TICKS = 65536
+BILLION = 10**9
+"""Work of a byte: what a rate of a byte a second does in a nanosecond is 1."""
 WEIGHTS, LIVE, TRANSIENT, CACHE, ARTIFACTS = range(5)
 TAKEN, MOVED, EXPIRED, EVICTED, LOST, DROPPED, SPILLED, READ = range(8)
 
@@ -32,7 +35,7 @@ class Span:
 
 
 class Ledger:
-    """Spans, tops, flows and transfers of one run.
+    """Spans, tops, flows and work of one run.
 
     `accounts` are the rows (pool, category, service, class) in the order of the output.
     """
@@ -51,7 +54,7 @@ class Ledger:
         self.spans: list[Span] = []
         self.tops: list[tuple[int, int, int, int]] = []
         self.flows: list[tuple[Account, int, int, int]] = []
-        self.transfers: list[tuple[int, int, int, int]] = []
+        self.pieces: list[tuple[int, int, int, int, int]] = []
 
     def hold(self, account: Account, amount: int, start: int, end: int | None = None) -> Span:
         """Open a span at tick `start` (and close it at `end` if that is known)."""
@@ -69,9 +72,10 @@ class Ledger:
         assert account in self.row
         self.flows.append((account, cause, amount, now))
 
-    def transfer(self, channel: int, amount: int, start: int, end: int) -> None:
-        """`amount` bytes over a channel, spread over `[start, end)` ns."""
-        self.transfers.append((channel, amount, start, end))
+    def work(self, channel: int, rate: int, start: int, end: int, most: int) -> None:
+        """Work done over a channel during `[start, end)` ns, at a rate and `most` in all."""
+        if most:
+            self.pieces.append((channel, rate, start, end, most))
 
     def edges(self, i: int) -> tuple[int, int]:
         """First and last instant (ns) of bin `i`."""
@@ -143,18 +147,14 @@ class Ledger:
         return out
 
     def moved_by_bin(self) -> np.ndarray:
-        out = np.zeros((self.channels, self.bins), dtype=np.int64)
-        for channel, amount, start, end in self.transfers:
-            if amount == 0:
-                continue
-
-            def before(x: int, b: int = amount, s: int = start, f: int = end) -> int:
-                return b * (min(max(x, s), f) - s) // (f - s)
-
-            for i in range(min(start // self.bin, self.bins), self.bins):
-                a, b = self.edges(i)
-                out[channel, i] += before(b) - before(a)
-        return out
+        """Whole bytes of the work done over each channel, as they grow from bin to bin."""
+        work = [[0] * (self.bins + 1) for _ in range(self.channels)]
+        for channel, rate, start, end, most in self.pieces:
+            for i in range(start // self.bin, self.bins):
+                now = min(self.edges(i)[1], end)
+                work[channel][i + 1] += min(rate * (now - start), most)
+        out = [[b // BILLION - a // BILLION for a, b in pairwise(row)] for row in work]
+        return np.array(out, dtype=np.int64).reshape(self.channels, self.bins)
 
 
 def account_rows(

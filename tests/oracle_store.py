@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import oracle_ledger as books
 from oracle_ledger import TICKS, Ledger, Span
+from oracle_links import At, Links
 from oracle_work import Job, rows
 
 HBM, DRAM, NAND = range(3)
-BILLION = 10**9
 
 if TYPE_CHECKING:
     from oracle_content import Content, Lies
-
-At = Callable[[int, int, int, Callable[[], None]], None]
 
 
 @dataclass
@@ -76,30 +74,16 @@ class Store:
             Pool(p.tier, None if lifted and p.tier != HBM else p.capacity)
             for p in rows(tables, "pools")
         ]
-        self.channels = rows(tables, "channels")
-        self.busy = [0] * len(self.channels)
+        self.links = Links(rows(tables, "channels"), ledger, at)
         starts = tables["path_start"].tolist()
         links = tables["path_channels"].tolist()
         self.paths = [links[a:b] for a, b in pairwise(starts)]
-        self.transfers = 0
         self.residences = 0
 
     def transfer(self, now: int, amount: int, paths: list[int], then: Callable[[int], None]) -> int:
         """Move `amount` bytes over the paths' channels; `then(end)` is called at its end."""
-        end = now
-        latency = 0
-        for channel in [c for path in paths for c in self.paths[path]]:
-            row = self.channels[channel]
-            start = max(now, self.busy[channel])
-            finish = start - (-amount * BILLION // row.bandwidth)
-            self.busy[channel] = finish
-            self.ledger.transfer(channel, amount, start, finish)
-            end = max(end, finish)
-            latency += row.latency
-        end += latency
-        self.transfers += 1
-        self.at(end, 1, self.transfers, lambda: then(end))
-        return self.transfers
+        channels = [channel for path in paths for channel in self.paths[path]]
+        return self.links.transfer(now, amount, channels, then)
 
     def room(self, pool: int, amount: int, now: int) -> bool:
         """Whether there is room in a pool, once nodes of the forest have made it."""

@@ -153,7 +153,8 @@ TABLES: Mapping[str, Table] = {
     "channels": Table(
         "One row a channel and bin. A channel is one direction of a link or of a drive: "
         "`chat/0/onboard` (DRAM to HBM), `chat/0/offload`, `rack0/node0/nand/write`, "
-        "`rack0/node0/nic/in`, `context/network/in`.",
+        "`rack0/node0/nic/in`, `context/network/in`. Transfers at once share the channels of their "
+        "paths max-min fairly.",
         (
             _START,
             _END,

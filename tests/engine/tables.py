@@ -6,6 +6,7 @@ hold one job are common at every magnitude. Budgets and pools are drawn last, fr
 what the drawn requests need. A focus bends the choices towards one kind of trouble:
 `storm` (preemption), `tiers` (full DRAM and NAND), `shelf` (they shrink while slow
 links carry objects), `loading` (cold starts, failures),
+`links` (many transfers at once over slow links that they share),
 `long` (few jobs of hundreds of steps, arrivals anywhere), `reuse` (prefixes that come again).
 """
 
@@ -22,7 +23,7 @@ from engine.case import Case, Control, Row, content, graph, table
 from engine.relations import draw_content, draw_graph
 
 TICKS = 65536
-FOCI = ("any", "storm", "tiers", "shelf", "loading", "long", "reuse")
+FOCI = ("any", "storm", "tiers", "shelf", "loading", "links", "long", "reuse")
 Draw = Any
 
 
@@ -170,11 +171,13 @@ def draw_work(draw: Draw, mix: Mix) -> None:
             works.append(len(mix.works))
             mix.works.append({
                 "segment": len(mix.segments), "segments": len(rows),
-                "artifact": draw(mix.bend([0, 1, 3], tiers=[1, 2, 5])) * scale.byte,
+                "artifact": scale.byte
+                * draw(mix.bend([0, 1, 3], tiers=[1, 2, 5], links=[1, 3, 50])),
             })  # fmt: skip
             mix.segments += rows
         mix.work_of.append(works)
-        replicas = draw(mix.bend([1, 1, 2, 3], storm=[1, 1, 2], loading=[2, 3], reuse=[1, 1, 2]))
+        few = {"storm": [1, 1, 2], "loading": [2, 3], "links": [2, 3, 4], "reuse": [1, 1, 2]}
+        replicas = draw(mix.bend([1, 1, 2, 3], **few))
         weights = draw(mix.bend([0, 1, 5], loading=[1, 5, 40])) * scale.byte
         mix.services.append({
             "router": draw(st.integers(0, 1)), "replica": len(mix.replicas), "replicas": replicas,
@@ -190,8 +193,12 @@ def draw_work(draw: Draw, mix: Mix) -> None:
         })  # fmt: skip
         mix.replicas += [{"service": service} for _ in range(replicas)]
         for _ in range(draw(st.integers(1, 2))):
-            brief = mix.bend([0, 0, 1, 1, 2, 6, 30, 1000], tiers=[0, 1, 2, 3, 30, 1000])
-            long = mix.bend([0, 0, 1, 6, 30, 1000], tiers=[30, 300, 1000, 5000])
+            brief = mix.bend(
+                [0, 0, 1, 1, 2, 6, 30, 1000], tiers=[0, 1, 2, 3, 30, 1000], links=[0, 1, 6, 30]
+            )
+            long = mix.bend(
+                [0, 0, 1, 6, 30, 1000], tiers=[30, 300, 1000, 5000], links=[1, 30, 1000]
+            )
             times = {
                 f"{what}_{tier}": scale.ns * draw(time)
                 for what in ("artifact", "context")
@@ -260,7 +267,11 @@ def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
     few = [0, min(sizes), top, top + min(sizes), 2 * top, 3 * top]
     plenty = 3 * sum(sizes) + 1
     room = mix.bend(
-        [*few, plenty], tiers=few[2:], shelf=[plenty, sum(sizes)], reuse=[*few, plenty, plenty]
+        [*few, plenty],
+        tiers=few[2:],
+        shelf=[plenty, sum(sizes)],
+        links=[plenty],
+        reuse=[*few, plenty, plenty],
     )
     for row_number in range(len(pools), len(pools) + drams):
         mine = {r["service"] for r in mix.replicas if r["dram"] == row_number}
@@ -281,14 +292,17 @@ def draw_links(draw: Draw, mix: Mix) -> tuple[list[Row], list[list[int]]]:
         [1, ns, 4 * ns, 30 * ns],
         tiers=[1, ns, 30 * ns],
         shelf=[30 * ns, 100 * ns],
+        links=[30 * ns, 40 * ns, 60 * ns, 90 * ns],
         reuse=[1, 1, ns, 4 * ns],
     )
     channels = []
-    for _ in range(draw(st.integers(1, 4))):
+    for _ in range(draw(mix.bend([1, 2, 3, 4], links=[2, 4, 6]))):
         bandwidth = min(10**15, byte * 10**9 // draw(per_unit)) + draw(st.integers(1, 2))
         channels.append({"bandwidth": bandwidth, "latency": draw(st.sampled_from([0, 0, 1, ns]))})
     one = st.integers(0, len(channels) - 1)
-    paths = draw(st.lists(st.lists(one, min_size=1, max_size=2), min_size=1, max_size=4))
+    crowd = mix.focus == "links"
+    path = st.lists(one, min_size=1, max_size=4 if crowd else 2)
+    paths = draw(st.lists(path, min_size=4 if crowd else 1, max_size=8 if crowd else 4))
     for row in mix.replicas:
         for name in ("load", "onboard", "offload", "spill", "fetch"):
             row[name] = draw(st.integers(0, len(paths) - 1))

@@ -49,6 +49,12 @@ def test_engine_is_the_oracle(focus: str, lifted: bool) -> None:
 
 
 @settings(deadline=None)
+@given(cases(most=50, focus=("links",)))
+def test_crowded_links_agree(case: Case) -> None:
+    check(case, lifted=False)
+
+
+@settings(deadline=None)
 @given(cases(control=False))
 def test_stops_change_nothing(case: Case) -> None:
     """The engine may be stopped anywhere: between stops it jumps, with none it jumps further."""

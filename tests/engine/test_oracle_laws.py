@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import oracle_links
 import pytest
 from hypothesis import given, settings
 from oracle import Oracle
+from oracle_links import fair_rates
 
 from engine.case import Case, run
+from engine.fair import exact_rates
 from engine.tables import cases
 
 QUEUED, RUNNING, COMPLETED, REJECTED = range(4)
@@ -116,11 +120,68 @@ def test_stops_change_nothing(case: Case) -> None:
 
 
 @laws
+def test_a_link_carries_no_more_than_its_bandwidth(case: Case) -> None:
+    """But where it has fewer bytes a second than transfers, which have one each."""
+    out = run(Oracle, case, lifted=False)
+    edges = [min(i * case.bin, case.horizon) for i in range(out["moved"].shape[1] + 1)]
+    for bandwidth, moved in zip(case.tables["channels"][:, 0].tolist(), out["moved"], strict=True):
+        if bandwidth > 1000:
+            for begin, end, amount in zip(edges, edges[1:], moved.tolist(), strict=False):
+                assert 0 <= amount <= bandwidth * (end - begin) // 10**9 + 1
+
+
+@laws
+def test_what_moves_is_what_was_taken(case: Case) -> None:
+    """Without weights, and with all transfers through, a link has moved what went over it."""
+    case.script = []
+    case.horizon = 2**60
+    case.bin = 2**60
+    for name, columns in (("services", [6, 9]), ("replicas", [9])):
+        case.tables[name] = case.tables[name].copy()
+        case.tables[name][:, columns] = 1 if name == "replicas" else 0
+    out = run(Moved, case, lifted=False)
+    assert Moved.last is not None
+    assert out["moved"].sum(axis=1).tolist() == Moved.last
+
+
+class Moved(Oracle):
+    """An oracle that adds up the bytes of its transfers by channel."""
+
+    last: list[int] | None = None
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        links = self.store.links
+        total = Moved.last = [0] * len(links.channels)
+        start = links.transfer
+
+        def transfer(now: int, amount: int, path: list[int], then: Any) -> int:
+            for channel in path:
+                total[channel] += amount
+            return start(now, amount, path, then)
+
+        links.transfer = transfer  # type: ignore[method-assign]
+
+
+@laws
 def test_bytes_have_no_scale(case: Case) -> None:
-    """All bytes and bandwidths three times larger: the same times, three times the bytes."""
+    """All bytes and bandwidths three times larger: the same times, three times the bytes.
+
+    Where every division into shares is without remainder: rates are whole bytes/s.
+    """
     if case.tables["pools"].max() > 10**15:
         return
-    once = run(Oracle, case, lifted=False)
+    uneven = []
+
+    def rates(bandwidths: list[int], paths: list[list[int]]) -> list[int]:
+        found = fair_rates(bandwidths, paths)
+        uneven.append(found != exact_rates(bandwidths, paths))
+        return found
+
+    with patch.object(oracle_links, "fair_rates", rates):
+        once = run(Oracle, case, lifted=False)
+    if any(uneven):
+        return
     columns = {
         "pools": [1],
         "channels": [0],

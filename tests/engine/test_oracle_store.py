@@ -40,9 +40,9 @@ def ups(out: dict[str, Any]) -> list[tuple[int, int]]:
 
 def test_replicas_share_a_weight_set(play: Play) -> None:
     out = play(world([{}], **loading((0, 0))), horizon=300)
-    # load over at 103; two onboards of 60 ns, one after the other
-    assert ups(out) == [(163, 0), (223, 1)]
-    assert out["start"].tolist() == [163]
+    # load over at 103; two onboards, each at half of the 2 bytes a ns
+    assert ups(out) == [(223, 0), (223, 1)]
+    assert out["start"].tolist() == [223]
     assert out["accounts"].tolist()[6:8] == [[2, 0, 0, -1], [3, 0, 0, -1]]
     assert out["mean"][6].tolist() == [100, 100, 100]
     assert out["mean"][7].tolist() == [100, 100, 100]
@@ -53,7 +53,7 @@ def test_replicas_share_a_weight_set(play: Play) -> None:
 
 def test_without_keep_the_set_leaves_after_the_last_onboard(play: Play) -> None:
     out = play(world([], **loading((0, 0), keep=0)), horizon=300)
-    assert ups(out) == [(163, 0), (223, 1)]
+    assert ups(out) == [(223, 0), (223, 1)]
     assert out["mean"][6].tolist() == [100, 100, 23]
     later = play(world([], **loading((0, 2), keep=0)), horizon=300, script=[(170, "start", 1)])
     # gone at 163, loaded anew from 170 on; the second replica is up at 333 only
@@ -84,7 +84,8 @@ def test_a_load_outlives_the_replica_that_asked(play: Play) -> None:
     script = [(50, "fail", 0), (60, "start", 0), (110, "fail", 0), (120, "start", 0)]
     out = play(world([], **loading((0,))), horizon=400, script=script)
     # at 60 it waits for the load of 103; failed while onboarding (103 to 163);
-    # at 120 the set is resident and the channel busy until 163
+    # at 120 the set is resident; the onboard of the failed start has 86 bytes to go, so both
+    # have a byte a ns until 206, and the last 34 bytes of the new one go at two
     assert ups(out) == [(223, 0)]
     assert out["mean"][0].tolist() == [0, 120 * 87 // 100, 120, 120]
     assert [e[:3] for e in out["events"].tolist()] == [
@@ -98,7 +99,8 @@ def test_a_channel_named_twice_is_used_twice(play: Play) -> None:
     rows = loading((0,), dram=0) | {"paths": [[0, 0], [0, 1]]}
     rows["replicas"][0] |= {"load": 0, "onboard": 1}
     out = play(world([], **rows), horizon=1000)
-    assert ups(out) == [(300 + 9, 0)]
+    # three times on channel 0: a rate of 333,333,333, so 100 bytes take a little over 300 ns
+    assert ups(out) == [(301 + 9, 0)]
     assert out["moved"].sum(axis=1).tolist() == [300, 100]
 
 
@@ -228,13 +230,14 @@ def test_a_clip_on_the_move_is_lost_in_both_pools(play: Play) -> None:
 
 
 def test_dues_of_one_time_go_by_residence(play: Play) -> None:
-    rows = clips(1000, 60, (40, 200)) | {"works": {"segments": 2, "artifact": 50}}
+    rows = clips(1000, 60, (10, 200)) | {"works": {"segments": 2, "artifact": 50}}
     rows["segments"] = [{"rule": 1, "tokens": 99, "live": 1}, {"rule": 2, "tokens": 1, "live": 1}]
-    rows["classes"] |= {"context_dram": 10, "context_nand": 200}
+    rows["classes"] |= {"context_dram": 30, "context_nand": 200}
     out = play(world([ask(0, 30)], **rows))
-    # clip resident at 60, context at 90, both due at 100: the clip takes the room
-    assert flows(out, (2, ARTIFACTS)) == {"taken": 50, "expired": 50}
-    assert flows(out, (2, CACHE)) == {"dropped": 30}
+    # from 10 on both at half a byte a ns: context (30) resident at 70, clip (50) at 90;
+    # both due at 100: the context takes the room
+    assert flows(out, (2, CACHE)) == {"taken": 30, "expired": 30}
+    assert flows(out, (2, ARTIFACTS)) == {"dropped": 50}
 
 
 def test_transfers_that_end_together_land_in_order_of_start(play: Play) -> None:

@@ -161,7 +161,7 @@ FORGERIES: list[tuple[Any, str, str, dict[str, Any]]] = [
     (check_flows, "allocated = freed \\+ held", "timeline",
      {"column": "taken", "to": 0, "where": held("nand")}),
     (check_flows, "allocated = freed \\+ held", "timeline",
-     {"column": "cache", "to": more("cache", 10**9), "where": held("dram"), "skip": 3}),
+     {"column": "cache", "to": more("cache", 10**10), "where": held("dram"), "skip": 3}),
     (check_flows, "objects are in DRAM and NAND only", "timeline",
      {"column": "artifacts", "to": 1, "where": held("hbm", "live")}),
     # transfers

@@ -11,20 +11,10 @@ namespace dcsim {
 
 class Content : public Evictor {
   public:
-    // A load or a write under way; `end` is that of its transfer.
-    struct Move { std::size_t id; i64 end; };
-    // Tokens of the longest prefix, by where they were found; transfers that bring it (at most two).
-    struct Hit {
-        i64 dram = 0, nand = 0;
-        Move moves[2] = {{0, kNever}, {0, kNever}};
-        int count = 0;
-    };
-    // What a move that has ended was for.
-    struct Ended {
-        std::size_t replica;
-        i64 loading;  // -1: a write
-        Move next;    // the write through that it starts; end kNever: none
-    };
+    // Tokens of the longest prefix, by where they were found; how many transfers bring it.
+    struct Hit { i64 dram = 0, nand = 0, transfers = 0; };
+    // What a move that has ended was for; loading -1: a write.
+    struct Ended { std::size_t replica; i64 loading; };
 
     Content(const Tables& tables, Timeline& timeline, Pools& pools, Channels& channels, const Objects& objects)
         : tables_(tables), timeline_(timeline), pools_(pools), channels_(channels), objects_(objects),
@@ -58,7 +48,7 @@ class Content : public Evictor {
     }
 
     // The longest prefix of `reads` on its way to `replica`, if it is worth loading.
-    Hit load(i64 t, i64 reads, std::size_t replica, i64 loading) {
+    Hit load(i64 t, i64 reads, std::size_t replica, i64 loading, i64 epoch) {
         const ReplicaRow& r = tables_.replicas[replica];
         const Service& s = tables_.services[static_cast<std::size_t>(r.service)];
         Hit hit;
@@ -77,26 +67,23 @@ class Content : public Evictor {
         if (hit.dram + hit.nand < std::max<i64>(1, s.cache_least)) return Hit{};
         path_.resize(found);
         touch(t, r);
-        if (in_dram > 0)
-            hit.moves[hit.count++] = begin({replica, loading, -1, r.dram, {}},
-                                           channels_.book(t, read(t, r.dram, 0, in_dram), r.onboard));
-        if (in_dram < found) {
-            const i64 bytes = read(t, r.store, in_dram, found);
-            std::vector<Taken> taken;
-            if (s.cache_dram > 0)
-                for (std::size_t i = in_dram; i < found; ++i) {
-                    if (find(r.dram, path_[i]) != kNone) continue;
-                    if (!take(t, r.dram, path_[i], taken)) break;
-                }
-            if (!taken.empty()) touch(t, r);
-            hit.moves[hit.count++] = begin({replica, loading, -1, r.dram, std::move(taken)},
-                                           channels_.book(t, bytes, r.fetch, r.onboard));
-        }
+        hit.transfers = (in_dram > 0 ? 1 : 0) + (in_dram < found ? 1 : 0);
+        if (in_dram > 0) begin(t, {replica, loading, -1, {}}, epoch, read(t, r.dram, 0, in_dram), r.onboard);
+        if (in_dram == found) return hit;
+        const i64 bytes = read(t, r.store, in_dram, found);
+        std::vector<Taken> taken;
+        if (s.cache_dram > 0)
+            for (std::size_t i = in_dram; i < found; ++i) {
+                if (find(r.dram, path_[i]) != kNone) continue;
+                if (!take(t, r.dram, path_[i], taken)) break;
+            }
+        if (!taken.empty()) touch(t, r);
+        begin(t, {replica, loading, -1, std::move(taken)}, epoch, bytes, r.fetch, r.onboard);
         return hit;
     }
 
     // A request has completed: its path is written where it is lacking.
-    Move left(i64 t, i64 leaves, std::size_t replica) {
+    void left(i64 t, i64 leaves, std::size_t replica) {
         const ReplicaRow& r = tables_.replicas[replica];
         const Service& s = tables_.services[static_cast<std::size_t>(r.service)];
         walk(leaves);
@@ -105,33 +92,29 @@ class Content : public Evictor {
             std::vector<Taken> taken = fill(t, r.dram, -1);
             touch(t, r);
             if (taken.empty()) return write_through(t, replica);
-            const i64 end = channels_.book(t, bytes_of(taken), r.offload);
-            return begin({replica, -1, leaves, r.dram, std::move(taken)}, end);
+            const i64 bytes = bytes_of(taken);
+            begin(t, {replica, -1, leaves, std::move(taken)}, 0, bytes, r.offload);
+        } else if (s.cache_nand > 0) {
+            std::vector<Taken> taken = fill(t, r.store, -1);
+            touch(t, r);
+            write(t, replica, std::move(taken), r.offload, r.spill);
         }
-        if (s.cache_nand == 0) return kNothing;
-        std::vector<Taken> taken = fill(t, r.store, -1);
-        touch(t, r);
-        if (taken.empty()) return kNothing;
-        const i64 end = channels_.book(t, bytes_of(taken), r.offload, r.spill);
-        return begin({replica, -1, -1, r.store, std::move(taken)}, end);
     }
 
     // The transfer of a move has come to its end.
     Ended arrive(i64 t, std::size_t id) {
-        Moving moving = std::move(moves_[id]);
+        const Moving moving = std::move(moves_[id]);
         free_moves_.push_back(id);
         land(t, moving.taken);
-        Ended ended{moving.replica, moving.loading, kNothing};
         if (moving.leaves >= 0) {
             walk(moving.leaves);
-            ended.next = write_through(t, moving.replica);
+            write_through(t, moving.replica);
         }
-        return ended;
+        return {moving.replica, moving.loading};
     }
 
   private:
     static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
-    static constexpr Move kNothing{0, kNever};
     // A node in a pool.
     struct Entry {
         i64 pool, node;
@@ -146,7 +129,7 @@ class Content : public Evictor {
     struct Taken { std::size_t entry; i64 life; };
     struct Moving {
         std::size_t replica;
-        i64 loading, leaves, pool;
+        i64 loading, leaves;
         std::vector<Taken> taken;
     };
     // The nodes of a service in a pool, the first used in front.
@@ -284,11 +267,10 @@ class Content : public Evictor {
         }
         return taken;
     }
-    Move write_through(i64 t, std::size_t replica) {
+    void write_through(i64 t, std::size_t replica) {
         const ReplicaRow& r = tables_.replicas[replica];
-        if (tables_.services[static_cast<std::size_t>(r.service)].cache_nand == 0) return kNothing;
+        if (tables_.services[static_cast<std::size_t>(r.service)].cache_nand == 0) return;
         std::vector<Taken> taken = fill(t, r.store, r.dram);
-        if (taken.empty()) return kNothing;
         for (const Taken& each : taken) {
             Entry& entry = entries_[each.entry];
             const Entry& copy = entries_[find(r.dram, entry.node)];
@@ -297,8 +279,12 @@ class Content : public Evictor {
             entry.time = copy.time;
             link(each.entry);
         }
-        const i64 end = channels_.book(t, bytes_of(taken), r.spill);
-        return begin({replica, -1, -1, r.store, std::move(taken)}, end);
+        write(t, replica, std::move(taken), r.spill);
+    }
+    void write(i64 t, std::size_t replica, std::vector<Taken> taken, i64 path, i64 then = -1) {
+        if (taken.empty()) return;
+        const i64 bytes = bytes_of(taken);
+        begin(t, {replica, -1, -1, std::move(taken)}, 0, bytes, path, then);
     }
 
     // Bytes of path_[from..to), counted as read in the pool.
@@ -315,7 +301,7 @@ class Content : public Evictor {
         for (const Taken& each : taken) bytes += node(entries_[each.entry].node).bytes;
         return bytes;
     }
-    Move begin(Moving moving, i64 end) {
+    void begin(i64 t, Moving moving, i64 epoch, i64 bytes, i64 path, i64 then = -1) {
         std::size_t id = moves_.size();
         if (free_moves_.empty()) {
             moves_.push_back(std::move(moving));
@@ -324,7 +310,7 @@ class Content : public Evictor {
             free_moves_.pop_back();
             moves_[id] = std::move(moving);
         }
-        return {id, end};
+        channels_.start(t, bytes, {Bound::kContent, id, epoch}, path, then);
     }
 
     void flow(i64 t, std::size_t e, Cause cause) {

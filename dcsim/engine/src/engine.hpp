@@ -3,7 +3,6 @@
 
 #include <deque>
 #include <optional>
-#include <queue>
 
 #include "batch.hpp"
 #include "content.hpp"
@@ -130,6 +129,7 @@ class Engine {
             const i64 n = replica.batch.cost().steps_within(x);
             settle(r, n, x - replica.batch.cost().sum(n));
         }
+        channels_.close(now_);
         pools_.finish(now_);
         timeline_.finish();
         finished_ = true;
@@ -167,15 +167,6 @@ class Engine {
         i64 pointer;
         std::deque<Waiting> limbo;
     };
-    enum class Bound : char { kObject, kSet, kOnboard, kDirect, kContent };
-    struct Transfer {
-        Due due;
-        Bound bound;
-        std::size_t subject;
-        i64 epoch;
-        bool operator>(const Transfer& o) const { return due > o.due; }
-    };
-
     Replica& at(std::size_t r) {
         if (r >= replicas_.size()) throw std::invalid_argument("no replica " + std::to_string(r));
         return replicas_[r];
@@ -210,23 +201,30 @@ class Engine {
 
     bool step(i64 limit) {
         const i64 edge = edges_.top_key();
-        const i64 moved = transfers_.empty() ? kNever : transfers_.top().due.time;
+        const i64 moved = channels_.next_end().time;
         const i64 of_objects = objects_->next_due().time;
         const i64 due = std::min(of_objects, content_->next_due().time);
         const Due arrival = next_arrival();
         const i64 t = std::min(std::min(edge, moved), std::min(due, arrival.time));
+        if (channels_.soonest() <= t && t > now_) {  // what is through at an instant is so before its events
+            const i64 through = channels_.next_through();
+            if (through <= std::min(t, limit)) {
+                if (through == kNever) return false;
+                now_ = through;
+                channels_.through(through);
+                return true;
+            }
+        }
         if (t > limit || t == kNever) return false;
         now_ = t;
         ++stats_.events;
         if (edge == t) {
             boundary(edges_.top());
         } else if (moved == t) {
-            const Transfer transfer = transfers_.top();
-            transfers_.pop();
-            arrive(transfer);
+            arrive(channels_.end());
         } else if (due == t) {
             if (of_objects == t)
-                track(objects_->expire(t));
+                objects_->expire(t);
             else
                 content_->expire(t);
         } else {
@@ -332,9 +330,8 @@ class Engine {
     bool begin_load(std::size_t r, const Waiting& job) {
         const auto q = static_cast<std::size_t>(job.request);
         if (!has_content() || tables_.requests.reads[q] < 0) return false;
-        const Content::Hit hit = content_->load(now_, tables_.requests.reads[q], r, loads_begun_);
-        if (hit.count == 0) return false;
-        for (int i = 0; i < hit.count; ++i) track(hit.moves[i], replicas_[r].epoch);
+        const Content::Hit hit = content_->load(now_, tables_.requests.reads[q], r, loads_begun_, replicas_[r].epoch);
+        if (hit.transfers == 0) return false;
         if (out_.start[q] < 0) {
             out_.hit_dram[q] = hit.dram;
             out_.hit_nand[q] = hit.nand;
@@ -342,7 +339,7 @@ class Engine {
             out_.hit_again[q] += hit.dram + hit.nand;
         }
         replicas_[r].batch.stall(hold_of(job), work_of(job.request));
-        replicas_[r].loading.push_back({job, loads_begun_++, hit.dram + hit.nand, hit.count});
+        replicas_[r].loading.push_back({job, loads_begun_++, hit.dram + hit.nand, hit.transfers});
         return true;
     }
     i64 hold_of(const Waiting& job) const {
@@ -426,12 +423,12 @@ class Engine {
         graph_.completed(now_, job.request);
         add_load(r, -1);
         const i64 klass = tables_.requests.klass[q];
-        track(objects_->put(now_, klass, kArtifacts, works_[static_cast<std::size_t>(job.work)].artifact, r));
+        objects_->put(now_, klass, kArtifacts, works_[static_cast<std::size_t>(job.work)].artifact, r);
         const i64 leaves = has_content() ? tables_.requests.leaves[q] : -1;
         if (leaves >= 0)
-            track(content_->left(now_, leaves, r), 0);
+            content_->left(now_, leaves, r);
         else if (job.course.token())
-            track(objects_->put(now_, klass, kCache, job.course.context(), r));
+            objects_->put(now_, klass, kCache, job.course.context(), r);
     }
 
     // ---- arrivals and routing
@@ -506,41 +503,25 @@ class Engine {
 
     // ---- transfers
 
-    void track(const Objects::Moved& moved) {
-        if (moved.end == kNever) return;
-        objects_->note_transfer(moved.object, transfers_begun_);
-        begin_transfer(Bound::kObject, moved.object, moved.end, 0);
-    }
-    void track(const Content::Move& move, i64 epoch) {
-        if (move.end != kNever) begin_transfer(Bound::kContent, move.id, move.end, epoch);
-    }
-    void begin_transfer(Bound bound, std::size_t subject, i64 end, i64 epoch) {
-        transfers_.push({{end, transfers_begun_++}, bound, subject, epoch});
-    }
-
-    void arrive(const Transfer& transfer) {
-        const std::size_t subject = transfer.subject;
-        if (transfer.bound == Bound::kObject) {
+    void arrive(const Errand& errand) {
+        const std::size_t subject = errand.subject;
+        if (errand.bound == Bound::kObject) {
             objects_->arrive(now_, subject);
-        } else if (transfer.bound == Bound::kContent) {
+        } else if (errand.bound == Bound::kContent) {
             const Content::Ended ended = content_->arrive(now_, subject);
-            track(ended.next, 0);
-            if (ended.loading >= 0 && replicas_[ended.replica].epoch == transfer.epoch) loaded(ended.replica, ended.loading);
-        } else if (transfer.bound == Bound::kSet) {
-            for (const std::size_t r : weights_->loaded(now_, subject)) proceed(r, weights_->onboard(now_, r));
+            if (ended.loading >= 0 && replicas_[ended.replica].epoch == errand.epoch) loaded(ended.replica, ended.loading);
+        } else if (errand.bound == Bound::kSet) {
+            for (const std::size_t r : weights_->loaded(now_, subject)) {
+                take_weights(r);
+                weights_->onboard(now_, r, replicas_[r].epoch);
+            }
         } else {
-            if (transfer.bound == Bound::kOnboard) weights_->onboarded(now_, subject);
-            if (replicas_[subject].epoch == transfer.epoch) go_up(subject);
+            if (errand.bound == Bound::kOnboard) weights_->onboarded(now_, subject);
+            if (replicas_[subject].epoch == errand.epoch) go_up(subject);
         }
     }
 
-    void proceed(std::size_t r, const Weights::Begun& begun) {
-        const i64 epoch = replicas_[r].epoch;
-        if (begun.step == Weights::Step::kWait) return;
-        if (begun.step == Weights::Step::kLoad) return begin_transfer(Bound::kSet, r, begun.end, epoch);
-        pools_.change(now_, replicas_[r].weights, service_of(r).weights);
-        begin_transfer(begun.step == Weights::Step::kOnboard ? Bound::kOnboard : Bound::kDirect, r, begun.end, epoch);
-    }
+    void take_weights(std::size_t r) { pools_.change(now_, replicas_[r].weights, service_of(r).weights); }
 
     // ---- replicas that come and go
 
@@ -558,7 +539,7 @@ class Engine {
     void begin_loading(std::size_t r) {
         ++replicas_[r].epoch;
         set_state(r, State::kLoading, kLoading);
-        proceed(r, weights_->start(now_, r));
+        if (weights_->start(now_, r, replicas_[r].epoch)) take_weights(r);
         Queue& queue = queues_[static_cast<std::size_t>(tables_.replicas[r].service)];
         std::deque<Waiting> limbo;
         limbo.swap(queue.limbo);
@@ -615,12 +596,11 @@ class Engine {
     std::optional<Weights> weights_;
     std::optional<Objects> objects_;
     std::optional<Content> content_;
-    std::priority_queue<Transfer, std::vector<Transfer>, std::greater<>> transfers_;
     std::vector<ControlEvent> events_;
     RequestColumns out_;
     Stats stats_;
     std::size_t next_ = 0;
-    i64 now_ = 0, arrived_ = 0, completed_ = 0, transfers_begun_ = 0, loads_begun_ = 0;
+    i64 now_ = 0, arrived_ = 0, completed_ = 0, loads_begun_ = 0;
     bool finished_ = false;
 };
 

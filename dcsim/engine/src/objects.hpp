@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "channels.hpp"
 #include "store.hpp"
 #include "tree.hpp"
 
@@ -22,35 +23,31 @@ class Objects {
         dues_ = WinnerTree<Due>(shelves_.size(), kNoDue);
     }
 
-    struct Moved { std::size_t object; i64 end; };
-
-    // Stores an object of a job that ends at `t` on `replica`; the end of the
-    // transfer that it starts is returned, or kNever if it is not stored.
-    Moved put(i64 t, i64 klass, Category kind, i64 bytes, std::size_t replica) {
+    // Stores an object of a job that ends at `t` on `replica`.
+    void put(i64 t, i64 klass, Category kind, i64 bytes, std::size_t replica) {
         const ReplicaRow& r = tables_.replicas[replica];
         const auto [dram_time, nand_time] = times(klass, kind);
-        if (bytes == 0 || (dram_time == 0 && nand_time == 0)) return {0, kNever};
+        if (bytes == 0 || (dram_time == 0 && nand_time == 0)) return;
         const std::size_t dram = shelf(klass, kind, r.dram);
         if (dram_time > 0) {
             if (pools_.room_for(t, r.dram, bytes)) {
                 take(t, dram, bytes);
-                return {create({bytes, replica, dram, kNone, State::kToDram, 0, 0}), channels_.book(t, bytes, r.offload)};
+                carry(t, create({bytes, replica, dram, kNone, State::kToDram, 0, 0}), r.offload);
+                return;
             }
             flow(t, dram, kSpilled, bytes);
         }
         if (nand_time == 0) {
             flow(t, dram, kDropped, bytes);
-            return {0, kNever};
+            return;
         }
         const std::size_t nand = shelf(klass, kind, r.store);
-        if (!make_room(t, nand, bytes)) return {0, kNever};
+        if (!make_room(t, nand, bytes)) return;
         take(t, nand, bytes);
-        return {create({bytes, replica, kNone, nand, State::kToNand, 0, 0}),
-                channels_.book(t, bytes, r.offload, r.spill)};
+        carry(t, create({bytes, replica, kNone, nand, State::kToNand, 0, 0}), r.offload, r.spill);
     }
     // The account (of the pools) of a class's objects of a kind in a pool.
     std::size_t account(i64 klass, Category kind, i64 pool) const { return shelves_[shelf(klass, kind, pool)].account; }
-    void note_transfer(std::size_t object, i64 sequence) { slab_[object].transfer = sequence; }
 
     // A transfer of the object has come to its end.
     void arrive(i64 t, std::size_t id) {
@@ -71,8 +68,7 @@ class Objects {
     // The object whose time in its tier is up first.
     const Due& next_due() const { return dues_.top_key(); }
 
-    // Handles it; the transfer that it starts, if any.
-    Moved expire(i64 t) {
+    void expire(i64 t) {
         const std::size_t s = dues_.top();
         const std::size_t id = shelves_[s].residents.front();
         Object& o = slab_[id];
@@ -80,18 +76,18 @@ class Objects {
         const i64 nand_time = times(shelves_[s].klass, shelves_[s].kind).second;
         if (o.state == State::kInNand || nand_time == 0) {
             drop(t, s, kExpired, id);
-            return {0, kNever};
+            return;
         }
         const ReplicaRow& r = tables_.replicas[o.replica];
         const std::size_t nand = shelf(shelves_[s].klass, shelves_[s].kind, r.store);
         if (!make_room(t, nand, o.bytes)) {
             drop(t, s, kMoved, id);
-            return {0, kNever};
+            return;
         }
         take(t, nand, o.bytes);
         o.nand = nand;
         o.state = State::kMoving;
-        return {id, channels_.book(t, o.bytes, r.spill)};
+        carry(t, id, r.spill);
     }
 
     // Takes objects out of a pool that shrank until it holds no more than it may:
@@ -161,6 +157,10 @@ class Objects {
             }
     }
     std::size_t shelf(i64 klass, Category kind, i64 pool) const { return index_.at({klass, kind, pool}); }
+
+    void carry(i64 t, std::size_t id, i64 path, i64 then = -1) {
+        slab_[id].transfer = channels_.start(t, slab_[id].bytes, {Bound::kObject, id, 0}, path, then);
+    }
 
     std::size_t create(Object o) {
         if (free_.empty()) {

@@ -1,60 +1,12 @@
-// DRAM and NAND: what lies in them, what moves between them, how long it stays.
+// DRAM and NAND: how much lies in them.
 #pragma once
 
-#include <deque>
-#include <map>
-#include <queue>
 #include <utility>
+#include <vector>
 
 #include "timeline.hpp"
 
-
 namespace dcsim {
-
-// An instant with its place among equals.
-struct Due {
-    i64 time, sequence;
-    bool operator<(const Due& o) const { return time != o.time ? time < o.time : sequence < o.sequence; }
-    bool operator>(const Due& o) const { return o < *this; }
-};
-inline constexpr Due kNoDue{kNever, kNever};
-
-inline constexpr i64 kFar = i64{1} << 61;
-
-// Links: first come first served on each, a transfer cut through all of its path.
-class Channels {
-  public:
-    Channels(const Tables& tables, Timeline& timeline)
-        : tables_(tables), timeline_(timeline), busy_(tables.channels.size(), 0) {}
-
-    // Books `bytes` from `t` on over one or two paths; gives the time of the end.
-    i64 book(i64 t, i64 bytes, i64 path, i64 then = -1) {
-        Booking booking{t, 0};
-        for (const i64 c : tables_.path(path)) add(booking, t, bytes, static_cast<std::size_t>(c));
-        if (then >= 0)
-            for (const i64 c : tables_.path(then)) add(booking, t, bytes, static_cast<std::size_t>(c));
-        return booking.end + booking.latency;
-    }
-
-  private:
-    struct Booking { i64 end, latency; };
-
-    void add(Booking& booking, i64 t, i64 bytes, std::size_t c) {
-        const Channel& channel = tables_.channels[c];
-        const i128 scaled = static_cast<i128>(bytes) * 1'000'000'000 + channel.bandwidth - 1;
-        const i128 duration = scaled / channel.bandwidth;
-        const i64 from = std::max(t, busy_[c]);
-        // Beyond 73 years it is never; so that no sum leaves 64 bits.
-        busy_[c] = from + duration < kFar ? static_cast<i64>(from + duration) : std::max(from, kFar);
-        if (busy_[c] > from) timeline_.move(c, bytes, from, busy_[c]);
-        booking.end = std::max(booking.end, busy_[c]);
-        booking.latency += channel.latency;
-    }
-
-    const Tables& tables_;
-    Timeline& timeline_;
-    std::vector<i64> busy_;
-};
 
 // Makes room in a pool by evicting what may go.
 class Evictor {

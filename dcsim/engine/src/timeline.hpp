@@ -79,17 +79,7 @@ class Timeline {
         flow_[(bins_.of(t) * accounts_.size() + account) * kCauses + static_cast<std::size_t>(cause)] += bytes;
     }
 
-    void move(std::size_t channel, i64 bytes, i64 from, i64 to) {
-        const auto before = [&](i64 x) {
-            return static_cast<i64>(static_cast<i128>(bytes) * (x - from) / (to - from));
-        };
-        for (i64 t = from; t < std::min(to, bins_.horizon);) {
-            const std::size_t bin = bins_.of(t);
-            const i64 end = std::min(to, bins_.end(bin));
-            moved_[bin * channels_ + channel] += before(end) - before(t);
-            t = end;
-        }
-    }
+    void move(std::size_t channel, std::size_t bin, i64 bytes) { moved_[bin * channels_ + channel] += bytes; }
 
     void finish() {
         for (std::size_t a = 0; a < accounts_.size(); ++a) settle(a);

@@ -20,8 +20,11 @@ class WinnerTree {
 
     void set(std::size_t slot, Key key) {
         keys_[slot] = key;
-        for (std::size_t i = (width_ + slot) / 2; i >= 1; i /= 2)
-            winner_[i] = better(winner_[2 * i], winner_[2 * i + 1]);
+        for (std::size_t i = (width_ + slot) / 2; i >= 1; i /= 2) {
+            const std::size_t winner = better(winner_[2 * i], winner_[2 * i + 1]);
+            if (winner == winner_[i] && winner != slot) break;  // nothing changes above
+            winner_[i] = winner;
+        }
     }
     void clear(std::size_t slot) { set(slot, never_); }
 

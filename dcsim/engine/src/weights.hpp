@@ -6,16 +6,13 @@
 #include <utility>
 #include <vector>
 
+#include "channels.hpp"
 #include "store.hpp"
 
 namespace dcsim {
 
 class Weights {
   public:
-    // What a cold start does next: a transfer to the end of `end`, or a wait.
-    enum class Step { kWait, kLoad, kOnboard, kDirect };
-    struct Begun { Step step; i64 end; };
-
     Weights(const Tables& tables, Pools& pools, Channels& channels) : tables_(tables), pools_(pools), channels_(channels) {
         std::map<std::pair<i64, i64>, std::size_t> seen;
         for (const ReplicaRow& r : tables.replicas) {
@@ -29,20 +26,29 @@ class Weights {
                 pools.change(0, pools.add_account({r.home, kWeights, r.service, -1}), service(r.service).checkpoint);
     }
 
-    Begun start(i64 t, std::size_t replica) {
+    // A cold start: loads, or waits for a load, or goes past DRAM. True if it brings
+    // weights into HBM now. `epoch`: of the replica, handed back with the transfer's end.
+    bool start(i64 t, std::size_t replica, i64 epoch) {
         const ReplicaRow& r = tables_.replicas[replica];
         Set& set = sets_[set_of_[replica]];
         const i64 bytes = service(r.service).checkpoint;
-        if (set.state == State::kResident) return onboard(t, replica);
+        if (set.state == State::kResident) {
+            onboard(t, replica, epoch);
+            return true;
+        }
         if (set.state == State::kLoading) {
             set.waiting.push_back(replica);
-            return {Step::kWait, kNever};
+            return false;
         }
-        if (!pools_.room_for(t, r.dram, bytes)) return {Step::kDirect, channels_.book(t, bytes, r.load, r.onboard)};
+        if (!pools_.room_for(t, r.dram, bytes)) {
+            channels_.start(t, bytes, {Bound::kDirect, replica, epoch}, r.load, r.onboard);
+            return true;
+        }
         pools_.change(t, set.account, bytes);
         set.state = State::kLoading;
         set.waiting.push_back(replica);
-        return {Step::kLoad, channels_.book(t, bytes, r.load)};
+        channels_.start(t, bytes, {Bound::kSet, replica, epoch}, r.load);
+        return false;
     }
 
     // The set of `replica` is in DRAM now; the replicas that waited for it.
@@ -54,10 +60,10 @@ class Weights {
         if (waiting.empty()) settle(t, replica);
         return waiting;
     }
-    Begun onboard(i64 t, std::size_t replica) {
+    void onboard(i64 t, std::size_t replica, i64 epoch) {
         const ReplicaRow& r = tables_.replicas[replica];
         ++sets_[set_of_[replica]].onboarding;
-        return {Step::kOnboard, channels_.book(t, service(r.service).weights, r.onboard)};
+        channels_.start(t, service(r.service).weights, {Bound::kOnboard, replica, epoch}, r.onboard);
     }
     void onboarded(i64 t, std::size_t replica) {
         --sets_[set_of_[replica]].onboarding;
