@@ -292,6 +292,13 @@ SUMMARY: tuple[Entry, ...] = (
     Entry("tiers.nand.wear.lifetime_years", "float?", "years", "The least of the pools."),
     Entry("tiers.nand.wear.first_worn_out", "text?", "", "The pool of which that is the life."),
     Entry("tiers.nand.wear.pools.POOL.bytes_written", "int", "bytes", "Written in the run."),
+    Entry(
+        "tiers.nand.wear.pools.POOL.bytes_taken.cache",
+        "int",
+        "bytes",
+        "Of this contexts; with what was under way at the end.",
+    ),
+    Entry("tiers.nand.wear.pools.POOL.bytes_taken.artifacts", "int", "bytes", "Likewise."),
     Entry("tiers.nand.wear.pools.POOL.drive_writes_per_day", "float", "1/d", "Over its capacity."),
     Entry(
         "tiers.nand.wear.pools.POOL.rated_drive_writes_per_day",

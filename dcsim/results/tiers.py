@@ -120,6 +120,7 @@ def _wear(plan: Plan, built: Outputs, series: Series, rows: list[int]) -> dict[s
         plan.pools[row].name: _pool_wear(
             written[row], int(series.capacity_high[row].max()), days, plan.pools[row].dwpd
         )
+        | {"bytes_taken": _taken(built, row)}
         for row in rows
         if series.capacity_high[row].any()
     }
@@ -132,6 +133,16 @@ def _wear(plan: Plan, built: Outputs, series: Series, rows: list[int]) -> dict[s
         "lifetime_years": min(known.values(), default=None),
         "first_worn_out": min(known, key=lambda name: known[name], default=None),
         "pools": pools,
+    }
+
+
+def _taken(built: Outputs, pool: int) -> dict[str, int]:
+    """Bytes that a pool took, by category: written, or under way to it when the run ended."""
+    mine = built["accounts"][:, 0] == pool
+    total = built["flow"][:, CAUSES.index("taken")].sum(axis=1)
+    return {
+        category: int(total[mine & (built["accounts"][:, 1] == CATEGORIES.index(category))].sum())
+        for category in ("cache", "artifacts")
     }
 
 

@@ -147,6 +147,10 @@ def test_wear_follows_from_the_bytes_written() -> None:
     assert wear["drive_writes_per_day"] == pytest.approx(a_day)
     assert wear["lifetime_years"] == pytest.approx(5 * 1.0 / a_day)
     assert wear["first_worn_out"] == "node.nand"
+    taken = wear["pools"]["node.nand"]["bytes_taken"]
+    assert set(taken) == {"cache", "artifacts"}
+    assert sum(taken.values()) == made_up().summary["tiers"]["nand"]["flows"]["taken"]
+    assert written <= sum(taken.values())
 
 
 def test_an_unknown_endurance_gives_no_lifetime() -> None:
