@@ -261,7 +261,10 @@ class Server:
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(list(tests)) + "\n")
         self.process.stdin.flush()
-        return self.process.stdout.readline().strip() == "0"
+        code = self.process.stdout.readline().strip()
+        if not code:
+            raise RuntimeError("the process that runs the tests has ended")
+        return code == "0"
 
 
 def serve(folder: Path) -> None:
