@@ -1,55 +1,30 @@
 // The loop: edges of replicas, ends of transfers, objects that are due, arrivals.
 #pragma once
 
-#include <deque>
 #include <optional>
+#include <utility>
 
-#include "batch.hpp"
 #include "content.hpp"
-#include "graph.hpp"
+#include "replica.hpp"
+#include "router.hpp"
 #include "weights.hpp"
 
 namespace dcsim {
-
-struct Stats { i64 events = 0, boundaries = 0, steps = 0, iterations = 0; };
-
-struct RequestColumns {
-    std::vector<i64> arrived, start, first, end;
-    std::vector<std::int8_t> outcome;
-    std::vector<std::int32_t> preemptions, replica;
-    std::vector<i64> hit_dram, hit_nand, hit_again;  // empty: no content is known
-};
-
-struct ControlEvent { i64 time, kind, subject, value; };
 
 class Engine {
   public:
     Engine(Tables tables, i64 horizon, i64 bin, bool lifted)
         : tables_(std::move(tables)), lifted_(lifted), timeline_({bin, horizon}, tables_.pools.size(), tables_.channels.size()),
           pools_(tables_, timeline_, lifted), channels_(tables_, timeline_), works_(work_infos(tables_)),
-          graph_(tables_.requests), edges_(tables_.replicas.size(), kNever) {
-        const auto n = static_cast<std::size_t>(tables_.requests.size());
-        out_.start.assign(n, -1);
-        out_.first.assign(n, -1);
-        out_.end.assign(n, -1);
-        out_.outcome.assign(n, kQueued);
-        out_.preemptions.assign(n, 0);
-        out_.replica.assign(n, -1);
-        out_.arrived = tables_.requests.arrival;
-        for (std::size_t q = 0; graph_.any() && q < n; ++q)
-            if (graph_.waits(q)) {
-                out_.arrived[q] = -1;
-                out_.outcome[q] = kAwaited;
-            }
+          graph_(tables_.requests), router_(tables_), limbo_(tables_.services.size()), out_(tables_, graph_),
+          edges_(tables_.replicas.size(), kNever) {
         for (std::size_t r = 0; r < tables_.replicas.size(); ++r) add_replica(r);
         weights_.emplace(tables_, pools_, channels_);
         objects_.emplace(tables_, timeline_, pools_, channels_);
         content_.emplace(tables_, timeline_, pools_, channels_, *objects_);
         pools_.set_evictor(&*content_);
-        if (has_content())
-            for (auto* column : {&out_.hit_dram, &out_.hit_nand, &out_.hit_again}) column->assign(n, 0);
         timeline_.open();
-        for (const Service& s : tables_.services) queues_.push_back({WinnerTree<i64>(static_cast<std::size_t>(s.replicas), kNever), 0, {}});
+        for (const Service& service : tables_.services) budgets_.push_back(least_budget(service));
         for (std::size_t r = 0; r < replicas_.size(); ++r) begin(r);
     }
     Engine(const Engine&) = delete;
@@ -64,53 +39,12 @@ class Engine {
         now_ = t;
     }
 
-    void fail(std::size_t r) {
-        run_until(now_);  // control acts after the events of its instant
-        Replica& replica = at(r);
-        if (replica.state == State::kDown) throw std::invalid_argument("replica " + std::to_string(r) + " is down already");
-        std::vector<Waiting> jobs = cut(r);
-        weights_->give_up(r);
-        ++replica.epoch;
-        drop_weights(r);
-        set_state(r, State::kDown, kWentDown);
-        for (const Waiting& job : jobs) route(job);
-    }
-
-    void start(std::size_t r) {
-        run_until(now_);
-        if (at(r).state != State::kDown) throw std::invalid_argument("replica " + std::to_string(r) + " is not down");
-        begin_loading(r);
-    }
-
-    void set_capacity(i64 pool, i64 bytes) {
-        run_until(now_);
-        if (!detail::in(pool, tables_.pools) || tables_.pools[static_cast<std::size_t>(pool)].tier == kHbm || bytes < 0)
-            throw std::invalid_argument("capacity: a DRAM or NAND pool and bytes >= 0");
-        const i64 weights = weights_->held(pool);
-        if (!lifted_) {
-            if (weights > bytes)
-                throw std::invalid_argument("the pool holds " + std::to_string(weights) +
-                                            " bytes of weights, more than " + std::to_string(bytes));
-            pools_.set_capacity(pool, bytes);
-            content_->shrink(now_, pool, false);
-            objects_->shrink(now_, pool);
-            content_->shrink(now_, pool, true);
-        }
-        events_.push_back({now_, kCapacity, pool, bytes});
-    }
-
-    // Bytes in a pool now; for HBM weights + live + what the running phase holds.
-    i64 used(i64 pool) const {
-        if (!detail::in(pool, tables_.pools)) throw std::invalid_argument("no such pool");
-        i64 bytes = pools_.used(pool);
-        for (std::size_t r = 0; r < replicas_.size(); ++r)
-            if (tables_.replicas[r].hbm == pool) bytes += in_batch(replicas_[r]);
-        return bytes;
-    }
-    i64 capacity(i64 pool) const {
-        if (!detail::in(pool, tables_.pools)) throw std::invalid_argument("no such pool");
-        return pools_.capacity(pool);
-    }
+    // Control, and a look inside: control.hpp.
+    void fail(std::size_t r);
+    void start(std::size_t r);
+    void set_capacity(i64 pool, i64 bytes);
+    i64 used(i64 pool) const;
+    i64 capacity(i64 pool) const;
     // 0 down, 1 loading, 2 up.
     int state(std::size_t r) { return static_cast<int>(at(r).state); }
     i64 running(std::size_t r) { return at(r).batch.running() + static_cast<i64>(at(r).loading.size()); }
@@ -142,31 +76,6 @@ class Engine {
     const Stats& stats() const { return stats_; }
 
   private:
-    enum class State : char { kDown, kLoading, kUp };
-    struct Waiting { i64 request, tokens_out; };
-    // An admitted request whose prefix is on its way, or has come.
-    struct Loading {
-        Waiting job;
-        i64 id, tokens, transfers;
-    };
-    struct Replica {
-        State state = State::kDown;
-        Batch batch;
-        Batch::Accounts accounts{};
-        std::size_t weights = 0;  // account
-        i64 budget = 0, watermark = 0;
-        i128 began = 0;  // tick at which the coming iterations began
-        i64 planned = 0;  // iterations until the next boundary
-        i64 epoch = 0;
-        std::deque<Waiting> waiting;
-        std::vector<Loading> loading;  // in order of admission
-        std::vector<i64> ready;        // ids of those whose prefix has come, in that order
-    };
-    struct Queue {
-        WinnerTree<i64> load;  // jobs per replica; kNever: not to be routed to
-        i64 pointer;
-        std::deque<Waiting> limbo;
-    };
     Replica& at(std::size_t r) {
         if (r >= replicas_.size()) throw std::invalid_argument("no replica " + std::to_string(r));
         return replicas_[r];
@@ -186,6 +95,13 @@ class Engine {
         replica.budget = lifted_ ? kNever / 4 : capacity - s.weights - s.reserve;
         replica.watermark = lifted_ ? 0 : s.watermark;
         replicas_.push_back(std::move(replica));
+    }
+
+    i64 least_budget(const Service& s) const {
+        i64 least = kNever;
+        for (i64 r = s.replica; r < s.replica + s.replicas; ++r)
+            least = std::min(least, replicas_[static_cast<std::size_t>(r)].budget);
+        return least;
     }
 
     void begin(std::size_t r) {
@@ -349,8 +265,7 @@ class Engine {
     // A transfer of a load has ended; at the last the request joins at the next edge.
     void loaded(std::size_t r, i64 id) {
         Replica& replica = replicas_[r];
-        const auto it = std::find_if(replica.loading.begin(), replica.loading.end(), [id](const Loading& l) { return l.id == id; });
-        if (--it->transfers > 0) return;
+        if (--replica.find(id)->transfers > 0) return;
         replica.ready.push_back(id);
         if (replica.batch.empty()) {
             wake(r);
@@ -360,7 +275,7 @@ class Engine {
         }
     }
     Loading take_loading(Replica& replica, i64 id) {
-        const auto it = std::find_if(replica.loading.begin(), replica.loading.end(), [id](const Loading& l) { return l.id == id; });
+        const auto it = replica.find(id);
         const Loading out = *it;
         replica.loading.erase(it);
         replica.batch.unstall(hold_of(out.job));
@@ -421,7 +336,7 @@ class Engine {
         out_.outcome[q] = kCompleted;
         ++completed_;
         graph_.completed(now_, job.request);
-        add_load(r, -1);
+        router_.add(r, -1);
         const i64 klass = tables_.requests.klass[q];
         objects_->put(now_, klass, kArtifacts, works_[static_cast<std::size_t>(job.work)].artifact, r);
         const i64 leaves = has_content() ? tables_.requests.leaves[q] : -1;
@@ -444,39 +359,26 @@ class Engine {
 
     void admit_request(i64 request) {
         const auto q = static_cast<std::size_t>(request);
-        const Service& s = tables_.services[service_of_request(request)];
         const WorkInfo& info = works_[static_cast<std::size_t>(work_of(request))];
         const i64 need = info.need(tables_.requests.prompt[q], tables_.requests.output[q]);
-        i64 budget = kNever;
-        for (i64 r = s.replica; r < s.replica + s.replicas; ++r)
-            budget = std::min(budget, replicas_[static_cast<std::size_t>(r)].budget);
-        if (need <= budget) return route({request, 0});
+        if (need <= budgets_[service_of_request(request)]) return route({request, 0});
         out_.outcome[q] = kRejected;
         graph_.failed(request, [&](i64 other) { out_.outcome[static_cast<std::size_t>(other)] = kAbandoned; });
     }
 
     void route(const Waiting& job) {
         const std::size_t s = service_of_request(job.request);
-        Queue& queue = queues_[s];
-        if (queue.load.top_key() == kNever) {
-            queue.limbo.push_back(job);
-            return;
-        }
-        const Service& service = tables_.services[s];
-        std::size_t slot = queue.load.top();
-        if (service.router == kRoundRobin) {
-            slot = static_cast<std::size_t>(queue.pointer);
-            while (queue.load.key(slot) == kNever) slot = (slot + 1) % static_cast<std::size_t>(service.replicas);
-            queue.pointer = static_cast<i64>((slot + 1) % static_cast<std::size_t>(service.replicas));
-        }
-        enqueue(static_cast<std::size_t>(service.replica) + slot, job);
+        if (router_.open(s))
+            enqueue(router_.choose(s), job);
+        else
+            limbo_[s].push_back(job);
     }
 
     void enqueue(std::size_t r, const Waiting& job) {
         Replica& replica = replicas_[r];
         replica.waiting.push_back(job);
         out_.replica[static_cast<std::size_t>(job.request)] = static_cast<std::int32_t>(r);
-        add_load(r, 1);
+        router_.add(r, 1);
         if (replica.state != State::kUp) return;
         if (replica.batch.empty()) {
             wake(r);
@@ -493,12 +395,6 @@ class Engine {
         if (!fits(r, replica.waiting.front(), 0)) return;
         const i64 next = replica.batch.cost().steps_within(ticks_of(now_) - replica.began) + 1;
         if (next < replica.planned && fits(r, replica.waiting.front(), next)) plan(r, next);
-    }
-
-    void add_load(std::size_t r, i64 jobs) {
-        const auto s = static_cast<std::size_t>(tables_.replicas[r].service);
-        const std::size_t slot = r - static_cast<std::size_t>(tables_.services[s].replica);
-        if (queues_[s].load.key(slot) != kNever) queues_[s].load.set(slot, queues_[s].load.key(slot) + jobs);
     }
 
     // ---- transfers
@@ -523,65 +419,12 @@ class Engine {
 
     void take_weights(std::size_t r) { pools_.change(now_, replicas_[r].weights, service_of(r).weights); }
 
-    // ---- replicas that come and go
-
-    void set_state(std::size_t r, State state, EventKind kind) {
-        replicas_[r].state = state;
-        events_.push_back({now_, kind, static_cast<i64>(r), 0});
-        const auto s = static_cast<std::size_t>(tables_.replicas[r].service);
-        const std::size_t slot = r - static_cast<std::size_t>(tables_.services[s].replica);
-        if (state == State::kDown)
-            queues_[s].load.clear(slot);
-        else if (queues_[s].load.key(slot) == kNever)
-            queues_[s].load.set(slot, static_cast<i64>(replicas_[r].waiting.size()));
-    }
-
-    void begin_loading(std::size_t r) {
-        ++replicas_[r].epoch;
-        set_state(r, State::kLoading, kLoading);
-        if (weights_->start(now_, r, replicas_[r].epoch)) take_weights(r);
-        Queue& queue = queues_[static_cast<std::size_t>(tables_.replicas[r].service)];
-        std::deque<Waiting> limbo;
-        limbo.swap(queue.limbo);
-        for (const Waiting& job : limbo) route(job);
-    }
-
-    void go_up(std::size_t r) {
-        set_state(r, State::kUp, kUp);
-        if (!replicas_[r].waiting.empty()) wake(r);
-    }
-
-    void drop_weights(std::size_t r) { pools_.change(now_, replicas_[r].weights, -pools_.held(replicas_[r].weights)); }
-
-    // Cuts the running iteration; all jobs, running by admission, then waiting.
-    std::vector<Waiting> cut(std::size_t r) {
-        Replica& replica = replicas_[r];
-        std::vector<Waiting> jobs;
-        settle_idle(r);
-        if (!replica.batch.empty()) {
-            const i128 x = ticks_of(now_) - replica.began;
-            const i64 n = replica.batch.cost().steps_within(x);
-            settle(r, n, x - replica.batch.cost().sum(n));
-            for (const std::size_t slot : replica.batch.by_admission()) jobs.push_back(put_back(replica.batch, slot));
-            edges_.clear(r);
-        }
-        replica.ready.clear();
-        for (const Loading& l : std::exchange(replica.loading, {})) {
-            replica.batch.unstall(hold_of(l.job));
-            out_.outcome[static_cast<std::size_t>(l.job.request)] = kQueued;
-            jobs.push_back(l.job);
-        }
-        jobs.insert(jobs.end(), replica.waiting.begin(), replica.waiting.end());
-        replica.waiting.clear();
-        return jobs;
-    }
-
-    i64 in_batch(const Replica& replica) const {
-        if (replica.batch.empty()) return replica.batch.live().a;
-        const i128 x = ticks_of(now_) - replica.began;
-        const i64 n = replica.batch.cost().steps_within(x);
-        return replica.batch.live().at(n) + replica.batch.transient(n, x - replica.batch.cost().sum(n));
-    }
+    // ---- replicas that come and go: control.hpp
+    void set_state(std::size_t r, State state, EventKind kind);
+    void begin_loading(std::size_t r);
+    void go_up(std::size_t r);
+    std::vector<Waiting> cut(std::size_t r);
+    i64 in_batch(const Replica& replica) const;
 
     Tables tables_;
     bool lifted_;
@@ -590,14 +433,16 @@ class Engine {
     Channels channels_;
     std::vector<WorkInfo> works_;
     Graph graph_;
+    Router router_;
+    std::vector<std::deque<Waiting>> limbo_;  // by service
+    RequestColumns out_;
     WinnerTree<i64> edges_;
     std::vector<Replica> replicas_;
-    std::vector<Queue> queues_;
+    std::vector<i64> budgets_;  // the smallest of a service's replicas
     std::optional<Weights> weights_;
     std::optional<Objects> objects_;
     std::optional<Content> content_;
     std::vector<ControlEvent> events_;
-    RequestColumns out_;
     Stats stats_;
     std::size_t next_ = 0;
     i64 now_ = 0, arrived_ = 0, completed_ = 0, loads_begun_ = 0;
@@ -605,3 +450,5 @@ class Engine {
 };
 
 }  // namespace dcsim
+
+#include "control.hpp"

@@ -14,7 +14,7 @@ namespace dcsim {
 
 enum Tier : i64 { kHbm, kDram, kNand };
 enum Rule : i64 { kFixed, kPrefill, kDecode };
-enum Router : i64 { kLeastLoaded, kRoundRobin };
+enum RouterKind : i64 { kLeastLoaded, kRoundRobin };
 enum Start : i64 { kCold, kWarm, kDown };
 enum Outcome : std::int8_t { kQueued, kRunning, kCompleted, kRejected, kAwaited, kAbandoned };
 enum Category : i64 { kWeights, kLive, kTransient, kCache, kArtifacts };

@@ -1,0 +1,64 @@
+// What the loop keeps of a replica and of a request, and what it writes down of requests.
+#pragma once
+
+#include <algorithm>
+#include <deque>
+#include <vector>
+
+#include "batch.hpp"
+#include "graph.hpp"
+
+namespace dcsim {
+
+struct Stats { i64 events = 0, boundaries = 0, steps = 0, iterations = 0; };
+struct ControlEvent { i64 time, kind, subject, value; };
+
+struct Waiting { i64 request, tokens_out; };
+// An admitted request whose prefix is on its way, or has come.
+struct Loading {
+    Waiting job;
+    i64 id, tokens, transfers;
+};
+
+enum class State : char { kDown, kLoading, kUp };
+struct Replica {
+    State state = State::kDown;
+    Batch batch;
+    Batch::Accounts accounts{};
+    std::size_t weights = 0;  // account
+    i64 budget = 0, watermark = 0;
+    i128 began = 0;  // tick at which the coming iterations began
+    i64 planned = 0;  // iterations until the next boundary
+    i64 epoch = 0;
+    std::deque<Waiting> waiting;
+    std::vector<Loading> loading;  // in order of admission
+    std::vector<i64> ready;        // ids of those whose prefix has come, in that order
+
+    std::vector<Loading>::iterator find(i64 id) {
+        return std::find_if(loading.begin(), loading.end(), [id](const Loading& l) { return l.id == id; });
+    }
+};
+
+struct RequestColumns {
+    std::vector<i64> arrived, start, first, end;
+    std::vector<std::int8_t> outcome;
+    std::vector<std::int32_t> preemptions, replica;
+    std::vector<i64> hit_dram, hit_nand, hit_again;  // empty: no content is known
+
+    RequestColumns(const Tables& tables, const Graph& graph) : arrived(tables.requests.arrival) {
+        const std::size_t n = arrived.size();
+        for (auto* times : {&start, &first, &end}) times->assign(n, -1);
+        outcome.assign(n, kQueued);
+        preemptions.assign(n, 0);
+        replica.assign(n, -1);
+        if (!tables.nodes.empty())
+            for (auto* hits : {&hit_dram, &hit_nand, &hit_again}) hits->assign(n, 0);
+        for (std::size_t q = 0; graph.any() && q < n; ++q)
+            if (graph.waits(q)) {
+                arrived[q] = -1;
+                outcome[q] = kAwaited;
+            }
+    }
+};
+
+}  // namespace dcsim
