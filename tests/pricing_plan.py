@@ -204,8 +204,16 @@ class Planner:
                 "watermark": (hbm - trace.weights - kept) // 100 if turns else 0,
                 "checkpoint": trace.checkpoint,
                 "keep": int(job.keep.weights_in_dram),
+                **self.cache(job.keep),
             }
         )
+
+    @staticmethod
+    def cache(keep: Any) -> dict[str, int]:
+        if keep.reuse is None:
+            return {"cache_dram": 0, "cache_nand": 0, "cache_least": 0}
+        context, least = keep.context, keep.reuse.least
+        return {"cache_dram": context.dram, "cache_nand": context.nand, "cache_least": least}
 
     def add_work(self, service: int, trace: slow.Trace, gpu: Any) -> int:
         phases, segments = slow.price(trace, gpu)
@@ -235,6 +243,9 @@ class Planner:
         spill = [f"{store} write"]
         if store != domain.name:
             spill = [f"{domain.name} out", f"{store} in", *spill]
+        fetch = [f"{store} read"]
+        if store != domain.name:
+            fetch += [f"{store} out", f"{domain.name} in"]
         self.tables.replicas.append(
             {
                 "service": service,
@@ -246,6 +257,7 @@ class Planner:
                 "onboard": self.path(f"{name} onboard"),
                 "offload": self.path(f"{name} offload"),
                 "spill": self.path(*spill),
+                "fetch": self.path(*fetch),
                 "start": int(not self.scenario.start_cold),
             }
         )

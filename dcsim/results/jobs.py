@@ -88,14 +88,13 @@ def _figures(
         more = _which(output > 1)
         gaps = (end[done] - first[done])[more] // (output[more] - 1)
         figures["per_token_ns"] = spread(gaps)
-        figures["reuse"] = _reuse(built, requests.prompt, mine)
+        if "hit_dram" in built:
+            figures["reuse"] = _reuse(built, requests.prompt, mine)
     return figures | {"throughput": throughput}
 
 
-def _reuse(built: Outputs, prompt: NDArray[np.int64], mine: Members) -> dict[str, Any] | None:
-    """What of the prompts was loaded; None where no content is known."""
-    if "hit_dram" not in built:
-        return None
+def _reuse(built: Outputs, prompt: NDArray[np.int64], mine: Members) -> dict[str, Any]:
+    """What of the prompts was loaded instead of computed."""
     admitted = built["start"][mine] >= 0
     tokens = int(prompt[mine][admitted].sum())
     hits = (built["hit_dram"], built["hit_nand"], built["hit_again"])

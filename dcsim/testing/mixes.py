@@ -174,7 +174,8 @@ def _sharer(draw: Draw, mix: Written, server: str, site: Site, bounds: _Bounds) 
     job |= _asked(draw, of, frozen(of.get("options", {})), _layout(of), on[0].gpu, bounds)
     stored = "store" in of.get("keep", {}) or all(domain.nand for domain in on)
     kept = draw(keeps(bounds.keep, kind_of(of["model"]), ["local"] if stored else []))
-    kept.pop("weights_in_dram", None)
+    for key in ("weights_in_dram", "reuse"):  # for the server to say
+        kept.pop(key, None)
     return job | ({"keep": kept} if kept else {})
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pricing_models import as_named
 from pricing_plan import Planner, Tables
 from scene import scene
 
 from dcsim.assembly import Plan, make_plan
 from dcsim.engine import COLUMNS
-from dcsim.models import get
 from dcsim.spec import Layout, Scenario, Scheduler, load_scenario, scenario_from_data
 from dcsim.testing import scenarios
 
@@ -22,7 +22,7 @@ NAMED = ("pools", "channels", "phases", "segments", "works", "services", "classe
 
 
 def oracle(plan: Plan) -> Tables:
-    return Planner(plan.scenario, plan.requests, get, (Layout(), Scheduler())).plan()
+    return Planner(plan.scenario, plan.requests, as_named, (Layout(), Scheduler())).plan()
 
 
 def agree(scenario: Scenario) -> Plan:

@@ -76,6 +76,6 @@ def test_a_token_segment_leaves_the_choice_to_the_engine(rule: str, number: int)
 def test_halves_of_a_tick_are_rounded_once() -> None:
     half = Fraction(1, 2 * SECOND)
     demand = Segment("s", "p", 1, 1)
-    priced = Cost(half, half, half, half, half, half, half, half)
+    priced = Cost(*[half] * 9)
     found = segment_row(WorkSegment(demand, 0, priced, 0))
-    assert (found["own"], found["own_slope"]) == (2, 1)  # four halves, one half
+    assert (found["own"], found["own_slope"]) == (3, 1)  # five halves, one half

@@ -124,7 +124,9 @@ def results() -> Results:
     """A short run with clips, turns, wear and samples."""
     changes = [
         "duration=10 min",
-        "jobs.chat.arrivals={process: poisson, rate: 4/s}",
+        "jobs.chat.arrivals={process: poisson, rate: 2/s}",
+        "jobs.chat.session={turns: 3, think: 10 s}",
+        "jobs.chat.keep.reuse={}",
         "topology.racks.rack0.node.ssd.dwpd=3",
         "operations=[{kind: sampler, every: 1 min}]",
     ]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pricing_oracle as slow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pricing_models import dense
 from pricing_traces import clip_trace, turn_trace
 
 from dcsim import traces
 from dcsim.assembly.rows import phase_row, segment_row
 from dcsim.models.catalogue import Model, get, names
 from dcsim.models.dit import DitConfig
-from dcsim.models.feed_forward import Dense
-from dcsim.models.gqa import Gqa
-from dcsim.models.llm import LlmConfig, equal_blocks
+from dcsim.models.llm import equal_blocks
 from dcsim.models.options import DIT, LLM, Option
 from dcsim.models.pipeline import Networks
 from dcsim.models.shapes import Clip, Turn
@@ -139,25 +137,6 @@ def turns(draw: Draw) -> tuple[Model, dict[str, Any], Turn, Layout]:
     shape = Turn(draw(whole(1, 3000)), draw(whole(1, 500)), draw(whole(1, 700)))
     model = Model("drawn", "llm", "", "", config, LLM, shape)
     return model, chosen, shape, Layout(tp)
-
-
-def dense(model: Model) -> SimpleNamespace:
-    """The figures of a dense decoder as docs/pricing.md names them."""
-    c = model.network
-    assert isinstance(c, LlmConfig)
-    mixer, half = c.blocks[0].attention, c.blocks[0].feed_forward
-    assert isinstance(mixer, Gqa)
-    assert isinstance(half, Dense)
-    return SimpleNamespace(
-        layers=c.layers,
-        hidden=c.hidden,
-        vocabulary=c.vocabulary,
-        heads=mixer.heads,
-        kv_heads=mixer.kv_heads,
-        head=mixer.head,
-        head_norm=mixer.head_norm,
-        ffn=half.width,
-    )
 
 
 def agree(trace: MemoryTrace, oracle: slow.Trace, gpu: Gpu) -> None:
