@@ -455,6 +455,9 @@ class Either(Form):
     short: Form
     mapping: Form
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "concept", self.mapping.concept)
+
     def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
         form = self.short if node.map is None else self.mapping
         return form.read(node, path, reading, name)

@@ -25,6 +25,15 @@ def test_settings_have_value_and_meaning() -> None:
     assert all(each.meaning for each in found.values())
 
 
+def test_what_a_sharing_job_does_not_have_is_there_to_be_set() -> None:
+    data = scene()
+    job = {"arrivals": {"process": "constant", "rate": "1/s"}, "shape": {"prompt": 1, "output": 1}}
+    data["jobs"]["code"] = {"shares": "chat", **job}
+    found = {each.path: each.value for each in paths(scenario_from_data(data), "jobs.code")}
+    assert found["jobs.code.shares"] == "chat"
+    assert found["jobs.code.replicas.count"] == ""
+
+
 def test_patterns() -> None:
     scenario = scenario_from_data(scene())
     assert [each.path for each in paths(scenario, "*.gpu.hbm")] == [
