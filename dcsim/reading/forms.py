@@ -379,7 +379,7 @@ class Row(Form):
         }
 
     def below(self, node: Node, key: str) -> Form | None:
-        return self.places[int(key)] if key.isdigit() and int(key) < len(self.places) else None
+        return self.places[int(key)] if key.isdecimal() and int(key) < len(self.places) else None
 
 
 @dataclass(frozen=True)

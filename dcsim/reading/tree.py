@@ -153,7 +153,7 @@ def locate(node: Node, path: Sequence[str | int]) -> Mark:
 
 def step_down(node: Node, step: str | int) -> Node | None:
     """The child under a key or at a position, or None."""
-    if node.items is not None and str(step).isdigit():
+    if node.items is not None and str(step).isdecimal():
         index = int(step)
         return node.items[index] if index < len(node.items) else None
     return node.child(str(step))

@@ -124,7 +124,7 @@ def _arrivals(scenario: Scenario, job: Job, tree: Node) -> Iterator[Finding]:
             yield "arrivals.until", "must be after from"
         return
     points = tree.at("jobs", job.name, "arrivals", "rate", "piecewise")
-    if points is not None and arrivals.rate.times[-2:][0] >= scenario.duration > 0:
+    if points is not None and arrivals.rate.times[-2:][0] >= scenario.duration:
         yield "arrivals.rate.piecewise", "points lie after the end of the run"
     with np.errstate(over="ignore", invalid="ignore"):
         expected = float(arrivals.rate.integral(np.array([int(scenario.duration)]))[0])

@@ -158,7 +158,7 @@ def _set(
 def _at_position(children: Mapping[str, Node], head: str) -> str:
     """Among entries a number stands for the one at that position, if none has that name."""
     names = list(children)
-    place = head not in children and head.isdigit() and int(head) < len(names)
+    place = head not in children and head.isdecimal() and int(head) < len(names)
     return names[int(head)] if place else head
 
 
@@ -167,7 +167,7 @@ def _set_item(
 ) -> Node:
     items = list(node.items or ())
     head, rest = steps[0], steps[1:]
-    if not head.isdigit() or int(head) >= len(items):
+    if not head.isdecimal() or int(head) >= len(items):
         message = f"{head!r} is no position in a list of {len(items)}"
         raise SpecError([value.mark.problem(dotted((*done, *steps)), message)])
     inner = None if form is None else form.below(node, head)

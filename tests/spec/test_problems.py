@@ -305,6 +305,7 @@ def test_overrides_that_cannot_be() -> None:
         ("jobs.cat.model=x", "jobs.cat.model: no 'cat' in jobs; did you mean 'chat'?"),
         ("jobs.cat=null", "jobs.cat: no 'cat' in jobs"),
         ("operations.3.kind=x", "'3' is no position in a list of 1"),
+        ("operations.².kind=x", "'²' is no position in a list of 1"),
         ("seed=1.5", "seed: 1.5 where a whole number is due"),
     ]:
         data = {**scene(), "operations": [{"kind": "sampler", "every": "1 s"}]}
