@@ -192,8 +192,8 @@ def _chunk(scenario: Scenario, job: Job) -> Iterator[Finding]:
     given = job.scheduler
     if given is None or given.prefill_chunk is None or job.is_clip:
         return
-    most = given.max_batched_tokens or 8192
-    if given.prefill_chunk > most:
+    most = given.of(job.shape).max_batched_tokens
+    if most is not None and given.prefill_chunk > most:
         message = f"{given.prefill_chunk} is more than max_batched_tokens, {most}"
         yield "scheduler.prefill_chunk", message
 

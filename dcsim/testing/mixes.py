@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 
 from dcsim.reading.units import TIME, whole
-from dcsim.spec import Domain, Gpu, Layout
+from dcsim.spec import Domain, Gpu, Layout, Scheduler, TokenShape
 from dcsim.testing.draws import clip_shapes, keeps, processes, sessions, token_shapes
 from dcsim.testing.fit import (
     Options,
@@ -183,7 +183,7 @@ def _layout(job: dict[str, Any]) -> Layout:
     return Layout(**job.get("layout", {}))
 
 
-_LIMITS = {"prefill_chunk": 2048, "max_batched_tokens": 8192, "max_jobs": 256}
+_LIMITS = vars(Scheduler().of(TokenShape()))  # the defaults
 
 
 def _fits(

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dcsim.assembly.placement import Placement
-from dcsim.spec import Layout, Scenario
+from dcsim.spec import Layout, Scenario, Scheduler, TokenShape
 from dcsim.testing.fit import (
     Extent,
     Options,
@@ -94,14 +94,14 @@ def _hbm(draw: Draw, jobs: Mapping[str, Any], name: str) -> int:
     if kind_of(model) == "llm":
         tokens = max(_tokens(each["shape"]) for each in mine)
         room = draw(st.sampled_from([400, 150, 100, 50])) * tokens // 100
-        limits = job.get("scheduler", {})
+        limits = vars(Scheduler().of(TokenShape())) | job.get("scheduler", {})
         return smallest_hbm(
             model,
             options,
             layout,
-            limits.get("prefill_chunk", 2048),
-            limits.get("max_batched_tokens", 8192),
-            limits.get("max_jobs", 256),
+            limits["prefill_chunk"],
+            limits["max_batched_tokens"],
+            limits["max_jobs"],
             room,
         )
     need, _ = _largest(model, options, layout, [each["shape"] for each in mine])
