@@ -199,8 +199,9 @@ def _check_queues(results: Results, rows: Rows) -> None:
     requests = Rows(results, "requests")
     service = {name: job["service"] for name, job in results.summary["jobs"].items()}
     of = np.array([service[str(job)] for job in requests.words("job")], dtype=object)
-    gone = np.where(requests.there("end_ns"), requests.ints("end_ns"), np.iinfo(np.int64).max)
-    arrival = requests.ints("arrival_ns")
+    never = np.iinfo(np.int64).max
+    arrival = np.where(requests.there("arrival_ns"), requests.ints("arrival_ns"), never)
+    gone = np.where(requests.there("end_ns"), requests.ints("end_ns"), never)
     gone = np.where(requests.words("outcome") == "rejected", arrival, gone)
     readings: dict[tuple[str, int], dict[str, int]] = {}
     columns = (rows.words("subject"), rows.ints("time_ns"), rows.words("quantity"))

@@ -124,10 +124,10 @@ def keeps(draw: Draw, keep: Span, kind: str, stores: Sequence[str]) -> dict[str,
     kept: dict[str, Any] = {}
     if times_kept:
         kept["artifact" if kind == "dit" else "context"] = times_kept
-        if kind != "dit" and draw(st.booleans()):
-            kept["reuse"] = draw(st.sampled_from([{}, {"block": 1}, {"block": 100, "least": 300}]))
     if "nand" in times_kept and tuple(stores) != ("local",):
         kept["store"] = draw(st.sampled_from(list(stores)))
     if draw(st.booleans()):
         kept["weights_in_dram"] = True
+    if "context" in kept and draw(st.booleans()):
+        kept["reuse"] = draw(st.sampled_from([{}, {"block": 1}, {"block": 100, "least": 300}]))
     return kept

@@ -98,9 +98,9 @@ def check_causality(results: Results) -> None:
     duration = int(results.summary["duration_ns"])
     rows = Rows(results, "requests")
     arrival, came = rows.ints("arrival_ns"), rows.there("arrival_ns")
-    law = "arrivals are within the run"
-    rows.hold(law, ~came | ((arrival >= 0) & (arrival <= duration)), run=duration)
     follows, after = rows.there("after"), rows.ints("after")
+    within = (arrival >= 0) & np.where(follows, arrival <= duration, arrival < duration)
+    rows.hold("arrivals are within the run", ~came | within, run=duration)
     alone = np.flatnonzero(~follows)
     in_order = np.ones(len(arrival), dtype=np.bool_)
     in_order[alone[1:]] = arrival[alone[1:]] >= arrival[alone[:-1]]

@@ -162,6 +162,8 @@ def _server(draw: Draw, site: Site, bounds: _Bounds) -> dict[str, Any] | None:
         **_asked(draw, {"model": model}, given, layout, gpu, bounds),
         "keep": _kept(draw, model, domains, site, bounds),
     }
+    if kind_of(model) == "llm" and draw(st.integers(0, 2)) == 2:
+        job["session"] = draw(sessions())
     return {key: value for key, value in job.items() if value}
 
 
@@ -253,8 +255,7 @@ def _asked(
     """Arrivals and shape of a class that the replicas of `job` serve."""
     arrivals = draw(processes(bounds.rate, bounds.most, bounds.duration))
     if kind_of(job["model"]) == "llm":
-        asked = {"arrivals": arrivals, "shape": draw(token_shapes(bounds.prompt, bounds.output))}
-        return asked | ({"session": draw(sessions())} if draw(st.integers(0, 2)) == 2 else {})
+        return {"arrivals": arrivals, "shape": draw(token_shapes(bounds.prompt, bounds.output))}
     sizes, frames = _clips(job["model"], options, layout, gpu, bounds)
     return {"arrivals": arrivals, "shape": draw(clip_shapes(sizes, frames, bounds.steps))}
 

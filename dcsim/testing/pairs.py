@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 CLOCKS = ("wall_seconds", "requests_per_second")
-ASKED = ("arrival_ns", "prompt_tokens", "output_tokens", "width", "height", "frames", "steps")
-TIMES = ("start_ns", "first_ns", "end_ns")
+ASKED = ("after", "prompt_tokens", "output_tokens", "width", "height", "frames", "steps")
+TIMES = ("arrival_ns", "start_ns", "first_ns", "end_ns")
 
 
 def check_same(first: Results, second: Results) -> None:
@@ -67,9 +67,12 @@ def check_same_requests(
         mine = [np.nonzero(rows.words("job") == name)[0] for rows in (left, right)]
         must_equal("variants see the same requests", f"job {name}",
                    first=len(mine[0]), second=len(mine[1]))  # fmt: skip
-        for column in ASKED:
+        alone = ~left.there("after")[mine[0]]  # a turn comes when the one before it has ended
+        for column in (*ASKED, "arrival_ns"):
             a, b = left.ints(column)[mine[0]], right.ints(column)[mine[1]]
-            wrong = np.nonzero(a != b)[0]
+            if column == "after":  # rows of the class, whatever other classes there are
+                a, b = (np.searchsorted(of, each) for of, each in zip(mine, (a, b), strict=True))
+            wrong = np.nonzero((a != b) & (alone if column == "arrival_ns" else True))[0]
             if len(wrong):
                 at = int(wrong[0])
                 fail("variants see the same requests", f"request {at} of job {name}, {column}",
@@ -88,9 +91,9 @@ def check_longer(short: Results, long: Results) -> None:
     must_equal("bins are of one width", "the summaries",
                short=short.summary["bin_ns"], long=long.summary["bin_ns"])  # fmt: skip
     rows, later = Rows(short, "requests"), Rows(long, "requests")
-    came = later.ints("arrival_ns") < end
+    came = _begun(later) < end
     law = "a longer run repeats a shorter one"
-    must_equal(law, "the arrivals", short=len(rows), long=int(came.sum()))
+    must_equal(law, "the requests", short=len(rows), long=int(came.sum()))
     rows.hold(law, rows.words("job") == later.words("job")[came], long=later.words("job")[came])
     for column in (*ASKED, *TIMES):
         mine, theirs = rows.ints(column), later.ints(column)[came]
@@ -99,11 +102,19 @@ def check_longer(short: Results, long: Results) -> None:
             known &= theirs <= end
         rows.hold(f"{law}, {column}", there == known, long_known=known)
         rows.hold(f"{law}, {column}", ~there | (mine == theirs), short=mine, long=theirs)
-    ended = np.isin(rows.words("outcome"), ("completed", "rejected"))
+    ended = np.isin(rows.words("outcome"), ("completed", "rejected", "abandoned"))
     for column in ("outcome", "replica"):
         theirs = later.words(column)[came]
         rows.hold(f"{law}, {column}", ~ended | (rows.words(column) == theirs), long=theirs)
     _same_start(law, Grid(short), Grid(long))
+
+
+def _begun(rows: Rows) -> NDArray[np.int64]:
+    """When each request, or the session of which it is a turn, arrives."""
+    first = np.where(rows.there("after"), rows.ints("after"), np.arange(len(rows)))
+    while not np.array_equal(first, first[first]):
+        first = first[first]
+    return np.asarray(rows.ints("arrival_ns")[first])
 
 
 def _same_start(law: str, short: Grid, long: Grid) -> None:
@@ -151,7 +162,7 @@ def check_more_hbm(less: Results, more: Results) -> None:
     """A request that fits a replica fits one with more HBM.
 
     `more` is `less` with more HBM in some GPUs, or larger replicas' pools otherwise, and the same
-    requests: what it rejects is rejected by `less` too.
+    requests: what it rejects is rejected by `less` too, or does not come there.
 
     That more memory delays or spills less is no law: a request let in earlier takes the room of
     the next ones.
@@ -159,7 +170,8 @@ def check_more_hbm(less: Results, more: Results) -> None:
     check_same_requests(less, more)
     rows = Rows(less, "requests")
     before, after = rows.words("outcome"), Rows(more, "requests").words("outcome")
-    rows.hold("more HBM rejects no more", (after != "rejected") | (before == "rejected"),
+    refused = np.isin(before, ("rejected", "abandoned", "awaited"))
+    rows.hold("more HBM rejects no more", (after != "rejected") | refused,
               less=before, more=after)  # fmt: skip
 
 

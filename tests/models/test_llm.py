@@ -164,7 +164,9 @@ def test_published_base_of_positions(family: str, theta: float, eps: float) -> N
     for size in ("8b", "70b" if family == "llama-3.1" else "32b"):
         network = get(f"{family}-{size}").network
         assert isinstance(network, LlmConfig)
-        assert (network.theta, network.eps) == (theta, eps)
+        mixer = network.blocks[0].attention
+        assert isinstance(mixer, Gqa)
+        assert (mixer.theta, network.eps) == (theta, eps)
 
 
 def test_t5_xxl_costs() -> None:

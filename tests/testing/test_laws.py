@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from scene import scene
 
 from dcsim.assembly import make_plan
 from dcsim.engine import CAUSES, OUTCOMES, Outputs
 from dcsim.planning import run, simulate
 from dcsim.results import Results
 from dcsim.results.events import KINDS
+from dcsim.spec import scenario_from_data
 from dcsim.testing import (
     LAWS,
     DrawnScenario,
@@ -97,7 +99,7 @@ FORGERIES: list[tuple[Any, str, str, dict[str, Any]]] = [
     (check_outcomes, "counted as in the table", "requests",
      {"column": "outcome", "to": "queued", "where": is_("outcome", "completed")}),
     (check_outcomes, "counted as in the table", "requests", {"drop": is_("outcome", "rejected")}),
-    (check_outcomes, "add up to the arrivals", "summary",
+    (check_outcomes, "has arrived", "summary",
      {"path": "requests.arrived", "to": lambda n: n + 1}),
     (check_outcomes, "jobs' arrivals add up", "summary",
      {"path": "jobs", "to": lambda jobs: {k: jobs[k] for k in ("chat", "agents")}}),
@@ -234,6 +236,24 @@ def test_laws_can_fail(
 
 def test_every_law_is_tried() -> None:
     assert {law for law, *_ in FORGERIES} == set(LAWS)
+
+
+TALK = {"session": {"turns": 3, "think": "2 s"}, "arrivals": {"process": "constant", "rate": "1/s"}}
+"""Changes to the chat of the scene: three turns, a few seconds apart."""
+
+
+def test_the_law_of_turns_can_fail(forge: Any) -> None:
+    data = scene(duration="1 min")
+    data["jobs"]["chat"] |= TALK
+    results = run(make_plan(scenario_from_data(data)))
+    check_all(results)
+    follows = {"where": lambda row: row["after"] is not None and row["arrival_ns"] is not None}
+    early = forge(results, "requests", column="arrival_ns", to=0, **follows)
+    with pytest.raises(AssertionError, match="a request follows what it waits for"):
+        check_causality(early)
+    gone = forge(results, "requests", column="arrival_ns", to=None, **follows)
+    with pytest.raises(AssertionError, match="times of a request are those of its outcome"):
+        check_outcomes(gone)
 
 
 def test_a_broken_law_names_the_row_and_the_numbers(stormy: Results, forge: Any) -> None:

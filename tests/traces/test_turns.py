@@ -11,7 +11,7 @@ from dcsim import traces
 from dcsim.models import ModelError
 from dcsim.models.catalogue import get
 from dcsim.models.llm import LlmConfig
-from dcsim.spec import Layout, Scheduler
+from dcsim.spec import Layout, Scheduler, TokenShape
 from dcsim.traces import Segment, Turn
 from dcsim.traces.turns import record_pass
 
@@ -148,7 +148,7 @@ def test_impossible_turns_are_told(shape: Turn, layout: Layout, path: str) -> No
 
 
 def test_a_chunk_is_the_schedulers_unless_said() -> None:
-    assert Turn(1, 1).chunk == Scheduler().prefill_chunk == 2048
+    assert Turn(1, 1).chunk == Scheduler().of(TokenShape()).prefill_chunk == 2048
 
 
 def test_the_reserve_covers_a_full_batch() -> None:
