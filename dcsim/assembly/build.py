@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dcsim.assembly.content import content_of
 from dcsim.assembly.placement import Placed, Placement
 from dcsim.assembly.plan import Plan
 from dcsim.assembly.plant import LOCAL, Nand, Plant
@@ -195,12 +196,12 @@ class _Builder:
             out["after"] = r.after[waits]
             out["after_start"] = np.concatenate([[0], np.cumsum(waits)]).astype(np.int64)
             out["delay"] = r.delay
-        if r.content is not None:
-            c = r.content
+        found = content_of(r)
+        if found is not None:
             live = np.array([self._kv(job) for job in self.scenario.jobs], dtype=np.int64)
-            rows = (c.parent, c.tokens, c.tokens * live[c.klass], c.klass)
+            rows = (found.parent, found.tokens, found.tokens * live[found.klass], found.klass)
             out["nodes"] = np.ascontiguousarray(np.stack(rows, axis=1), dtype=np.int64)
-            out["reads"], out["leaves"] = c.reads, c.leaves
+            out["reads"], out["leaves"] = found.reads, found.leaves
         return out
 
     def _kv(self, name: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dcsim.workload.blocks import BlockLog, read_blocks
+from dcsim.workload.blocks import BlockLog, Blocks, read_blocks
 from dcsim.workload.logs import LogError, RequestLog, read_log
 from dcsim.workload.requests import Content, Requests, generate
 from dcsim.workload.shapes import Clip
@@ -10,6 +10,7 @@ from dcsim.workload.streams import stream
 
 __all__ = [
     "BlockLog",
+    "Blocks",
     "Clip",
     "Content",
     "LogError",

@@ -22,7 +22,7 @@ from dcsim.workload.formats import parsers
 from dcsim.workload.logs import Ints, LogError
 from dcsim.workload.rows import json_rows, open_text
 
-__all__ = ["BlockLog", "read_blocks"]
+__all__ = ["BlockLog", "Blocks", "read_blocks"]
 
 _LAYOUT = FORMATS["mooncake"]
 _IDS = "hash_ids"
@@ -50,6 +50,32 @@ class BlockLog:
     def full(self) -> Ints:
         """Full blocks of each prompt, int64[N]: a partial one at its end does not count."""
         return self.prompt // self.block_tokens
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Prefix blocks of N requests, of `tokens` tokens each: those of request r are
+    `ids[start[r]:start[r + 1]]`, with `start` int64[N+1] and `ids` int64[M]; only full ones."""
+
+    tokens: int
+    start: Ints
+    ids: Ints
+
+    def take(self, rows: Ints) -> Blocks:
+        """Those of some requests, in that order."""
+        count = np.diff(self.start)[rows]
+        start = np.concatenate([[0], np.cumsum(count)])
+        # Where each id lies: its place among those of its request, after the first of them.
+        place = np.arange(start[-1]) - np.repeat(start[:-1], count)
+        return Blocks(self.tokens, start, self.ids[np.repeat(self.start[rows], count) + place])
+
+    @classmethod
+    def full(cls, log: BlockLog) -> Blocks:
+        """The full blocks of a log, in the order of its file."""
+        count = log.full
+        start = np.concatenate([[0], np.cumsum(count)])
+        place = np.arange(start[-1]) - np.repeat(start[:-1], count)
+        return cls(log.block_tokens, start, log.blocks[np.repeat(log.start[:-1], count) + place])
 
 
 def read_blocks(path: Path, block_tokens: int) -> BlockLog:
@@ -127,5 +153,5 @@ def _take(row: dict[str, Any], rows: dict[str, list[int]], block_tokens: int) ->
             due = f"{full}" if full == most else f"{full} or {most}"
             yield (
                 f"{_IDS}: {len(ids)} blocks where {tokens} tokens are {due} of {block_tokens}: "
-                "is --block-tokens that of the log?"
+                f"are its blocks of {block_tokens} tokens?"
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from dcsim.spec import (
 )
 from dcsim.spec.draws import Draw
 from dcsim.workload.arrivals import renewal_times
+from dcsim.workload.blocks import Blocks, read_blocks
 from dcsim.workload.curve import Curve
 from dcsim.workload.logs import LogError, RequestLog, read_log
 from dcsim.workload.sessions import Turns, draw_turns
@@ -61,7 +63,8 @@ class Requests:
     a diffusion model). `shapes`: by class the distinct clips asked for, sorted; empty for an LLM.
 
     Where jobs have sessions, else None: `after` int64[N], the request that one waits for, of a
-    lower row, -1 for none; `delay` int64[N], ns, from its end. `content` where contexts are reused.
+    lower row, -1 for none; `delay` int64[N], ns, from its end. `content` where contexts are reused;
+    `blocks` by class the prefix blocks of its requests, where a replayed log tells them.
     """
 
     arrival: Ints
@@ -73,6 +76,7 @@ class Requests:
     after: Ints | None = None
     delay: Ints | None = None
     content: Content | None = None
+    blocks: Mapping[int, Blocks] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.arrival)
@@ -88,6 +92,7 @@ class _Drawn:
     output: Ints
     clips: tuple[Clip, ...] = ()
     turns: Turns | None = None
+    blocks: Blocks | None = None
 
 
 def generate(scenario: Scenario) -> Requests:
@@ -119,6 +124,7 @@ def _merge(drawn: list[_Drawn]) -> Requests:
         _join([each.prompt for each in drawn])[order],
         _join([each.output for each in drawn])[order],
         tuple(each.clips for each in drawn),
+        blocks={row: each.blocks for row, each in enumerate(drawn) if each.blocks is not None},
     )
     return (
         requests if all(each.turns is None for each in drawn) else _related(requests, drawn, order)
@@ -161,9 +167,9 @@ def _join(parts: list[Ints]) -> Ints:
 
 
 def _draw(scenario: Scenario, job: Job) -> _Drawn:
-    log = None
+    log = blocks = None
     if isinstance(job.arrivals, Replay):
-        log, arrival = _replayed(scenario, job, job.arrivals)
+        log, arrival, blocks = _replayed(scenario, job, job.arrivals)
     else:
         arrival = _arrivals(scenario, job)
     count = len(arrival)
@@ -184,7 +190,7 @@ def _draw(scenario: Scenario, job: Job) -> _Drawn:
             tokens.append(_logged(scenario, job, log, name))
         else:
             tokens.append(_numbers(scenario, job, numbers, name, count))
-    return _Drawn(arrival, none, tokens[0], tokens[1])
+    return _Drawn(arrival, none, tokens[0], tokens[1], blocks=blocks)
 
 
 def _turns(scenario: Scenario, job: Job, session: Session, starts: Ints) -> _Drawn:
@@ -224,10 +230,20 @@ def _arrivals(scenario: Scenario, job: Job) -> Ints:
     return renewal_times(curve, random, cv, scenario.duration)
 
 
-def _replayed(scenario: Scenario, job: Job, replay: Replay) -> tuple[RequestLog, Ints]:
-    """The part of the log that is replayed, and its arrivals on the clock of the run."""
+def _replayed(
+    scenario: Scenario, job: Job, replay: Replay
+) -> tuple[RequestLog, Ints, Blocks | None]:
+    """The part of the log that is replayed, its arrivals on the clock of the run, and its blocks
+    where prompts are its own and their context is used again."""
+    blocks = None
     try:
-        log = read_log(replay.log, replay.format)
+        if job.keep.reuse is not None and replay.format == "mooncake" and _as_logged(job):
+            found = read_blocks(replay.log, job.keep.reuse.block)
+            order = np.argsort(found.arrival, kind="stable")
+            blocks = Blocks.full(found).take(order)
+            log = RequestLog(found.arrival[order], found.prompt[order], found.output[order])
+        else:
+            log = read_log(replay.log, replay.format)
     except LogError as error:
         raise _at(error, f"jobs.{job.name}.arrivals.log") from None
     start = 0 if replay.start is None else replay.start
@@ -244,7 +260,11 @@ def _replayed(scenario: Scenario, job: Job, replay: Replay) -> tuple[RequestLog,
         None if log.prompt is None else log.prompt[kept],
         None if log.output is None else log.output[kept],
     )
-    return part, arrival[kept]
+    return part, arrival[kept], None if blocks is None else blocks.take(np.flatnonzero(kept))
+
+
+def _as_logged(job: Job) -> bool:
+    return isinstance(job.shape, TokenShape) and isinstance(job.shape.prompt, FromLog)
 
 
 def _logged(scenario: Scenario, job: Job, log: RequestLog | None, name: str) -> Ints:

@@ -91,6 +91,24 @@ def test_no_pool_holds_more_than_it_has(case: Case) -> None:
         assert (out["mean"][row] <= out["top"][pool]).all()
 
 
+@settings(deadline=None, max_examples=60)
+@given(cases(focus=("reuse",)))
+def test_no_node_lies_without_its_parent(case: Case) -> None:
+    """Looked at after every event."""
+
+    class Watched(Oracle):
+        def run_until(self, t: int) -> None:
+            while self.heap and self.heap[0][0] <= t:
+                super().run_until(max(self.now, self.heap[0][0]))
+                for pool in self.pools:
+                    here = {lies.node for lies in pool.nodes}
+                    parents = {self.content.nodes[node].parent for node in here} - {-1}
+                    assert parents <= here
+            super().run_until(t)
+
+    run(Watched, case, lifted=False)
+
+
 @laws
 def test_a_replica_keeps_to_its_budget(case: Case) -> None:
     out = run(Oracle, case, lifted=False)

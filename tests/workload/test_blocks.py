@@ -72,7 +72,7 @@ def test_what_was_written_is_read(
 def test_only_full_blocks_may_be_named(tmp_path: Path) -> None:
     path = write(tmp_path / "log", SOUND | {"hash_ids": [0, 7]}, SOUND | {"input_length": 3})
     assert complaints(path) == [
-        "2: hash_ids: 3 blocks where 3 tokens are 0 or 1 of 4: is --block-tokens that of the log?"
+        "2: hash_ids: 3 blocks where 3 tokens are 0 or 1 of 4: are its blocks of 4 tokens?"
     ]
     path = write(tmp_path / "log", SOUND, SOUND | {"hash_ids": [0, 7]}, {**SOUND, "more": "keys"})
     assert read_blocks(path, 4).start.tolist() == [0, 3, 5, 8]
@@ -108,8 +108,8 @@ def test_every_broken_row_is_named(tmp_path: Path) -> None:
         "8: hash_ids: '9223372036854775808' is not a whole number of 64 bits",
         "9: hash_ids: 'None' is not a list of block ids",
         "10: hash_ids: 'None' is not a whole number of 64 bits",
-        "11: hash_ids: 3 blocks where 8 tokens are 2 of 4: is --block-tokens that of the log?",
-        "12: hash_ids: 3 blocks where 20 tokens are 5 of 4: is --block-tokens that of the log?",
+        "11: hash_ids: 3 blocks where 8 tokens are 2 of 4: are its blocks of 4 tokens?",
+        "12: hash_ids: 3 blocks where 20 tokens are 5 of 4: are its blocks of 4 tokens?",
         "13: is not JSON that is read here: it is nested too deep",
     ]
 

@@ -1,0 +1,39 @@
+"""What requests have in common, as one prefix forest: of sessions and of the blocks of a log."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dcsim.engine import Forest, Int64
+from dcsim.workload import Content, Requests
+
+__all__ = ["content_of"]
+
+
+def content_of(requests: Requests) -> Content | None:
+    """The forest of all classes; None where no content is known.
+
+    A request of a log with blocks reads and leaves all full blocks of its prompt: what blocks its
+    output fills the log does not say.
+    """
+    found = requests.content
+    if not requests.blocks:
+        return found
+    columns: list[list[Int64]] = [[], [], []]
+    reads: Int64 = np.full(len(requests), -1, dtype=np.int64)
+    leaves = reads.copy()
+    nodes = 0
+    if found is not None:
+        columns = [[found.parent], [found.tokens], [found.klass]]
+        reads, leaves, nodes = found.reads.copy(), found.leaves.copy(), len(found.parent)
+    for klass, blocks in requests.blocks.items():
+        forest = Forest(blocks.start, blocks.ids)
+        parent = np.where(forest.parent < 0, -1, forest.parent + nodes)
+        runs = (parent, forest.length * blocks.tokens, np.full(len(parent), klass))
+        for column, values in zip(columns, runs, strict=True):
+            column.append(values)
+        ends = np.where(forest.ends < 0, -1, forest.ends + nodes)
+        reads[requests.klass == klass] = leaves[requests.klass == klass] = ends
+        nodes += len(parent)
+    parent, tokens, owner = (np.concatenate(column) for column in columns)
+    return Content(parent, tokens, owner, reads, leaves)

@@ -1,0 +1,105 @@
+"""Reuse through whole runs: the blocks of a log, tiers in turn, and what is off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scene import scene
+
+from dcsim.assembly import make_plan
+from dcsim.planning import hit_rates, load, simulate
+from dcsim.spec import SpecError, scenario_from_data
+from dcsim.workload import Blocks, read_blocks
+
+ROWS = [  # 512 tokens a block: two full ones and a partial one, then all again, then a branch
+    {"timestamp": 0, "input_length": 1100, "output_length": 5, "hash_ids": [1, 2, 3]},
+    {"timestamp": 9000, "input_length": 1536, "output_length": 5, "hash_ids": [1, 2, 4]},
+    {"timestamp": 5000, "input_length": 1024, "output_length": 5, "hash_ids": [1, 9]},
+    {"timestamp": 20000, "input_length": 1600, "output_length": 5, "hash_ids": [1, 2, 4, 7]},
+]
+
+
+def log_of(folder: Path) -> Path:
+    path = folder / "log.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    return path
+
+
+def replay(log: Path, **keep: Any) -> dict[str, Any]:
+    data = scene(duration="1 min")
+    data["jobs"]["chat"] |= {
+        "replicas": 1,
+        "arrivals": {"process": "replay", "log": str(log), "format": "mooncake"},
+        "shape": {"prompt": "from_log", "output": "from_log"},
+        "keep": {"context": {"dram": "1 min"}, "reuse": {"block": 512}} | keep,
+    }
+    return data
+
+
+def test_blocks_of_some_requests_in_another_order(tmp_path: Path) -> None:
+    blocks = Blocks.full(read_blocks(log_of(tmp_path), 512))
+    assert blocks.start.tolist() == [0, 2, 5, 7, 10]
+    assert blocks.ids.tolist() == [1, 2, 1, 2, 4, 1, 9, 1, 2, 4]
+    some = blocks.take(np.array([2, 0]))
+    assert (some.start.tolist(), some.ids.tolist()) == ([0, 2, 4], [1, 9, 1, 2])
+    none = blocks.take(np.array([], dtype=np.int64))
+    assert (none.start.tolist(), none.ids.tolist()) == ([0], [])
+
+
+def test_a_log_is_loaded_by_its_blocks(tmp_path: Path) -> None:
+    plan = make_plan(scenario_from_data(replay(log_of(tmp_path))))
+    out = simulate(plan, lifted=False).outputs
+    chat = plan.requests.klass == 0
+    # In order of arrival: nothing; block 1; blocks 1 and 2; all three full ones.
+    assert out["hit_dram"][chat].tolist() == [0, 512, 1024, 1536]
+    assert plan.tables["nodes"][:, 1].sum() == 4 * 512
+
+
+def test_blocks_of_another_size_are_refused(tmp_path: Path) -> None:
+    data = replay(log_of(tmp_path), reuse={"block": 16})
+    with pytest.raises(
+        SpecError, match=r"jobs\.chat\.arrivals\.log: hash_ids: 3 blocks"
+    ):
+        make_plan(scenario_from_data(data))
+
+
+def test_prompts_of_ones_own_have_no_blocks(tmp_path: Path) -> None:
+    data = replay(log_of(tmp_path))
+    data["jobs"]["chat"]["shape"] = {"prompt": 100, "output": "from_log"}
+    assert "nodes" not in make_plan(scenario_from_data(data)).tables
+
+
+def test_reuse_that_finds_nothing_changes_no_byte(tmp_path: Path) -> None:
+    """With a least prefix above all prompts nothing is loaded: the times are those without."""
+    data = replay(log_of(tmp_path), reuse={"block": 512, "least": 10**6})
+    with_reuse = simulate(make_plan(scenario_from_data(data)), lifted=False).outputs
+    data = replay(log_of(tmp_path), reuse=None)
+    without = simulate(make_plan(scenario_from_data(data)), lifted=False).outputs
+    for name in ("arrived", "start", "first", "end", "outcome", "preemptions", "replica"):
+        assert np.array_equal(with_reuse[name], without[name]), name  # type: ignore[literal-required]
+    assert not with_reuse["hit_dram"].any()
+
+
+@pytest.mark.traces
+@pytest.mark.slow
+def test_the_mooncake_log_through_the_engine(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for all as published; with less, near one cache that knows no time."""
+    monkeypatch.setenv("DCSIM_TRACES", str(logs))
+    alone = "jobs.chat.keep.context.nand=0 s"
+    file = Path(__file__).parents[2] / "scenarios" / "mooncake_three_tiers.yaml"
+    weights = 16_060_522_496
+    for dram, near in (("100 TB", 0.006), ("512 GB", 0.03), ("2 TB", 0.03)):
+        plan = load(file, overrides=[f"topology.racks.rack0.dram={dram}", alone])
+        out = simulate(plan, lifted=False).outputs
+        tokens = (plan.pools[plan.pool("rack0/node0/dram")].capacity - weights) / (2 * 65536)
+        cache = hit_rates(logs / "mooncake_fast25_synthetic.jsonl.gz", [tokens]).hit_rate[0]
+        full = (plan.requests.prompt // 512 * 512).sum()
+        assert cache - near < out["hit_dram"].sum() / full < cache + 0.005
+    published = json.loads((logs / "kv_hit_rates.json").read_text(encoding="utf-8"))["hit_rate"]
+    plan = load(file, overrides=["topology.racks.rack0.dram=100 TB", alone])
+    hits = simulate(plan, lifted=False).outputs["hit_dram"].sum()
+    assert abs(hits / full - published[-1]) < 0.006
