@@ -25,6 +25,7 @@ MOST_STRETCHES = 1000
 
 _MEANS = ("capacity", *CATEGORIES, "demand")
 _TOPS = ("peak", "demand_peak", "shortfall")
+_RATES = ("read", "taken")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class TierSeries:
     """A tier over S stretches: bytes by name, int64[S], summed over the tier's pools.
 
     `capacity`, the categories and `demand` are means over a stretch; `peak`, `demand_peak` and
-    `shortfall` the most of its bins, of which each is the sum of the pools' own.
+    `shortfall` the most of its bins, of which each is the sum of the pools' own; `read` and `taken`
+    are bytes/s.
     """
 
     pools: int
@@ -96,6 +98,13 @@ class _Stretches:
         sums = np.add.reduceat(values.astype(np.float64) * self.length, self.first, axis=-1)
         return np.asarray(sums / np.add.reduceat(self.length, self.first)).round().astype(np.int64)
 
+    def rates(self, values: Ints) -> Ints:
+        """A second, of values within bins [..., B]."""
+        length = np.add.reduceat(self.length, self.first)
+        return np.asarray(np.add.reduceat(values, self.first, axis=-1) * 1e9 / length).astype(
+            np.int64
+        )
+
     def tops(self, values: Ints) -> Ints:
         """The most, of values [..., B]."""
         return np.asarray(np.maximum.reduceat(values, self.first, axis=-1))
@@ -106,7 +115,9 @@ def _tiers(timeline: Any, stretches: _Stretches) -> dict[str, TierSeries]:
     bins = len(stretches.length)
     names, tier = _words(timeline["tier"])
     tier = tier[::bins]
-    tables = {name: timeline[name].to_numpy().reshape(-1, bins) for name in (*_MEANS, *_TOPS)}
+    tables = {
+        name: timeline[name].to_numpy().reshape(-1, bins) for name in (*_MEANS, *_TOPS, *_RATES)
+    }
     series = {}
     for code, name in enumerate(names):
         mine = np.flatnonzero(tier == code)
@@ -114,6 +125,7 @@ def _tiers(timeline: Any, stretches: _Stretches) -> dict[str, TierSeries]:
             sums = {each: table[mine].sum(axis=0) for each, table in tables.items()}
             columns = {each: stretches.means(sums[each]) for each in _MEANS}
             columns |= {each: stretches.tops(sums[each]) for each in _TOPS}
+            columns |= {each: stretches.rates(sums[each]) for each in _RATES}
             series[name] = TierSeries(len(mine), columns)
     return {name: series[name] for name in TIERS if name in series}
 

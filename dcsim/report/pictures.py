@@ -18,6 +18,7 @@ from dcsim.report.demand import plot_demand
 from dcsim.report.frame import frame, ticks
 from dcsim.report.latency import plot_latency
 from dcsim.report.outline import Outline
+from dcsim.report.reuse import plot_reuse, reuses
 from dcsim.report.style import draw_area, legend_below, new_figure, save
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ __all__ = ["draw_comparison", "draw_run", "plot_comparison", "plot_run", "warm_u
 
 
 def plot_run(results: Results, directory: str | PathLike[str]) -> None:
-    """Draw `demand.png`, `contents.png` and `latency.png` into a directory that exists."""
+    """Draw `demand.png`, `contents.png`, `latency.png` and, where context is used again,
+    `reuse.png` into a directory that exists."""
     draw_run(Outline.of(results), Path(directory))
 
 
@@ -43,6 +45,8 @@ def draw_run(outline: Outline, directory: Path) -> None:
     plot_demand(outline, directory / "demand.png")
     plot_contents(outline, directory / "contents.png")
     plot_latency(outline, directory / "latency.png")
+    if reuses(outline):
+        plot_reuse(outline, directory / "reuse.png")
 
 
 def draw_comparison(outlines: Mapping[str, Outline], directory: Path) -> None:

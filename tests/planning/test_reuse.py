@@ -61,9 +61,7 @@ def test_a_log_is_loaded_by_its_blocks(tmp_path: Path) -> None:
 
 def test_blocks_of_another_size_are_refused(tmp_path: Path) -> None:
     data = replay(log_of(tmp_path), reuse={"block": 16})
-    with pytest.raises(
-        SpecError, match=r"jobs\.chat\.arrivals\.log: hash_ids: 3 blocks"
-    ):
+    with pytest.raises(SpecError, match=r"jobs\.chat\.arrivals\.log: hash_ids: 3 blocks"):
         make_plan(scenario_from_data(data))
 
 
