@@ -16,6 +16,7 @@ from typing import Any
 from dcsim import report as reports
 from dcsim.assembly import Plan, make_plan
 from dcsim.bench.hitrate import hitrate_figures, hitrate_rows
+from dcsim.bench.tiers import tiers_figures, tiers_rows
 from dcsim.engine import build, floor_seconds
 from dcsim.planning import run
 from dcsim.report.painters import Painters
@@ -42,6 +43,7 @@ def measure(requests: int) -> dict[str, Any]:
     out["trace"] = _trace()
     out["run"] = _whole(plan, loaded)
     out["hitrate"] = hitrate_figures(requests, REPEATS)
+    out["tiers"] = tiers_figures(requests, REPEATS)
     return out
 
 
@@ -223,4 +225,5 @@ def _text(f: Mapping[str, Any]) -> str:
     rows += [("", f"  {key.replace('_', ' ')} {whole[key]:.2f} s") for key in stages]
     rows.append(("", f"    write alone {whole['write']:.2f} s, plots alone {whole['plots']:.2f} s"))
     rows += hitrate_rows(f["hitrate"])
+    rows += tiers_rows(f["tiers"])
     return "\n".join(f"{name:<8}{text}" for name, text in rows)

@@ -285,3 +285,19 @@ def test_init_writes_a_scenario_that_runs(dcsim: Dcsim, tmp_path: Path) -> None:
     assert "did you mean 'quickstart'" in dcsim("init", "b.yaml", "--from", "quikstart").err
     assert "ends in .yaml" in dcsim("init", "b.txt").err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]
+
+
+@pytest.mark.traces
+def test_bench_runs_the_mooncake_log_through_tiers(
+    logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dcsim.bench.tiers import tiers_figures, tiers_rows
+
+    monkeypatch.setenv("DCSIM_TRACES", str(logs))
+    figures = tiers_figures(5000, 1)
+    assert figures["requests"] == 2 * 3993
+    assert 0.6 < figures["loaded_share"] < 0.7
+    assert figures["requests_per_second"] > 0
+    assert "tokens loaded" in tiers_rows(figures)[1][1]
+    monkeypatch.setenv("DCSIM_TRACES", "nowhere")
+    assert "DCSIM_TRACES" in tiers_rows(tiers_figures(5000, 1))[0][1]

@@ -119,7 +119,7 @@ class Engine {
         const i64 edge = edges_.top_key();
         const i64 moved = channels_.next_end().time;
         const i64 of_objects = objects_->next_due().time;
-        const i64 due = std::min(of_objects, content_->next_due().time);
+        const i64 due = has_content() ? std::min(of_objects, content_->next_due().time) : of_objects;
         const Due arrival = next_arrival();
         const i64 t = std::min(std::min(edge, moved), std::min(due, arrival.time));
         if (channels_.soonest() <= t && t > now_) {  // what is through at an instant is so before its events
@@ -197,7 +197,8 @@ class Engine {
         ++stats_.boundaries;
         const i64 max_tokens = service_of(r).max_tokens;
         batch.feed_all(max_tokens);
-        for (const i64 id : std::exchange(replica.ready, {})) join(r, take_loading(replica, id));
+        if (!replica.ready.empty())
+            for (const i64 id : std::exchange(replica.ready, {})) join(r, take_loading(replica, id));
         while (!replica.waiting.empty() && fits(r, replica.waiting.front(), 0)) admit(r);
         if (batch.hold().a > replica.budget) {
             while (batch.hold().a > replica.budget) preempt(r);
