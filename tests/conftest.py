@@ -13,7 +13,7 @@ settings.register_profile("dev", max_examples=40, deadline=None, suppress_health
 # In CI the same examples every time, so a red run can be repeated anywhere.
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True)
 settings.register_profile("brief", settings.get_profile("ci"), max_examples=12)
-# With one small fault in the package (tools/mutate.py) the first example that fails is enough.
+# With one small fault in the package (tests/mutate.py) the first example that fails is enough.
 ONCE = [Phase.explicit, Phase.generate]
 settings.register_profile("mutants", settings.get_profile("ci"), phases=ONCE, database=None)
 settings.register_profile("deep", settings.get_profile("dev"), max_examples=2000)

@@ -88,6 +88,7 @@ class Oracle:
             self.out |= {name: [0] * n for name in ("hit_dram", "hit_nand", "hit_again")}
         start, after, self.delay = graph(tables, n)
         self.open = [set(after[start[row] : start[row + 1]]) for row in range(n)]
+        self.linked = bool(after)
         self.earliest = arrival
         self.jobs = []
         columns = [tables[name].tolist() for name in ("klass", "work", "prompt", "output")]
@@ -125,6 +126,8 @@ class Oracle:
     def ended(self, row: int, outcome: int) -> None:
         """A request has come to its end: those that wait for it come later, or never."""
         self.out["outcome"][row] = outcome
+        if not self.linked:
+            return
         for waiting, others in enumerate(self.open):
             if row not in others:
                 continue

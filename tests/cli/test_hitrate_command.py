@@ -188,7 +188,7 @@ LOGS: dict[str, tuple[File, list[str]]] = {
             "log:2:1: timestamp: 'x' is not a number of milliseconds",
             "log:2:1: input_length: -1 is not within 1 to 2147483647",
             "log:2:1: hash_ids: '5' is not a list of block ids",
-            "log:3:1: hash_ids: 2 blocks where 10 tokens are 1 of 10: is --block-tokens",
+            "log:3:1: hash_ids: 2 blocks where 10 tokens are 1 of 10: are its blocks",
             "log:4:1: input_length is missing",
             "log:4:1: output_length is missing",
             "log:4:1: hash_ids is missing",

@@ -1,6 +1,6 @@
 """The mutation leg: one small fault at a time into a copy of the package, and the tests on it.
 
-    python tools/mutate.py --sample 300 --seed 1 --jobs 2 --out mutants.json
+    python tests/mutate.py --sample 300 --seed 1 --jobs 2 --out mutants.json
 
 Mutants are drawn at random from `traces/`, `assembly/` and `models/`. One that no test notices
 has survived: it is printed, to be killed by a better test or to be argued equivalent. The score
@@ -41,7 +41,8 @@ FIGURES = ["tests/traces/test_pricing_oracle.py", "tests/traces/test_phases_by_h
 TESTS: dict[str, list[list[str]]] = {
     "traces": [
         FIGURES,
-        [f"tests/traces/test_{name}.py" for name in ("turns", "pricing", "clips", "validation")],
+        [f"tests/traces/test_{name}.py" for name in ("turns", "pricing", "clips")],
+        ["tests/pages/test_published.py"],
     ],
     "models": [["tests/models/test_catalogue.py", *FIGURES], ["tests/models"]],
     "assembly": [["tests/assembly"]],
