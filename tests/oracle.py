@@ -87,6 +87,7 @@ class Oracle:
         if self.content.nodes:
             self.out |= {name: [0] * n for name in ("hit_dram", "hit_nand", "hit_again")}
         start, after, self.delay = graph(tables, n)
+        self.after = [after[start[row] : start[row + 1]] for row in range(n)]
         self.open = [set(after[start[row] : start[row + 1]]) for row in range(n)]
         self.linked = bool(after)
         self.earliest = arrival
@@ -154,7 +155,7 @@ class Oracle:
             self.route(job)
 
     def route(self, job: Job) -> None:
-        replica = self.choose(job.service)
+        replica = self.choose(job)
         if replica is None:
             self.limbo[job.service].append(job)
             return
@@ -163,13 +164,19 @@ class Oracle:
         if replica.state == UP and not replica.batch:
             self.edge(replica, self.now * TICKS)
 
-    def choose(self, service: int) -> Replica | None:
+    def choose(self, job: Job) -> Replica | None:
+        service = job.service
         row = self.services[service]
         mine = self.replicas[row.replica : row.replica + row.replicas]
         able = [replica for replica in mine if replica.state in (UP, LOADING)]
         if not able:
             return None
-        if row.router == 0:
+        waited_for = self.after[job.row]
+        if row.router == 2 and waited_for:
+            before = self.replicas[self.out["replica"][max(waited_for)]]
+            if before in able:
+                return before
+        if row.router != 1:
             return min(able, key=lambda replica: (replica.jobs, replica.row))
         pointer = self.pointer[service]
         order = mine[pointer:] + mine[:pointer]

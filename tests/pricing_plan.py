@@ -193,7 +193,7 @@ class Planner:
         same = scheduler.same_shape
         self.tables.services.append(
             {
-                "router": ["least_loaded", "round_robin"].index(scheduler.router),
+                "router": ["least_loaded", "round_robin", "session_sticky"].index(scheduler.router),
                 "replica": first,
                 "replicas": len(self.placed[job.name]),
                 "max_jobs": scheduler.max_jobs,

@@ -241,7 +241,7 @@ class Replicas(Concept):
         return replace(self, count=HOLE if self.place is None else len(self.place))
 
 
-ROUTERS = ("least_loaded", "round_robin")
+ROUTERS = ("least_loaded", "round_robin", "session_sticky")
 """In the order of the engine's numbers for them."""
 
 
@@ -256,7 +256,8 @@ class Scheduler(Concept):
     prefill_chunk: Annotated[int, Number(1, within=up_to(2**20), whole=True)] = LATER
     """Most prompt tokens that a request feeds in one iteration (LLMs). Default 2048."""
     router: Annotated[str, Word(ROUTERS)] = "least_loaded"
-    """Which replica gets a new job."""
+    """Which replica gets a new request; `session_sticky`: that of the turn before, where its
+    context is, and of a first turn the one with the fewest."""
     same_shape: bool | None = None
     """Batch only jobs of equal shape; absent: as the model needs it."""
 

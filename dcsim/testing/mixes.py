@@ -240,7 +240,7 @@ def _schedulers(draw: Draw, kind: str) -> dict[str, Any]:
     if draw(st.booleans()):
         limits["max_jobs"] = draw(st.integers(1, 64))
     if draw(st.booleans()):
-        limits["router"] = "round_robin"
+        limits["router"] = draw(st.sampled_from(["round_robin", "session_sticky"]))
     if draw(st.integers(0, 3)) == 3:
         limits["same_shape"] = draw(st.booleans())
     if kind == "llm" and draw(st.booleans()):

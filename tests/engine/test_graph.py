@@ -93,6 +93,28 @@ def test_equal_times_go_by_row_whoever_waited(play: Play) -> None:
     assert out["start"].tolist() == [0, 10, 20]
 
 
+def test_a_sticky_session_stays_where_it_was(play: Play) -> None:
+    services = {"router": 2, "replicas": 2, "max_jobs": 8, "max_tokens": 1000}
+    replicas = [{"hbm": hbm, "dram": 1, "home": 2, "store": 2, "start": 1} for hbm in (0, 3)]
+    pools = [{"tier": tier, "capacity": 1000} for tier in (0, 1, 2, 0)]
+    # Rows 0 and 1 start sessions on replicas 0 and 1. When row 1 goes on at 15, replica 0 is idle
+    # too and lower, but row 1 was on 1; row 4, a new session, takes the idle replica 0; row 5
+    # waited for rows 2 and 3 and goes where 3 was.
+    requests = [
+        {},
+        {},
+        {"after": [0], "delay": 30},
+        {"after": [1], "delay": 5},
+        {"arrival": 16},
+        {"arrival": 16, "after": [2, 3], "delay": 50},
+    ]
+    tables = world(requests, segments=STEP, services=services, replicas=replicas, pools=pools)
+    assert play(tables)["replica"].tolist() == [0, 1, 0, 1, 0, 1]
+    # With that replica down it is as least loaded; up again, row 5 goes back to where row 3 was.
+    out = play(tables, script=[(12, "fail", 1), (20, "start", 1)])
+    assert out["replica"].tolist() == [0, 1, 0, 0, 0, 0]
+
+
 def test_a_failure_delays_what_waits(play: Play) -> None:
     requests: list[dict[str, Any]] = [{}, {"after": [0], "delay": 1}]
     script = [(4, "fail", 0), (20, "start", 0)]

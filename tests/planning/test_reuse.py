@@ -101,3 +101,24 @@ def test_the_mooncake_log_through_the_engine(logs: Path, monkeypatch: pytest.Mon
     plan = load(file, overrides=["topology.racks.rack0.dram=100 TB", alone])
     hits = simulate(plan, lifted=False).outputs["hit_dram"].sum()
     assert abs(hits / full - published[-1]) < 0.006
+
+
+def test_a_sticky_session_finds_its_context_on_its_own_node() -> None:
+    """Two nodes do not share their DRAM: only who comes back to the same one finds its context."""
+    data = scene(duration="30 s")
+    data["topology"]["racks"]["rack0"]["count"] = 2
+    del data["jobs"]["image"]
+    chat = data["jobs"]["chat"]
+    chat |= {"replicas": 16, "session": {"turns": 4, "think": "4 s"}}
+    chat["arrivals"] = {"process": "poisson", "rate": "40/s"}
+    chat["keep"] = {"context": {"dram": "1 min"}, "reuse": {}}
+    shares = []
+    for router in ("least_loaded", "session_sticky"):
+        chat["scheduler"] = {"router": router}
+        plan = make_plan(scenario_from_data(data))
+        out, requests = simulate(plan, lifted=False).outputs, plan.requests
+        assert requests.after is not None
+        again = (requests.after >= 0) & (out["start"] >= 0)
+        shares.append((out["hit_dram"][again] > 0).mean())
+    assert shares[1] > 0.97
+    assert shares[0] < 0.9

@@ -370,9 +370,15 @@ class Engine {
     void route(const Waiting& job) {
         const std::size_t s = service_of_request(job.request);
         if (router_.open(s))
-            enqueue(router_.choose(s), job);
+            enqueue(router_.choose(s, replica_before(job.request)), job);
         else
             limbo_[s].push_back(job);
+    }
+
+    // Where the request that this one waited for last was; -1: it waited for none.
+    i64 replica_before(i64 request) const {
+        const i64 before = graph_.before(static_cast<std::size_t>(request));
+        return before < 0 ? -1 : out_.replica[static_cast<std::size_t>(before)];
     }
 
     void enqueue(std::size_t r, const Waiting& job) {

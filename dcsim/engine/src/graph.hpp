@@ -33,6 +33,11 @@ class Graph {
     bool any() const { return !open_.empty(); }
     bool waits(std::size_t q) const { return any() && requests_.after_start[q] < requests_.after_start[q + 1]; }
 
+    // The last row that a request waits for; -1: none.
+    i64 before(std::size_t q) const {
+        return waits(q) ? requests_.after[static_cast<std::size_t>(requests_.after_start[q + 1]) - 1] : -1;
+    }
+
     // The next of those that have waited to arrive: (time, row).
     Due next() const { return ready_.empty() ? kNoDue : ready_.top(); }
     void pop() { ready_.pop(); }

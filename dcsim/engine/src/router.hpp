@@ -18,12 +18,16 @@ class Router {
     // Whether any replica of a service can be routed to.
     bool open(std::size_t service) const { return queues_[service].load.top_key() != kNever; }
 
-    // The replica for the next request of a service that is open.
-    std::size_t choose(std::size_t service) {
+    // The replica for a request of a service that is open; `before`: where the one that it waited
+    // for last was, -1 if it waited for none.
+    std::size_t choose(std::size_t service, i64 before) {
         Queue& queue = queues_[service];
         const Service& s = tables_.services[service];
         const auto first = static_cast<std::size_t>(s.replica), count = static_cast<std::size_t>(s.replicas);
-        if (s.router == kLeastLoaded) return first + queue.load.top();
+        if (s.router == kSessionSticky && before >= s.replica && before < s.replica + s.replicas &&
+            queue.load.key(static_cast<std::size_t>(before - s.replica)) != kNever)
+            return static_cast<std::size_t>(before);
+        if (s.router != kRoundRobin) return first + queue.load.top();
         std::size_t slot = queue.pointer;
         while (queue.load.key(slot) == kNever) slot = (slot + 1) % count;
         queue.pointer = (slot + 1) % count;
