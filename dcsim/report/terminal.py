@@ -80,8 +80,7 @@ def _loaded(summary: dict[str, Any]) -> list[str]:
     for job, figures in summary["jobs"].items():
         reuse = figures.get("reuse")
         if reuse and reuse["share"] is not None:
-            tokens = reuse["prompt_tokens"]
-            dram, nand = (100 * reuse[f"{tier}_tokens"] / tokens for tier in ("dram", "nand"))
+            dram, nand = (100 * reuse[f"{tier}_share"] for tier in ("dram", "nand"))
             texts.append(
                 f"{job}: {100 * reuse['share']:.1f} % of the prompt tokens were loaded instead of "
                 f"computed, {dram:.1f} % from DRAM and {nand:.1f} % from NAND."
@@ -226,6 +225,9 @@ _SHOWN = {
         "first_ns.p99": "first result, p99",
         "latency_ns.p50": "completed, p50",
         "latency_ns.p99": "completed, p99",
+        "reuse.share": "prompts loaded",
+        "reuse.dram_share": "  from DRAM",
+        "reuse.nand_share": "  from NAND",
     },
 }
 
@@ -255,4 +257,6 @@ def _text(value: float | None, unit: str) -> str:
         return bytes_text(value)
     if unit == "ns":
         return time_text(value)
+    if unit == "share":
+        return f"{100 * value:.1f} %"
     return f"{value:,.0f}" if unit == "requests" else f"{value:.3g}"

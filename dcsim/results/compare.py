@@ -23,7 +23,7 @@ class Figure:
     """The tier or the job class; empty for all requests."""
     name: str
     unit: str
-    """`bytes`, `ns`, `requests`, `per_s`, `per_day`, `years`."""
+    """`bytes`, `ns`, `requests`, `per_s`, `per_day`, `years`, `share`."""
     values: tuple[float | None, ...]
 
     def differences(self) -> tuple[float | None, ...]:
@@ -158,6 +158,10 @@ def _job_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
                 figure = _figure(summaries, "job", job, "ns", measure, p)
                 if any(value is not None for value in figure.values):
                     figures.append(figure)
+        for share in ("share", "dram_share", "nand_share"):
+            figure = _figure(summaries, "job", job, "share", "reuse", share)
+            if any(value is not None for value in figure.values):
+                figures.append(figure)
         rates = {
             rate: None
             for summary in summaries

@@ -105,6 +105,8 @@ def _reuse(built: Outputs, prompt: NDArray[np.int64], mine: Members) -> dict[str
         "nand_tokens": nand,
         "again_tokens": again,
         "share": (dram + nand) / tokens if tokens else None,
+        "dram_share": dram / tokens if tokens else None,
+        "nand_share": nand / tokens if tokens else None,
     }
 
 

@@ -200,7 +200,9 @@ COMPARED = Table(
         Entry("section", "text", "", "`requests`, `tier` or `job`."),
         Entry("subject", "text", "", "The tier or the job class; empty for all requests."),
         Entry("figure", "text", "", "The key below it in the summary, such as `demand.p95`."),
-        Entry("unit", "text", "", "`bytes`, `ns`, `requests`, `per_s`, `per_day` or `years`."),
+        Entry(
+            "unit", "text", "", "`bytes`, `ns`, `requests`, `per_s`, `per_day`, `years` or `share`."
+        ),
         Entry("variant", "text", "", "`base`, a name of `what_if`, or `changed` for `--set`."),
         Entry("value", "float64?", "as `unit`", "The figure; null where the variant has none."),
         Entry("difference", "float64?", "as `unit`", "Value less that of the base."),
@@ -332,6 +334,8 @@ SUMMARY: tuple[Entry, ...] = (
     Entry("jobs.JOB.reuse.nand_tokens", "int", "", "Loaded from NAND at first admissions."),
     Entry("jobs.JOB.reuse.again_tokens", "int", "", "Loaded at admissions after a preemption."),
     Entry("jobs.JOB.reuse.share", "float?", "", "DRAM and NAND tokens over prompt tokens."),
+    Entry("jobs.JOB.reuse.dram_share", "float?", "", "Of that from DRAM."),
+    Entry("jobs.JOB.reuse.nand_share", "float?", "", "Of that from NAND."),
     Entry("jobs.JOB.throughput.requests_per_s", "float", "1/s", "Completed."),
     Entry("jobs.JOB.throughput.frames_per_s", "float", "1/s", "Of completed clips."),
     Entry("jobs.JOB.throughput.prompt_tokens_per_s", "float", "1/s", "Of completed requests."),

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scene import scene
 
+from dcsim import results
 from dcsim.assembly import make_plan
-from dcsim.planning import hit_rates, load, simulate
+from dcsim.planning import compare, hit_rates, load, simulate
 from dcsim.spec import SpecError, scenario_from_data
 from dcsim.workload import Blocks, read_blocks
 
@@ -80,6 +81,19 @@ def test_reuse_that_finds_nothing_changes_no_byte(tmp_path: Path) -> None:
     for name in ("arrived", "start", "first", "end", "outcome", "preemptions", "replica"):
         assert np.array_equal(with_reuse[name], without[name]), name  # type: ignore[literal-required]
     assert not with_reuse["hit_dram"].any()
+
+
+def test_a_comparison_says_what_is_loaded(tmp_path: Path) -> None:
+    log = log_of(tmp_path)
+    plans = {
+        name: make_plan(scenario_from_data(replay(log, **keep)))
+        for name, keep in {"base": {}, "off": {"reuse": None}}.items()
+    }
+    compared = {f.name: f.values for f in results.compare(compare(plans)).figures}
+    loaded = (512 + 1024 + 1536) / (1100 + 1536 + 1024 + 1600)
+    assert compared["reuse.share"] == (loaded, None)
+    assert compared["reuse.dram_share"] == (loaded, None)
+    assert compared["reuse.nand_share"] == (0, None)
 
 
 @pytest.mark.traces
