@@ -274,7 +274,6 @@ def serve(folder: Path) -> None:
     import matplotlib.figure  # noqa: F401
     import numpy  # noqa: F401
     import pyarrow.parquet  # noqa: F401
-    import pydantic  # noqa: F401
     import pytest
 
     try:
