@@ -19,7 +19,7 @@ from oracle_content import Content
 from oracle_ledger import TICKS, Account, Ledger, account_rows
 from oracle_replica import DOWN, LOADING, UP, Replica, WeightSet
 from oracle_store import HBM, Store
-from oracle_work import Job, rows
+from oracle_work import Request, rows
 
 EDGE, _, _, ARRIVAL = range(4)
 QUEUED, RUNNING, COMPLETED, REJECTED, AWAITED, ABANDONED = range(6)
@@ -60,7 +60,7 @@ class Oracle:
         self.store = Store(tables, self.ledger, lifted, self.at)
         self.pools = self.store.pools
         self.content = Content(tables, self.store)
-        self.limbo: list[list[Job]] = [[] for _ in self.services]
+        self.limbo: list[list[Request]] = [[] for _ in self.services]
         self.pointer = [0 for _ in self.services]
         self.events: list[tuple[int, int, int, int]] = []
         self.stats = {"events": 0, "boundaries": 0, "steps": 0, "iterations": 0}
@@ -72,14 +72,14 @@ class Oracle:
                 self.warm_start(replica)
             elif replica.plan.start == COLD:
                 self.cold_start(replica)
-        self.requests(tables)
+        self.file(tables)
 
     def replica(self, row: int, plan: SimpleNamespace) -> Replica:
         service = self.services[plan.service]
         budget = self.pools[plan.hbm].capacity - service.weights - service.reserve
         return Replica(row, plan, service, None if self.lifted else budget)
 
-    def requests(self, tables: dict[str, np.ndarray]) -> None:
+    def file(self, tables: dict[str, np.ndarray]) -> None:
         arrival = tables["arrival"].tolist()
         n = len(arrival)
         self.out = {name: [-1] * n for name in ("start", "first", "end", "replica")}
@@ -91,19 +91,21 @@ class Oracle:
         self.open = [set(after[start[row] : start[row + 1]]) for row in range(n)]
         self.linked = bool(after)
         self.earliest = arrival
-        self.jobs = []
+        self.requests = []
         columns = [tables[name].tolist() for name in ("klass", "work", "prompt", "output")]
         for row, (t, klass, work, prompt, output) in enumerate(zip(arrival, *columns, strict=True)):
             work_row = self.works[work]
             segments = self.segments[work_row.segment : work_row.segment + work_row.segments]
             service = self.classes[klass].service
             content = [tables[name].item(row) for name in ("reads", "leaves") if name in tables]
-            self.jobs.append(Job(row, klass, service, work, segments, prompt, output, *content))
+            self.requests.append(
+                Request(row, klass, service, work, segments, prompt, output, *content)
+            )
             if self.open[row]:
                 self.out["outcome"][row] = AWAITED
                 self.out["arrived"][row] = -1
             else:
-                self.at(t, ARRIVAL, row, partial(self.arrive, self.jobs[row]))
+                self.at(t, ARRIVAL, row, partial(self.arrive, self.requests[row]))
 
     # Time.
 
@@ -140,44 +142,44 @@ class Oracle:
             elif not others:
                 time = max(self.earliest[waiting], self.out["end"][row] + self.delay[waiting])
                 if time <= NEVER:
-                    arrive = partial(self.arrive, self.jobs[waiting])
+                    arrive = partial(self.arrive, self.requests[waiting])
                     self.at(time, ARRIVAL, waiting, arrive)
 
     # Routing.
 
-    def arrive(self, job: Job) -> None:
-        self.out["outcome"][job.row] = QUEUED
-        self.out["arrived"][job.row] = self.now
-        budgets = [r.budget for r in self.replicas if r.plan.service == job.service]
-        if any(budget is not None and job.need > budget for budget in budgets):
-            self.ended(job.row, REJECTED)
+    def arrive(self, request: Request) -> None:
+        self.out["outcome"][request.row] = QUEUED
+        self.out["arrived"][request.row] = self.now
+        budgets = [r.budget for r in self.replicas if r.plan.service == request.service]
+        if any(budget is not None and request.need > budget for budget in budgets):
+            self.ended(request.row, REJECTED)
         else:
-            self.route(job)
+            self.route(request)
 
-    def route(self, job: Job) -> None:
-        replica = self.choose(job)
+    def route(self, request: Request) -> None:
+        replica = self.choose(request)
         if replica is None:
-            self.limbo[job.service].append(job)
+            self.limbo[request.service].append(request)
             return
-        self.out["replica"][job.row] = replica.row
-        replica.waiting.append(job)
+        self.out["replica"][request.row] = replica.row
+        replica.waiting.append(request)
         if replica.state == UP and not replica.batch:
             self.edge(replica, self.now * TICKS)
 
-    def choose(self, job: Job) -> Replica | None:
-        service = job.service
+    def choose(self, request: Request) -> Replica | None:
+        service = request.service
         row = self.services[service]
         mine = self.replicas[row.replica : row.replica + row.replicas]
         able = [replica for replica in mine if replica.state in (UP, LOADING)]
         if not able:
             return None
-        waited_for = self.after[job.row]
+        waited_for = self.after[request.row]
         if row.router == 2 and waited_for:
             before = self.replicas[self.out["replica"][max(waited_for)]]
             if before in able:
                 return before
         if row.router != 1:
-            return min(able, key=lambda replica: (replica.jobs, replica.row))
+            return min(able, key=lambda replica: (replica.requests, replica.row))
         pointer = self.pointer[service]
         order = mine[pointer:] + mine[:pointer]
         taken = next(replica for replica in order if replica in able)
@@ -191,41 +193,41 @@ class Oracle:
         self.stats["boundaries"] += 1
         ns = -(-instant // TICKS)
         self.book_idle(replica, instant)
-        for job in replica.ready:
-            replica.stalled.remove(job)
-            replica.batch.append(job)
+        for request in replica.ready:
+            replica.stalled.remove(request)
+            replica.batch.append(request)
         replica.ready = []
         while replica.waiting and replica.fits(replica.waiting[0]):
-            job = replica.waiting.pop(0)
-            if self.loads(replica, job, ns):
-                replica.stalled.append(job)
+            request = replica.waiting.pop(0)
+            if self.loads(replica, request, ns):
+                replica.stalled.append(request)
             else:
-                replica.batch.append(job)
-            self.out["outcome"][job.row] = RUNNING
-            if self.out["start"][job.row] == -1:
-                self.out["start"][job.row] = ns
+                replica.batch.append(request)
+            self.out["outcome"][request.row] = RUNNING
+            if self.out["start"][request.row] == -1:
+                self.out["start"][request.row] = ns
         while replica.over_budget:
-            job = replica.batch.pop()
-            self.out["preemptions"][job.row] += 1
-            self.out["outcome"][job.row] = QUEUED
-            job.start_over()
-            replica.waiting.insert(0, job)
+            request = replica.batch.pop()
+            self.out["preemptions"][request.row] += 1
+            self.out["outcome"][request.row] = QUEUED
+            request.start_over()
+            replica.waiting.insert(0, request)
         if replica.batch:
             replica.share_out()
             self.begin(replica, instant)
         else:
             replica.begun = instant
 
-    def loads(self, replica: Replica, job: Job, ns: int) -> bool:
+    def loads(self, replica: Replica, request: Request, ns: int) -> bool:
         """Whether a request that is admitted has a prefix to load; then its transfers start."""
-        found = self.content.look_up(job.reads, replica.plan)
+        found = self.content.look_up(request.reads, replica.plan)
         tokens = [self.content.tokens(nodes) for nodes in found]
         if sum(tokens) < max(1, replica.service.cache_least):
             return False
-        if self.out["start"][job.row] == -1:
-            self.out["hit_dram"][job.row], self.out["hit_nand"][job.row] = tokens
+        if self.out["start"][request.row] == -1:
+            self.out["hit_dram"][request.row], self.out["hit_nand"][request.row] = tokens
         else:
-            self.out["hit_again"][job.row] += sum(tokens)
+            self.out["hit_again"][request.row] += sum(tokens)
         generation = replica.generation
         ends: list[int] = []
 
@@ -233,8 +235,8 @@ class Oracle:
             ends.append(end)
             if len(ends) < transfers or replica.generation != generation:
                 return
-            job.fed = min(sum(tokens), job.prompt - 1)
-            replica.ready.append(job)
+            request.fed = min(sum(tokens), request.prompt - 1)
+            replica.ready.append(request)
             if not replica.batch:
                 self.edge(replica, end * TICKS)
 
@@ -266,18 +268,18 @@ class Oracle:
         ns = -(-replica.ends // TICKS)
         self.stats["iterations"] += 1
         self.stats["steps"] += len(replica.batch)
-        for job in list(replica.batch):
-            if job.advance() and self.out["first"][job.row] == -1:
-                self.out["first"][job.row] = ns
-            if job.done:
-                replica.batch.remove(job)
-                self.out["end"][job.row] = ns
-                self.ended(job.row, COMPLETED)
-                artifact = self.works[job.work].artifact
-                klass = self.classes[job.klass]
-                self.store.finished(job, klass, replica.plan, artifact, ns)
-                if job.leaves >= 0:
-                    self.content.left(job.leaves, replica.plan, ns)
+        for request in list(replica.batch):
+            if request.advance() and self.out["first"][request.row] == -1:
+                self.out["first"][request.row] = ns
+            if request.done:
+                replica.batch.remove(request)
+                self.out["end"][request.row] = ns
+                self.ended(request.row, COMPLETED)
+                artifact = self.works[request.work].artifact
+                klass = self.classes[request.klass]
+                self.store.finished(request, klass, replica.plan, artifact, ns)
+                if request.leaves >= 0:
+                    self.content.left(request.leaves, replica.plan, ns)
         replica.begun = replica.ends
         self.edge(replica, replica.ends)
 
@@ -288,9 +290,9 @@ class Oracle:
         self.ledger.hold((hbm, books.LIVE, service, -1), live, replica.begun, until)
         peak = 0
         start = replica.begun
-        for ticks, jobs in replica.phase_times(self.phases):
-            peak = max(peak, sum(job.segment.peak for job in jobs))
-            mean = sum(job.segment.mean for job in jobs)
+        for ticks, requests in replica.phase_times(self.phases):
+            peak = max(peak, sum(request.segment.peak for request in requests))
+            mean = sum(request.segment.mean for request in requests)
             end = min(start + ticks, until)
             if start < end:
                 self.ledger.hold((hbm, books.TRANSIENT, service, -1), mean, start, end)
@@ -358,8 +360,8 @@ class Oracle:
                 lambda _: self.come_up(replica, generation),
             )
         queue, self.limbo[plan.service] = self.limbo[plan.service], []
-        for job in queue:
-            self.route(job)
+        for request in queue:
+            self.route(request)
 
     def loaded(self, first: Replica) -> None:
         """The set that `first` asked for is in DRAM, whatever became of `first`."""
@@ -421,12 +423,12 @@ class Oracle:
         weights = self.weight_set(replica)
         if replica in weights.waiting:
             weights.waiting.remove(replica)
-        jobs = replica.batch + replica.stalled + replica.waiting
+        requests = replica.batch + replica.stalled + replica.waiting
         replica.batch, replica.stalled, replica.ready, replica.waiting = [], [], [], []
-        for job in jobs:
-            job.start_over()
-            self.out["outcome"][job.row] = QUEUED
-            self.route(job)
+        for request in requests:
+            request.start_over()
+            self.out["outcome"][request.row] = QUEUED
+            self.route(request)
 
     def start(self, r: int) -> None:
         """Replica `r`, which is down, starts cold now."""
@@ -455,7 +457,7 @@ class Oracle:
         return len(self.replicas[r].batch) + len(self.replicas[r].stalled)
 
     def waiting(self, r: int) -> int:
-        """Jobs in the queue."""
+        """Requests in the queue."""
         return len(self.replicas[r].waiting)
 
     def used(self, pool: int) -> int:
@@ -464,7 +466,7 @@ class Oracle:
 
     @property
     def completed(self) -> int:
-        """Jobs that have ended so far."""
+        """Requests that have ended so far."""
         return self.out["outcome"].count(COMPLETED)
 
     def finish(self) -> dict[str, Any]:

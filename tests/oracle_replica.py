@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from oracle_ledger import Span
-from oracle_work import Job
+from oracle_work import Request
 
 LOADING, UP, DOWN = range(3)
 
@@ -26,35 +26,35 @@ class Replica:
     budget: int | None
     state: int = DOWN
     generation: int = 0
-    waiting: list[Job] = field(default_factory=list)
-    batch: list[Job] = field(default_factory=list)
-    stalled: list[Job] = field(default_factory=list)
-    ready: list[Job] = field(default_factory=list)
+    waiting: list[Request] = field(default_factory=list)
+    batch: list[Request] = field(default_factory=list)
+    stalled: list[Request] = field(default_factory=list)
+    ready: list[Request] = field(default_factory=list)
     weights: Span | None = None
     begun: int = 0
     ends: int = 0
 
     @property
-    def jobs(self) -> int:
-        """Jobs waiting, running and loading."""
+    def requests(self) -> int:
+        """Requests waiting, running and loading."""
         return len(self.waiting) + len(self.batch) + len(self.stalled)
 
     @property
     def holds(self) -> int:
         """Holds of all for the coming iteration."""
-        return sum(job.hold for job in self.batch + self.stalled)
+        return sum(request.hold for request in self.batch + self.stalled)
 
     @property
     def live(self) -> int:
         """Live bytes of all, those that load included."""
-        return sum(job.live for job in self.batch + self.stalled)
+        return sum(request.live for request in self.batch + self.stalled)
 
     @property
     def over_budget(self) -> bool:
-        """Whether a job has to leave."""
+        """Whether a request has to leave."""
         return bool(self.batch) and self.budget is not None and self.holds > self.budget
 
-    def fits(self, head: Job) -> bool:
+    def fits(self, head: Request) -> bool:
         """Whether the head of the queue may join the batch."""
         batch, service = self.batch, self.service
         if len(batch) + len(self.stalled) >= service.max_jobs:
@@ -68,23 +68,25 @@ class Replica:
         return self.budget is None or self.holds + head.hold <= self.budget - service.watermark
 
     def share_out(self) -> int:
-        """Gives jobs in prefill their chunks of the coming iteration; the tokens that are left."""
+        """Gives those in prefill their chunks of the coming iteration; the tokens that are left."""
         left = self.service.max_tokens
-        left -= sum(job.segment.tokens for job in self.batch if not job.in_prefill)
-        for job in self.batch:
-            if job.in_prefill:
-                job.feed(max(1, min(job.most, left)))
-                left -= job.segment.tokens
+        left -= sum(request.segment.tokens for request in self.batch if not request.in_prefill)
+        for request in self.batch:
+            if request.in_prefill:
+                request.feed(max(1, min(request.most, left)))
+                left -= request.segment.tokens
         return left
 
-    def phase_times(self, phases: list[SimpleNamespace]) -> list[tuple[int, list[Job]]]:
-        """The iteration's phases in order: ticks, and the jobs in it."""
+    def phase_times(self, phases: list[SimpleNamespace]) -> list[tuple[int, list[Request]]]:
+        """The iteration's phases in order: ticks, and the requests in it."""
         out = []
         for number, phase in enumerate(phases):
-            jobs = [job for job in self.batch if job.segment.phase == number]
-            if jobs:
-                dense = max(phase.weights, sum(job.segment.dense for job in jobs))
-                out.append((phase.launch + dense + sum(job.own for job in jobs), jobs))
+            requests = [request for request in self.batch if request.segment.phase == number]
+            if requests:
+                dense = max(phase.weights, sum(request.segment.dense for request in requests))
+                out.append(
+                    (phase.launch + dense + sum(request.own for request in requests), requests)
+                )
         return out
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import oracle_ledger as books
 from oracle_ledger import TICKS, Ledger, Span
 from oracle_links import At, Links
-from oracle_work import Job, rows
+from oracle_work import Request, rows
 
 HBM, DRAM, NAND = range(3)
 
@@ -115,20 +115,27 @@ class Store:
         self.ledger.flow(self.account(kept, pool), cause, kept.bytes, now)
 
     def finished(
-        self, job: Job, klass: SimpleNamespace, replica: SimpleNamespace, artifact: int, now: int
+        self,
+        request: Request,
+        klass: SimpleNamespace,
+        replica: SimpleNamespace,
+        artifact: int,
+        now: int,
     ) -> None:
-        """A job has ended: store its artifact, then its context."""
+        """A request has ended: store its artifact, then its context."""
         for category, amount, dram_ns, nand_ns in (
             (books.ARTIFACTS, artifact, klass.artifact_dram, klass.artifact_nand),
             (
                 books.CACHE,
-                0 if job.leaves >= 0 else job.context,
+                0 if request.leaves >= 0 else request.context,
                 klass.context_dram,
                 klass.context_nand,
             ),
         ):
             if amount > 0 and (dram_ns > 0 or nand_ns > 0):
-                kept = Kept(category, job.service, job.klass, amount, replica, dram_ns, nand_ns)
+                kept = Kept(
+                    category, request.service, request.klass, amount, replica, dram_ns, nand_ns
+                )
                 self.keep(kept, now)
 
     def keep(self, kept: Kept, now: int) -> None:

@@ -1,4 +1,4 @@
-"""The oracle's jobs: what a request has to do, step by step."""
+"""The oracle's requests: what a request has to do, step by step."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def decode(row: SimpleNamespace, prompt: int, output: int) -> list[Segment]:
 
 
 @dataclass(eq=False)
-class Job:
+class Request:
     """One request. `prompt` and `output` change when a token work starts over."""
 
     row: int
@@ -176,7 +176,7 @@ class Job:
 
     @property
     def segment(self) -> Segment:
-        """The segment the job is in."""
+        """The segment the request is in."""
         return self.feeding if self.in_prefill else self.segments[self.at]
 
     @property

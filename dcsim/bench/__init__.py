@@ -202,7 +202,7 @@ def _text(f: Mapping[str, Any]) -> str:
     rows = [
         ("lengths", f["lengths"]),
         ("engine", f"{engine['requests_per_second']:,.0f} requests/s, timeline on"),
-        ("", f"{engine['steps_per_second']:,.0f} job-steps/s covered"),
+        ("", f"{engine['steps_per_second']:,.0f} steps of requests a second covered"),
         (
             "",
             f"{engine['nanoseconds_per_event']:.0f} ns an event, "

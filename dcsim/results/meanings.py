@@ -243,7 +243,7 @@ def _engine(path: str) -> tuple[Entry, ...]:
     return (
         Entry(f"{path}.events", "int", "", "Events handled."),
         Entry(f"{path}.boundaries", "int", "", "Boundaries visited, between which it jumps."),
-        Entry(f"{path}.steps", "int", "", "Steps of jobs completed."),
+        Entry(f"{path}.steps", "int", "", "Steps of requests completed."),
         Entry(f"{path}.iterations", "int", "", "Iterations of replicas completed."),
         Entry(f"{path}.wall_seconds", "float", "s", "Wall time; differs from run to run."),
         Entry(f"{path}.requests_per_second", "float?", "1/s", "Requests over that time."),

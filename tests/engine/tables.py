@@ -2,12 +2,12 @@
 
 Two scales are drawn first, of time (ticks an iteration costs) and of bytes, and all
 else is small whole numbers of them, so that ties, full pools and budgets that just
-hold one job are common at every magnitude. Budgets and pools are drawn last, from
+hold one request are common at every magnitude. Budgets and pools are drawn last, from
 what the drawn requests need. A focus bends the choices towards one kind of trouble:
 `storm` (preemption), `tiers` (full DRAM and NAND), `shelf` (they shrink while slow
 links carry objects), `loading` (cold starts, failures),
 `links` (many transfers at once over slow links that they share),
-`long` (few jobs of hundreds of steps, arrivals anywhere), `reuse` (prefixes that come again).
+`long` (few requests of hundreds of steps, arrivals anywhere), `reuse` (prefixes that come again).
 """
 
 from __future__ import annotations

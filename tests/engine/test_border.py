@@ -53,7 +53,7 @@ def changed(name: str, column: str, value: int) -> Tables:
 
 def test_it_runs_as_written() -> None:
     out = Engine(tables(), 1000, 100).finish()
-    # An iteration of one job: launch 1 ns + weights 1 ns + own 1 ns; the second job joins at 6 ns,
+    # An iteration of one request: launch 1 ns + weights 1 ns + own 1 ns; the second joins at 6 ns,
     # from then on an iteration takes 4 ns.
     assert out["end"].tolist() == [10, 16]
     assert out["first"].tolist() == [10, 16]
@@ -135,7 +135,7 @@ def test_control_of_what_does_not_exist() -> None:
 
 
 def test_equal_times_go_edge_then_arrival() -> None:
-    """A job that ends at the very ns of an arrival has left when that arrival is routed."""
+    """A request that ends at the very ns of an arrival has left when that arrival is routed."""
     one = tables(arrival=np.array([0, 9], dtype=np.int64))
     # Alone: 3 iterations of 3 ns end at 9; the arrival at 9 starts at once on the idle replica.
     assert Engine(one, 1000, 100).finish()["start"].tolist() == [0, 9]

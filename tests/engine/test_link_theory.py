@@ -29,7 +29,7 @@ SIZES = {
 def sojourns(sizes: list[int], shares: list[float], load: float, seed: int) -> np.ndarray:
     """Mean time (ns) that a transfer of each size takes, by Little's law.
 
-    Transfers start by a Poisson process as jobs of a ns end, each size a class of its own: the
+    Transfers start by a Poisson process as requests of a ns end, each size a class of its own: the
     bytes of a class in DRAM, by the bytes of one, are its transfers under way.
     """
     random = np.random.default_rng(seed)

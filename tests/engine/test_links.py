@@ -22,7 +22,7 @@ Start = tuple[int, int, list[int]]
 def clips(
     channels: list[tuple[int, int]], starts: list[Start], dram: int = 1 << 60
 ) -> dict[str, Any]:
-    """A replica a transfer, whose only job ends as the transfer starts.
+    """A replica a transfer, whose only request ends as the transfer starts.
 
     `channels`: (bandwidth, latency); `starts`: (time of at least 1, bytes, path), by time. A
     clip stays in DRAM for 1 ns after its transfer, and has a class, so an account, of its own.

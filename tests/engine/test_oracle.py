@@ -41,8 +41,8 @@ def test_steps_of_a_fixed_job_grow_by_its_slope(play: Play) -> None:
 def test_ticks_round_up_only_at_the_border(play: Play) -> None:
     phases = {"launch": NS // 2 + 1}
     out = play(world([{}, {"arrival": 1}], phases=phases, segments={"steps": 2}))
-    # edges of job 0 at 32769 ticks (seen at 1, before the arrival) and 65538 (seen at 2);
-    # job 1 joins there and ends at 131076, 4 ticks after 2 ns
+    # edges of request 0 at 32769 ticks (seen at 1, before the arrival) and 65538 (seen at 2);
+    # request 1 joins there and ends at 131076, 4 ticks after 2 ns
     assert out["start"].tolist() == [0, 2]
     assert out["end"].tolist() == [2, 3]
 
@@ -73,8 +73,8 @@ def test_phases_of_one_iteration_run_in_order(play: Play) -> None:
     requests = [{}, {"work": 0}, {"work": 1}]
     tables = world(requests, segments=segments, works=works, phases=phases)
     out = play(tables, horizon=110, bin=10)
-    # [0, 30) job 0 in phase 1; [30, 70) job 0 and 2 in phase 0, job 1 in phase 1;
-    # [70, 80) job 1 in phase 0
+    # [0, 30) request 0 in phase 1; [30, 70) request 0 and 2 in phase 0, request 1 in phase 1;
+    # [70, 80) request 1 in phase 0
     assert out["end"].tolist() == [70, 80, 70]
     assert series(out, "mean", (0, 1)) == [100] * 3 + [500] * 4 + [200] + [0] * 3
     assert series(out, "mean", (0, 2)) == [10] * 3 + [40] + [10] * 3 + [20] + [0] * 3
@@ -182,9 +182,9 @@ def test_the_youngest_is_preempted_and_keeps_its_tokens(play: Play) -> None:
     pools = [{"tier": 0, "capacity": 12}, {"tier": 1}, {"tier": 2}]
     tables = world([ask(0, 4, 5), ask(0, 4, 5)], **chat(pools=pools))
     out = play(tables)
-    # needs are 8. Job 0 runs alone in [0, 10). From 10 on it decodes: holds 5 + 4, 6 + 5,
-    # then 7 + 6 > 12 at 30: job 1 leaves with two tokens out (prompt 6, output 3).
-    # Job 0 ends at 50; job 1: prefill in two chunks to 70, decode of two to 90.
+    # needs are 8. Request 0 runs alone in [0, 10). From 10 on it decodes: holds 5 + 4, 6 + 5,
+    # then 7 + 6 > 12 at 30: request 1 leaves with two tokens out (prompt 6, output 3).
+    # Request 0 ends at 50; request 1: prefill in two chunks to 70, decode of two to 90.
     assert out["preemptions"].tolist() == [0, 1]
     assert out["start"].tolist() == [0, 10]
     assert out["first"].tolist() == [10, 20]
@@ -218,7 +218,7 @@ def test_least_loaded_takes_the_fewest_jobs_then_the_lowest_row(play: Play) -> N
     works = [{"segments": 1}, {"segments": 1, "segment": 1}]
     requests[1] = {"work": 1}
     out = play(world(requests, segments=segments, works=works, **farm(0)))
-    # at 30 replica 0 has job 3 (its edge comes first), 1 and 2 are idle
+    # at 30 replica 0 has request 3 (its edge comes first), 1 and 2 are idle
     assert out["replica"].tolist() == [0, 1, 2, 0, 1]
 
 

@@ -113,7 +113,7 @@ def test_transfers_spread_their_bytes(play: Play) -> None:
 
 
 def clips(dram: int, nand: int, times: tuple[int, int], artifact: int = 50) -> dict[str, Any]:
-    """A replica whose jobs of one step of 10 ns leave clips; channels of 1 ns a byte."""
+    """A replica whose requests of one step of 10 ns leave clips; channels of 1 ns a byte."""
     return {
         "pools": pools(dram, nand),
         "channels": [{"bandwidth": 10**9, "latency": 0}, {"bandwidth": 10**9, "latency": 5}],
@@ -184,7 +184,7 @@ def test_the_oldest_contexts_make_room(play: Play) -> None:
 
 
 def test_what_is_in_flight_is_not_evicted(play: Play) -> None:
-    # the second job ends at 20, while the context of the first is under way until 45
+    # the second request ends at 20, while the context of the first is under way until 45
     out = play(chats(50, [ask(0, 30), ask(1, 30)]), horizon=600)
     assert flows(out, (2, CACHE)) == {"taken": 30, "dropped": 30}
 

@@ -17,7 +17,7 @@ REQUESTS = 200_000
 def queue(
     outputs: npt.NDArray[np.int64], load: float, *, max_jobs: int, seed: int
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """A replica that costs each job STEP ns a step (and next to nothing else), Poisson arrivals.
+    """A replica that costs each request STEP ns a step (and little else), Poisson arrivals.
 
     The output of n tokens takes n steps: the prefill of one token and n - 1 of decode.
     """
@@ -79,8 +79,8 @@ def test_one_job_at_a_time_is_m_g_1(kind: str, load: float) -> None:
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
 def test_a_shared_batch_is_processor_sharing(load: float) -> None:
-    """With an iteration that costs as many steps as it has jobs, each job gets its share: the
-    mean time in an M/G/1 processor-sharing queue is `E[S] / (1 - rho)` whatever S is."""
+    """With an iteration that costs as many steps as it has requests, each gets its share: the mean
+    time in an M/G/1 processor-sharing queue is `E[S] / (1 - rho)` whatever S is."""
     outputs = exponential(400, 11)
     run = queue(outputs, load, max_jobs=1 << 30, seed=13)
     service = outputs * float(STEP)

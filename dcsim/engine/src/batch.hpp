@@ -1,4 +1,4 @@
-// The jobs that a replica runs together, as sums that are linear in the
+// The requests that a replica runs together, as sums that are linear in the
 // iteration index, so that many iterations are one closed form.
 #pragma once
 
@@ -14,7 +14,7 @@ namespace dcsim {
 struct Running {
     Course course;
     Segment segment;
-    i64 request = 0;
+    i64 row = 0;
     i64 work = 0;
     i64 tokens_out = 0;  // before the present course began
     i64 begun = 0;       // iteration at which the segment began
@@ -33,11 +33,11 @@ class Batch {
     i64 iteration() const { return iteration_; }
     const Line& hold() const { return hold_; }
     const Line& live() const { return live_; }
-    Running& job(std::size_t slot) { return slots_[slot]; }
-    // Work of the jobs in a batch of equal shape.
+    Running& request(std::size_t slot) { return slots_[slot]; }
+    // Work of the requests in a batch of equal shape.
     i64 work() const { return work_; }
 
-    void admit(Running job) {
+    void admit(Running request) {
         std::size_t slot = slots_.size();
         if (free_.empty()) {
             slots_.emplace_back();
@@ -45,16 +45,16 @@ class Batch {
             slot = free_.back();
             free_.pop_back();
         }
-        work_ = job.work;
-        job.order = admitted_++;
-        slots_[slot] = job;
+        work_ = request.work;
+        request.order = admitted_++;
+        slots_[slot] = request;
         ++running_;
-        if (job.course.in_prefill()) {
+        if (request.course.in_prefill()) {
             slots_[slot].segment.steps = 0;
             prefills_.push_back(slot);
             feed(slot);
         } else {
-            left_ -= job.segment.tokens;
+            left_ -= request.segment.tokens;
             push_end(slot);
         }
     }
@@ -67,17 +67,17 @@ class Batch {
         for (const std::size_t slot : prefills_) feed(slot);
     }
 
-    // Takes a job out, whole, wherever it stands in its segment.
+    // Takes a request out, whole, wherever it stands in its segment.
     Running release(std::size_t slot) {
-        Running& job = slots_[slot];
-        const Running out = job;
-        if (job.course.in_prefill()) prefills_.erase(std::find(prefills_.begin(), prefills_.end(), slot));
-        if (job.segment.steps > 0) leave(job);
+        Running& request = slots_[slot];
+        const Running out = request;
+        if (request.course.in_prefill()) prefills_.erase(std::find(prefills_.begin(), prefills_.end(), slot));
+        if (request.segment.steps > 0) leave(request);
         free_slot(slot);
         return out;
     }
 
-    // Calls `done(job)` for jobs whose segment has run out and that have no
+    // Calls `done(request)` for requests whose segment has run out and that have no
     // next one, in order of admission; moves the others on.
     template <class First, class Done>
     void turn(First&& first, Done&& done) {
@@ -95,14 +95,14 @@ class Batch {
             }
             // The ends that this adds are of later iterations, so the front stays.
             if (prefill_end_ == iteration_) prefills_before(end.order);
-            Running& job = slots_[end.slot];
-            leave(job);
-            if (job.segment.first) first(job.request);
-            if (job.course.next(job.segment)) {
-                begin(job);
-                replace_end({iteration_ + job.segment.steps, end.order, end.slot});
+            Running& request = slots_[end.slot];
+            leave(request);
+            if (request.segment.first) first(request.row);
+            if (request.course.next(request.segment)) {
+                begin(request);
+                replace_end({iteration_ + request.segment.steps, end.order, end.slot});
             } else {
-                done(job);
+                done(request);
                 pop_end();
                 free_slot(end.slot);
             }
@@ -139,7 +139,7 @@ class Batch {
         return order;
     }
 
-    i64 steps_done(const Running& job) const { return iteration_ - job.begun; }
+    i64 steps_done(const Running& request) const { return iteration_ - request.begun; }
 
     // Iterations until a segment ends or the holds outgrow the budget.
     i64 run_length(i64 budget) {
@@ -154,7 +154,7 @@ class Batch {
         cost_ = {0, 0};
         top_ = 0;
         for (PhaseSum& p : sums_) {
-            if (p.jobs == 0) continue;
+            if (p.requests == 0) continue;
             const Phase& phase = phases[p.phase];
             p.cost = {phase.launch + std::max(phase.weights, p.dense) + p.own.a, p.own.b};
             cost_.a += p.cost.a;
@@ -217,7 +217,7 @@ class Batch {
     // Mean transient bytes at `rest` ticks into an iteration `n` from now.
     i64 transient(i64 n, i128 rest) const {
         for (const PhaseSum& p : sums_) {
-            if (p.jobs == 0) continue;
+            if (p.requests == 0) continue;
             if (rest < p.cost.at(n)) return p.mean;
             rest -= p.cost.at(n);
         }
@@ -227,7 +227,7 @@ class Batch {
   private:
     struct PhaseSum {
         std::size_t phase;
-        i64 jobs = 0, dense = 0, peak = 0, mean = 0;
+        i64 requests = 0, dense = 0, peak = 0, mean = 0;
         Line own{}, cost{};
     };
     struct Held { i128 live = 0, transient = 0; };
@@ -244,7 +244,7 @@ class Batch {
         Held h;
         h.live = sum_product(live_, cost_, n) + live_.at(n) * rest;
         for (const PhaseSum& p : sums_) {
-            if (p.jobs == 0) continue;
+            if (p.requests == 0) continue;
             const i128 take = std::min<i128>(rest, p.cost.at(n));
             h.transient += p.mean * (p.cost.sum(n) + take);
             rest -= take;
@@ -261,24 +261,24 @@ class Batch {
     }
 
     void push_end(std::size_t slot) {
-        Running& job = slots_[slot];
-        begin(job);
-        ends_.push_back({iteration_ + job.segment.steps, job.order, slot});
+        Running& request = slots_[slot];
+        begin(request);
+        ends_.push_back({iteration_ + request.segment.steps, request.order, slot});
         std::push_heap(ends_.begin(), ends_.end(), std::greater<>());
     }
-    void begin(Running& job) {
-        job.begun = iteration_;
-        steady_ += job.segment.tokens;
-        add(job.segment, 0, 1);
+    void begin(Running& request) {
+        request.begun = iteration_;
+        steady_ += request.segment.tokens;
+        add(request.segment, 0, 1);
     }
     // Takes what is left of the segment in hand out of the sums; a prefill has been fed till here.
-    void leave(Running& job) {
-        const i64 steps = steps_done(job);
-        add(job.segment, steps, -1);
-        if (job.course.in_prefill())
-            job.course.fed(steps * job.segment.tokens);
+    void leave(Running& request) {
+        const i64 steps = steps_done(request);
+        add(request.segment, steps, -1);
+        if (request.course.in_prefill())
+            request.course.fed(steps * request.segment.tokens);
         else
-            steady_ -= job.segment.tokens;
+            steady_ -= request.segment.tokens;
     }
     void free_slot(std::size_t slot) {
         slots_[slot].order = -1;
@@ -287,34 +287,34 @@ class Batch {
     }
 
     // Prefills are few and looked at whenever tokens are shared out, so they are not in the heap of
-    // ends. A job between two chunks has a segment of no steps.
+    // ends. A request between two chunks has a segment of no steps.
     void feed(std::size_t slot) {
-        Running& job = slots_[slot];
-        const bool in_hand = job.segment.steps > 0;
-        const i64 fed = in_hand ? steps_done(job) * job.segment.tokens : 0;
-        const i64 chunk = std::max<i64>(1, std::min(job.course.most(fed), left_));
+        Running& request = slots_[slot];
+        const bool in_hand = request.segment.steps > 0;
+        const i64 fed = in_hand ? steps_done(request) * request.segment.tokens : 0;
+        const i64 chunk = std::max<i64>(1, std::min(request.course.most(fed), left_));
         left_ -= chunk;
-        if (!in_hand || chunk != job.segment.tokens) {
-            if (in_hand) leave(job);
-            job.segment = job.course.feed(chunk);
-            job.begun = iteration_;
-            add(job.segment, 0, 1);
+        if (!in_hand || chunk != request.segment.tokens) {
+            if (in_hand) leave(request);
+            request.segment = request.course.feed(chunk);
+            request.begun = iteration_;
+            add(request.segment, 0, 1);
         }
-        prefill_end_ = std::min(prefill_end_, job.begun + job.segment.steps);
+        prefill_end_ = std::min(prefill_end_, request.begun + request.segment.steps);
     }
-    // True if the job is still in prefill.
+    // True if the request is still in prefill.
     template <class First, class Done>
     bool turn_prefill(std::size_t slot, First&& first, Done&& done) {
-        Running& job = slots_[slot];
-        if (job.begun + job.segment.steps != iteration_) return true;
-        leave(job);
-        if (job.segment.first) first(job.request);
-        job.segment.steps = 0;
-        if (job.course.in_prefill()) return true;
-        if (job.course.next(job.segment)) {
+        Running& request = slots_[slot];
+        if (request.begun + request.segment.steps != iteration_) return true;
+        leave(request);
+        if (request.segment.first) first(request.row);
+        request.segment.steps = 0;
+        if (request.course.in_prefill()) return true;
+        if (request.course.next(request.segment)) {
             push_end(slot);
         } else {
-            done(job);
+            done(request);
             free_slot(slot);
         }
         return false;
@@ -326,7 +326,7 @@ class Batch {
         hold_.a += sign * s.hold.at(k);
         hold_.b += sign * s.hold.b;
         PhaseSum& p = sum_of(s.phase);
-        p.jobs += sign;
+        p.requests += sign;
         p.dense += sign * s.dense;
         p.peak += sign * s.peak;
         p.mean += sign * s.mean;

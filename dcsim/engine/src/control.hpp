@@ -9,12 +9,12 @@ inline void Engine::fail(std::size_t r) {
     run_until(now_);  // control acts after the events of its instant
     Replica& replica = at(r);
     if (replica.state == State::kDown) throw std::invalid_argument("replica " + std::to_string(r) + " is down already");
-    std::vector<Waiting> jobs = cut(r);
+    std::vector<Waiting> requests = cut(r);
     weights_->give_up(r);
     ++replica.epoch;
     pools_.change(now_, replica.weights, -pools_.held(replica.weights));
     set_state(r, State::kDown, kWentDown);
-    for (const Waiting& job : jobs) route(job);
+    for (const Waiting& request : requests) route(request);
 }
 
 inline void Engine::start(std::size_t r) {
@@ -68,7 +68,7 @@ inline void Engine::begin_loading(std::size_t r) {
     set_state(r, State::kLoading, kLoading);
     if (weights_->start(now_, r, replicas_[r].epoch)) take_weights(r);
     const auto service = static_cast<std::size_t>(tables_.replicas[r].service);
-    for (const Waiting& job : std::exchange(limbo_[service], {})) route(job);
+    for (const Waiting& request : std::exchange(limbo_[service], {})) route(request);
 }
 
 inline void Engine::go_up(std::size_t r) {
@@ -76,27 +76,27 @@ inline void Engine::go_up(std::size_t r) {
     if (!replicas_[r].waiting.empty()) wake(r);
 }
 
-// Cuts the running iteration; all jobs, running by admission, then waiting.
+// Cuts the running iteration; all requests, running by admission, then waiting.
 inline std::vector<Waiting> Engine::cut(std::size_t r) {
     Replica& replica = replicas_[r];
-    std::vector<Waiting> jobs;
+    std::vector<Waiting> requests;
     settle_idle(r);
     if (!replica.batch.empty()) {
         const i128 x = ticks_of(now_) - replica.began;
         const i64 n = replica.batch.cost().steps_within(x);
         settle(r, n, x - replica.batch.cost().sum(n));
-        for (const std::size_t slot : replica.batch.by_admission()) jobs.push_back(put_back(replica.batch, slot));
+        for (const std::size_t slot : replica.batch.by_admission()) requests.push_back(put_back(replica.batch, slot));
         edges_.clear(r);
     }
     replica.ready.clear();
     for (const Loading& l : std::exchange(replica.loading, {})) {
-        replica.batch.unstall(hold_of(l.job));
-        out_.outcome[static_cast<std::size_t>(l.job.request)] = kQueued;
-        jobs.push_back(l.job);
+        replica.batch.unstall(hold_of(l.request));
+        out_.outcome[static_cast<std::size_t>(l.request.row)] = kQueued;
+        requests.push_back(l.request);
     }
-    jobs.insert(jobs.end(), replica.waiting.begin(), replica.waiting.end());
+    requests.insert(requests.end(), replica.waiting.begin(), replica.waiting.end());
     replica.waiting.clear();
-    return jobs;
+    return requests;
 }
 
 inline i64 Engine::in_batch(const Replica& replica) const {

@@ -175,7 +175,7 @@ class Engine {
         Replica& replica = replicas_[r];
         settle(r, replica.planned, 0);
         replica.batch.turn([&](i64 request) { note_first(request); },
-                           [&](const Running& job) { complete(r, job); });
+                           [&](const Running& request) { complete(r, request); });
         edge(r);
     }
 
@@ -218,15 +218,15 @@ class Engine {
         edges_.set(r, ns_of(replica.began + replica.batch.cost().sum(iterations)));
     }
 
-    // Could the job join when `after` more iterations are done?
-    bool fits(std::size_t r, const Waiting& job, i64 after) const {
+    // Could the request join when `after` more iterations are done?
+    bool fits(std::size_t r, const Waiting& request, i64 after) const {
         const Replica& replica = replicas_[r];
         const Batch& batch = replica.batch;
         if (batch.empty() && replica.loading.empty()) return true;
         const Service& s = service_of(r);
-        const i64 work = work_of(job.request);
+        const i64 work = work_of(request.row);
         const WorkInfo& info = works_[static_cast<std::size_t>(work)];
-        const i64 prompt = prompt_of(job);
+        const i64 prompt = prompt_of(request);
         return batch.running() + static_cast<i64>(replica.loading.size()) < s.max_jobs && (!s.same_shape || batch.work() == work) &&
                info.first_tokens() <= batch.left() &&
                batch.hold().at(after) + info.admission_hold(prompt) <= replica.budget - replica.watermark;
@@ -235,17 +235,17 @@ class Engine {
     // The head of the queue joins the batch, or loads what it can of its prompt first.
     void admit(std::size_t r) {
         Replica& replica = replicas_[r];
-        const Waiting job = replica.waiting.front();
+        const Waiting request = replica.waiting.front();
         replica.waiting.pop_front();
-        const auto q = static_cast<std::size_t>(job.request);
-        if (!begin_load(r, job)) join(r, {job, 0, 0, 0});
+        const auto q = static_cast<std::size_t>(request.row);
+        if (!begin_load(r, request)) join(r, {request, 0, 0, 0});
         out_.outcome[q] = kRunning;
         out_.replica[q] = static_cast<std::int32_t>(r);
         if (out_.start[q] < 0) out_.start[q] = now_;
     }
 
-    bool begin_load(std::size_t r, const Waiting& job) {
-        const auto q = static_cast<std::size_t>(job.request);
+    bool begin_load(std::size_t r, const Waiting& request) {
+        const auto q = static_cast<std::size_t>(request.row);
         if (!has_content() || tables_.requests.reads[q] < 0) return false;
         const Content::Hit hit = content_->load(now_, tables_.requests.reads[q], r, loads_begun_, replicas_[r].epoch);
         if (hit.transfers == 0) return false;
@@ -255,12 +255,12 @@ class Engine {
         } else {
             out_.hit_again[q] += hit.dram + hit.nand;
         }
-        replicas_[r].batch.stall(hold_of(job), work_of(job.request));
-        replicas_[r].loading.push_back({job, loads_begun_++, hit.dram + hit.nand, hit.transfers});
+        replicas_[r].batch.stall(hold_of(request), work_of(request.row));
+        replicas_[r].loading.push_back({request, loads_begun_++, hit.dram + hit.nand, hit.transfers});
         return true;
     }
-    i64 hold_of(const Waiting& job) const {
-        return works_[static_cast<std::size_t>(work_of(job.request))].admission_hold(prompt_of(job));
+    i64 hold_of(const Waiting& request) const {
+        return works_[static_cast<std::size_t>(work_of(request.row))].admission_hold(prompt_of(request));
     }
 
     // A transfer of a load has ended; at the last the request joins at the next edge.
@@ -279,19 +279,19 @@ class Engine {
         const auto it = replica.find(id);
         const Loading out = *it;
         replica.loading.erase(it);
-        replica.batch.unstall(hold_of(out.job));
+        replica.batch.unstall(hold_of(out.request));
         return out;
     }
 
     void join(std::size_t r, const Loading& from) {
-        const auto q = static_cast<std::size_t>(from.job.request);
-        const i64 work = work_of(from.job.request);
+        const auto q = static_cast<std::size_t>(from.request.row);
+        const i64 work = work_of(from.request.row);
         const WorkInfo& info = works_[static_cast<std::size_t>(work)];
         Running running;
-        running.request = from.job.request;
+        running.row = from.request.row;
         running.work = work;
-        running.tokens_out = from.job.tokens_out;
-        running.course = Course(info.rows, info.count, info.hold, prompt_of(from.job), tables_.requests.output[q] - from.job.tokens_out);
+        running.tokens_out = from.request.tokens_out;
+        running.course = Course(info.rows, info.count, info.hold, prompt_of(from.request), tables_.requests.output[q] - from.request.tokens_out);
         if (from.tokens > 0) running.course.loaded(from.tokens);
         if (!running.course.in_prefill()) running.course.next(running.segment);
         replicas_[r].batch.admit(running);
@@ -309,21 +309,21 @@ class Engine {
         replica.batch.account_idle(timeline_, replica.accounts, replica.began, ticks_of(now_), pools_.held(replica.weights));
     }
 
-    // A job that leaves before its end waits with what it has put out so far.
+    // A request that leaves before its end waits with what it has put out so far.
     Waiting put_back(Batch& batch, std::size_t slot) {
-        const Running& job = batch.job(slot);
-        const i64 out = job.tokens_out + job.course.tokens_out(batch.steps_done(job));
-        const Waiting waiting{job.request, out};
+        const Running& request = batch.request(slot);
+        const i64 out = request.tokens_out + request.course.tokens_out(batch.steps_done(request));
+        const Waiting waiting{request.row, out};
         batch.release(slot);
-        out_.outcome[static_cast<std::size_t>(waiting.request)] = kQueued;
+        out_.outcome[static_cast<std::size_t>(waiting.row)] = kQueued;
         return waiting;
     }
 
     void preempt(std::size_t r) {
         Replica& replica = replicas_[r];
-        const Waiting job = put_back(replica.batch, replica.batch.youngest());
-        ++out_.preemptions[static_cast<std::size_t>(job.request)];
-        replica.waiting.push_front(job);
+        const Waiting request = put_back(replica.batch, replica.batch.youngest());
+        ++out_.preemptions[static_cast<std::size_t>(request.row)];
+        replica.waiting.push_front(request);
     }
 
     void note_first(i64 request) {
@@ -331,27 +331,27 @@ class Engine {
         if (first < 0) first = now_;
     }
 
-    void complete(std::size_t r, const Running& job) {
-        const auto q = static_cast<std::size_t>(job.request);
+    void complete(std::size_t r, const Running& request) {
+        const auto q = static_cast<std::size_t>(request.row);
         out_.end[q] = now_;
         out_.outcome[q] = kCompleted;
         ++completed_;
-        graph_.completed(now_, job.request);
+        graph_.completed(now_, request.row);
         router_.add(r, -1);
         const i64 klass = tables_.requests.klass[q];
-        objects_->put(now_, klass, kArtifacts, works_[static_cast<std::size_t>(job.work)].artifact, r);
+        objects_->put(now_, klass, kArtifacts, works_[static_cast<std::size_t>(request.work)].artifact, r);
         const i64 leaves = has_content() ? tables_.requests.leaves[q] : -1;
         if (leaves >= 0)
             content_->left(now_, leaves, r);
-        else if (job.course.token())
-            objects_->put(now_, klass, kCache, job.course.context(), r);
+        else if (request.course.token())
+            objects_->put(now_, klass, kCache, request.course.context(), r);
     }
 
     // ---- arrivals and routing
 
     i64 work_of(i64 request) const { return tables_.requests.work[static_cast<std::size_t>(request)]; }
-    i64 prompt_of(const Waiting& job) const {
-        return tables_.requests.prompt[static_cast<std::size_t>(job.request)] + job.tokens_out;
+    i64 prompt_of(const Waiting& request) const {
+        return tables_.requests.prompt[static_cast<std::size_t>(request.row)] + request.tokens_out;
     }
     std::size_t service_of_request(i64 request) const {
         const i64 klass = tables_.requests.klass[static_cast<std::size_t>(request)];
@@ -367,12 +367,12 @@ class Engine {
         graph_.failed(request, [&](i64 other) { out_.outcome[static_cast<std::size_t>(other)] = kAbandoned; });
     }
 
-    void route(const Waiting& job) {
-        const std::size_t s = service_of_request(job.request);
+    void route(const Waiting& request) {
+        const std::size_t s = service_of_request(request.row);
         if (router_.open(s))
-            enqueue(router_.choose(s, replica_before(job.request)), job);
+            enqueue(router_.choose(s, replica_before(request.row)), request);
         else
-            limbo_[s].push_back(job);
+            limbo_[s].push_back(request);
     }
 
     // Where the request that this one waited for last was; -1: it waited for none.
@@ -381,10 +381,10 @@ class Engine {
         return before < 0 ? -1 : out_.replica[static_cast<std::size_t>(before)];
     }
 
-    void enqueue(std::size_t r, const Waiting& job) {
+    void enqueue(std::size_t r, const Waiting& request) {
         Replica& replica = replicas_[r];
-        replica.waiting.push_back(job);
-        out_.replica[static_cast<std::size_t>(job.request)] = static_cast<std::int32_t>(r);
+        replica.waiting.push_back(request);
+        out_.replica[static_cast<std::size_t>(request.row)] = static_cast<std::int32_t>(r);
         router_.add(r, 1);
         if (replica.state != State::kUp) return;
         if (replica.batch.empty()) {

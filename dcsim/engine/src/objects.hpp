@@ -23,7 +23,7 @@ class Objects {
         dues_ = WinnerTree<Due>(shelves_.size(), kNoDue);
     }
 
-    // Stores an object of a job that ends at `t` on `replica`.
+    // Stores an object of a request that ends at `t` on `replica`.
     void put(i64 t, i64 klass, Category kind, i64 bytes, std::size_t replica) {
         const ReplicaRow& r = tables_.replicas[replica];
         const auto [dram_time, nand_time] = times(klass, kind);

@@ -13,10 +13,10 @@ namespace dcsim {
 struct Stats { i64 events = 0, boundaries = 0, steps = 0, iterations = 0; };
 struct ControlEvent { i64 time, kind, subject, value; };
 
-struct Waiting { i64 request, tokens_out; };
+struct Waiting { i64 row, tokens_out; };
 // An admitted request whose prefix is on its way, or has come.
 struct Loading {
-    Waiting job;
+    Waiting request;
     i64 id, tokens, transfers;
 };
 

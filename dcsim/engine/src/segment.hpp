@@ -1,4 +1,4 @@
-// From a work (table rows) to the segments a job runs through.
+// From a work (table rows) to the segments a request runs through.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +16,8 @@ struct Segment {
     bool first;
 };
 
-// One job's way through its work. A token work is cut as it goes: nothing is
-// stored for a job that waits but its request and the tokens it has put out.
+// One request's way through its work. A token work is cut as it goes: nothing is
+// stored for a request that waits but its request and the tokens it has put out.
 class Course {
   public:
     Course() = default;
