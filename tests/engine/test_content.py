@@ -170,6 +170,28 @@ def test_a_prefix_over_two_tiers_comes_by_two_transfers(play: Play) -> None:
     assert out["end"].tolist()[2] == 500 + 70 + 10 + 10
 
 
+def test_a_parent_that_is_due_waits_for_a_child_in_flight(play: Play) -> None:
+    # Fast links but to NAND, 1 byte in 2 ns. The first turn's node is in DRAM at 54, in NAND at
+    # 134; the second turn uses it at 120 and ends at 164, so it is due in NAND at 224. Its child is
+    # on its way there from 167 to 227, when first the child and then the parent expire.
+    fast, slow = {"bandwidth": 10**10, "latency": 0}, {"bandwidth": 5 * 10**8, "latency": 0}
+    service = {"cache_dram": HOUR, "cache_nand": 60}
+    turns = [TURNS[0], TURNS[1] | {"arrival": 120}]
+    tables = reuse(turns, CHAIN, service=service, channels=[fast, fast, slow, fast])
+    out = play(tables, bin=1)
+    assert out["end"].tolist() == [50, 120 + 4 + 10 + 30]
+    assert flows(out, NAND) == {"taken": 70, "expired": 70}
+    held = series(out, "mean", NAND)
+    assert (held[53], held[54], held[166], held[167], held[226], held[227]) == (
+        0,
+        40,
+        40,
+        70,
+        70,
+        0,
+    )
+
+
 def test_straight_to_nand_without_dram(play: Play) -> None:
     service = {"cache_dram": 0, "cache_nand": HOUR}
     out = play(reuse(TURNS, CHAIN, service=service))
