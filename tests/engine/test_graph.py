@@ -115,6 +115,17 @@ def test_a_sticky_session_stays_where_it_was(play: Play) -> None:
     assert out["replica"].tolist() == [0, 1, 0, 0, 0, 0]
 
 
+def test_a_sticky_session_stays_where_more_wait(play: Play) -> None:
+    # Its first turn was on replica 0, which runs another request when the second comes at 15.
+    replicas = [{"hbm": hbm, "dram": 1, "home": 2, "store": 2, "start": 1} for hbm in (0, 3)]
+    pools = [{"tier": tier, "capacity": 1000} for tier in (0, 1, 2, 0)]
+    requests = [{}, {"arrival": 12}, {"arrival": 12, "after": [0], "delay": 5}]
+    for router, last in ((0, 1), (2, 0)):
+        services = {"router": router, "replicas": 2, "max_jobs": 8, "max_tokens": 1000}
+        tables = world(requests, segments=STEP, services=services, replicas=replicas, pools=pools)
+        assert play(tables)["replica"].tolist() == [0, 0, last]
+
+
 def test_a_failure_delays_what_waits(play: Play) -> None:
     requests: list[dict[str, Any]] = [{}, {"after": [0], "delay": 1}]
     script = [(4, "fail", 0), (20, "start", 0)]
