@@ -139,6 +139,15 @@ def test_what_finds_no_room_is_dropped_with_all_below(play: Play) -> None:
     assert flows(out, DRAM) == {"taken": 40, "dropped": 30}
 
 
+def test_what_could_not_fit_anyway_evicts_nothing(play: Play) -> None:
+    nodes = [{"tokens": 40, "bytes": 40}, {"tokens": 100, "bytes": 100}]
+    pools = [{"tier": 0, "capacity": 1000}, {"tier": 1, "capacity": 80}, {"tier": 2}]
+    requests = [turn(0, 40, leaves=0), turn(100, 100, leaves=1), turn(300, 41, reads=0)]
+    out = play(reuse(requests, nodes, pools=pools))
+    assert out["hit_dram"].tolist() == [0, 0, 40]
+    assert flows(out, DRAM) == {"taken": 40, "read": 40, "dropped": 100}
+
+
 def test_written_through_and_read_from_nand(play: Play) -> None:
     # DRAM keeps 60 ns: taken at 50, resident at 90, due at 110; NAND from 130 on, for an hour
     service = {"cache_dram": 60, "cache_nand": HOUR}
