@@ -105,7 +105,10 @@ def test_trouble_shrinks_to_its_cause() -> None:
         scenarios(operations=False),
         lambda s: any(job.keep.context.nand > 30 * SECOND for job in s.jobs.values()),
     )
-    (job,) = kept.written["jobs"].values()
+    # Hypothesis may leave a plain job before the one that matters.
+    *others, job = kept.written["jobs"].values()
+    assert len(others) <= 1
+    assert not any(other.keys() & {"keep", "session", "scheduler", "options"} for other in others)
     assert job["model"] == "llama-3.1-8b"
     assert job["keep"] == {"context": {"nand": "50 s"}}
 
