@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -49,10 +50,12 @@ def fails(strategy: st.SearchStrategy[Any]) -> str:
 
 
 def simplest(strategy: st.SearchStrategy[Any], like: Callable[[Any], bool]) -> Any:
-    """The simplest value for which `like` holds."""
+    """The simplest value for which `like` holds: the shortest that any of some searches ends in, as
+    a single one may stop at a value that takes two changes at once to get simpler."""
     phases = [Phase.generate, Phase.shrink]
-    exact = settings(max_examples=300, database=None, phases=phases, derandomize=True)
-    return find(strategy, like, settings=exact)
+    exact = settings(max_examples=300, database=None, phases=phases)
+    found = (find(strategy, like, settings=exact, random=Random(n)) for n in range(6))
+    return min(found, key=lambda value: len(repr(value)))
 
 
 @QUICK
@@ -105,10 +108,7 @@ def test_trouble_shrinks_to_its_cause() -> None:
         scenarios(operations=False),
         lambda s: any(job.keep.context.nand > 30 * SECOND for job in s.jobs.values()),
     )
-    # Hypothesis may leave a plain job before the one that matters.
-    *others, job = kept.written["jobs"].values()
-    assert len(others) <= 1
-    assert not any(other.keys() & {"keep", "session", "scheduler", "options"} for other in others)
+    (job,) = kept.written["jobs"].values()
     assert job["model"] == "llama-3.1-8b"
     assert job["keep"] == {"context": {"nand": "50 s"}}
 
