@@ -17,7 +17,7 @@ from oracle_work import Request, rows
 HBM, DRAM, NAND = range(3)
 
 if TYPE_CHECKING:
-    from oracle_content import Content, Lies
+    from oracle_residence import Lies, Residence
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Pool:
 class Store:
     """Pools, channels and objects. `at(time, kind, sequence, act)` files an event."""
 
-    content: Content
+    residence: Residence
 
     def __init__(self, tables: dict[str, np.ndarray], ledger: Ledger, lifted: bool, at: At) -> None:
         self.ledger = ledger
@@ -87,7 +87,7 @@ class Store:
 
     def room(self, pool: int, amount: int, now: int) -> bool:
         """Whether there is room in a pool, once nodes of the forest have made it."""
-        self.content.make_room(pool, amount, now)
+        self.residence.make_room(pool, amount, now)
         return self.pools[pool].has_room(amount)
 
     # Objects: taken, landed, due, freed.
@@ -205,7 +205,7 @@ class Store:
         if capacity < here.weights:
             raise ValueError(f"weights of {here.weights} bytes exceed {capacity}")
         here.capacity = capacity
-        self.content.shrink(pool, capacity, now, resident=True)
+        self.residence.shrink(pool, capacity, now, resident=True)
         victims = (
             self.by_age(pool, books.CACHE, resident=True)
             + self.by_age(pool, books.ARTIFACTS, resident=True)
@@ -215,4 +215,4 @@ class Store:
             victim = victims.pop(0)
             for each in list(victim.places):
                 self.free(victim, each, now, books.LOST)
-        self.content.shrink(pool, capacity, now, resident=False)
+        self.residence.shrink(pool, capacity, now, resident=False)

@@ -33,9 +33,9 @@ inline void Engine::set_capacity(i64 pool, i64 bytes) {
             throw std::invalid_argument("the pool holds " + std::to_string(weights) +
                                         " bytes of weights, more than " + std::to_string(bytes));
         pools_.set_capacity(pool, bytes);
-        content_->shrink(now_, pool, false);
+        lies_->shrink(now_, pool, false);
         objects_->shrink(now_, pool);
-        content_->shrink(now_, pool, true);
+        lies_->shrink(now_, pool, true);
     }
     events_.push_back({now_, kCapacity, pool, bytes});
 }

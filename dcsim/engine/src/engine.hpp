@@ -21,8 +21,9 @@ class Engine {
         for (std::size_t r = 0; r < tables_.replicas.size(); ++r) add_replica(r);
         weights_.emplace(tables_, pools_, channels_);
         objects_.emplace(tables_, timeline_, pools_, channels_);
-        content_.emplace(tables_, timeline_, pools_, channels_, *objects_);
-        pools_.set_evictor(&*content_);
+        lies_.emplace(tables_, timeline_, pools_, *objects_);
+        pools_.set_evictor(&*lies_);
+        content_.emplace(tables_, channels_, *lies_);
         timeline_.open();
         for (const Service& service : tables_.services) budgets_.push_back(least_budget(service));
         for (std::size_t r = 0; r < replicas_.size(); ++r) begin(r);
@@ -119,7 +120,7 @@ class Engine {
         const i64 edge = edges_.top_key();
         const i64 moved = channels_.next_end().time;
         const i64 of_objects = objects_->next_due().time;
-        const i64 due = has_content() ? std::min(of_objects, content_->next_due().time) : of_objects;
+        const i64 due = has_content() ? std::min(of_objects, lies_->next_due().time) : of_objects;
         const Due arrival = next_arrival();
         const i64 t = std::min(std::min(edge, moved), std::min(due, arrival.time));
         if (channels_.soonest() <= t && t > now_) {  // what is through at an instant is so before its events
@@ -142,7 +143,7 @@ class Engine {
             if (of_objects == t)
                 objects_->expire(t);
             else
-                content_->expire(t);
+                lies_->expire(t);
         } else {
             arrive(arrival.sequence);
         }
@@ -448,6 +449,7 @@ class Engine {
     std::vector<i64> budgets_;  // the smallest of a service's replicas
     std::optional<Weights> weights_;
     std::optional<Objects> objects_;
+    std::optional<Residence> lies_;
     std::optional<Content> content_;
     std::vector<ControlEvent> events_;
     Stats stats_;

@@ -1,0 +1,248 @@
+// Which nodes of the prefix forest lie in which pool: last used when, due when, and which go first.
+#pragma once
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "objects.hpp"
+
+namespace dcsim {
+
+class Residence : public Evictor {
+  public:
+    // A node that was taken in a pool; `life` tells those that had its slot apart.
+    struct Taken { std::size_t entry; i64 life; };
+
+    Residence(const Tables& tables, Timeline& timeline, Pools& pools, const Objects& objects)
+        : tables_(tables), timeline_(timeline), pools_(pools), objects_(objects),
+          first_(tables.nodes.size(), kNone), held_(tables.pools.size(), 0), lists_of_(tables.pools.size()) {
+        if (tables.nodes.empty()) return;
+        for (std::size_t s = 0; s < tables.services.size(); ++s) add_lists(s);
+        dues_ = WinnerTree<Due>(lists_.size(), kNoDue);
+    }
+
+    const Node& node(i64 n) const { return tables_.nodes[static_cast<std::size_t>(n)]; }
+    const Node& node(const Taken& taken) const { return node(entries_[taken.entry].node); }
+    bool absent(i64 pool, i64 n) const { return find(pool, n) == kNone; }
+    bool resident(i64 pool, i64 n) const {
+        const std::size_t e = find(pool, n);
+        return e != kNone && entries_[e].resident;
+    }
+
+    const Due& next_due() const { return dues_.top_key(); }
+    void expire(i64 t) { leave(t, free_to_go(lists_[dues_.top()]), kExpired); }
+
+    // Evicts until `bytes` fit or nothing can go; nothing if they could not fit anyway.
+    void make_room(i64 t, i64 pool, i64 bytes) override {
+        const auto p = static_cast<std::size_t>(pool);
+        if (held_[p] == 0 || bytes > pools_.capacity(pool) - pools_.used(pool) + held_[p]) return;
+        while (!pools_.room(pool, bytes)) {
+            const std::size_t victim = free_to_go(pool);
+            if (victim == kNone) return;
+            leave(t, victim, kEvicted);
+        }
+    }
+
+    // A smaller capacity: nodes are lost, first those that are resident, then (`all`) any.
+    void shrink(i64 t, i64 pool, bool all) {
+        while (pools_.used(pool) > pools_.capacity(pool)) {
+            const std::size_t victim = free_to_go(pool, all);
+            if (victim == kNone) return;
+            leave(t, victim, kLost);
+        }
+    }
+
+    // The path is used now: the deepest gets the lowest number.
+    void touch(i64 t, i64 pool, const std::vector<i64>& path) {
+        std::size_t list = kNone;
+        for (auto n = path.rbegin(); n != path.rend(); ++n) {
+            const std::size_t e = find(pool, *n);
+            if (e == kNone) continue;
+            use(e, ++uses_, t);
+            list = entries_[e].list;
+        }
+        if (list != kNone) refresh(t, list);
+    }
+    // A node that was just taken has the last use that its copy in another pool has.
+    void use_as(const Taken& taken, i64 pool) {
+        const Entry& copy = entries_[find(pool, entries_[taken.entry].node)];
+        use(taken.entry, copy.use, copy.time);
+    }
+
+    // Takes room for a node in flight, if its parent is there.
+    bool take(i64 t, i64 pool, i64 n, std::vector<Taken>& taken) {
+        const Node& row = node(n);
+        const auto parent = [&] { return row.parent < 0 ? kNone : find(pool, row.parent); };
+        if (row.parent >= 0 && parent() == kNone) return false;
+        if (!pools_.room_for(t, pool, row.bytes)) return false;
+        const std::size_t above = parent();  // it may have made room itself
+        if (row.parent >= 0 && above == kNone) return false;
+        const std::size_t e = create(pool, n);
+        if (above != kNone) ++entries_[above].children;
+        link(e);
+        refresh(t, entries_[e].list);  // the parent may have been the next to go
+        held_[static_cast<std::size_t>(pool)] += row.bytes;
+        pools_.change(t, entries_[e].account, row.bytes);
+        flow(t, e, kTaken);
+        taken.push_back({e, entries_[e].life});
+        return true;
+    }
+    void land(i64 t, const std::vector<Taken>& taken) {
+        for (const Taken& each : taken) {
+            Entry& entry = entries_[each.entry];
+            if (entry.life != each.life) continue;  // lost on its way
+            entry.resident = true;
+            refresh(t, entry.list);
+        }
+    }
+
+    // Bytes that pass a pool or are refused there.
+    void flow(i64 t, i64 n, i64 pool, Cause cause) {
+        timeline_.flow(pools_.timeline_account(objects_.account(node(n).klass, kCache, pool)), cause, t, node(n).bytes);
+    }
+
+  private:
+    static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+    // A node in a pool.
+    struct Entry {
+        i64 pool, node;
+        std::size_t account, list;
+        i64 use = 0, time = 0;
+        i64 children = 0;  // in the same pool
+        bool resident = false;
+        std::size_t before = kNone, after = kNone;  // in its list, by use
+        std::size_t other = kNone;                  // the same node in another pool
+        i64 life = 0;                               // tells those that had this slot apart
+    };
+    // The nodes of a service in a pool, the first used in front.
+    struct List {
+        i64 pool, stay;
+        std::size_t front = kNone, back = kNone;
+    };
+
+    void add_lists(std::size_t service) {
+        const Service& s = tables_.services[service];
+        for (i64 r = s.replica; r < s.replica + s.replicas; ++r) {
+            const ReplicaRow& row = tables_.replicas[static_cast<std::size_t>(r)];
+            for (const i64 pool : {row.dram, row.store}) {
+                if (list_of(static_cast<i64>(service), pool) != kNone) continue;
+                const bool dram = tables_.pools[static_cast<std::size_t>(pool)].tier == kDram;
+                lists_of_[static_cast<std::size_t>(pool)].push_back({static_cast<i64>(service), lists_.size()});
+                lists_.push_back({pool, dram ? s.cache_dram : s.cache_nand});
+            }
+        }
+    }
+    std::size_t list_of(i64 service, i64 pool) const {
+        for (const auto& [owner, list] : lists_of_[static_cast<std::size_t>(pool)])
+            if (owner == service) return list;
+        return kNone;
+    }
+    std::size_t find(i64 pool, i64 n) const {
+        std::size_t e = first_[static_cast<std::size_t>(n)];
+        while (e != kNone && entries_[e].pool != pool) e = entries_[e].other;
+        return e;
+    }
+    std::size_t create(i64 pool, i64 n) {
+        std::size_t e = entries_.size();
+        if (free_.empty()) {
+            entries_.emplace_back();
+        } else {
+            e = free_.back();
+            free_.pop_back();
+        }
+        const Node& row = node(n);
+        const i64 service = tables_.classes[static_cast<std::size_t>(row.klass)].service;
+        Entry entry;
+        entry.pool = pool;
+        entry.node = n;
+        entry.account = objects_.account(row.klass, kCache, pool);
+        entry.list = list_of(service, pool);
+        entry.use = uses_;
+        entry.other = first_[static_cast<std::size_t>(n)];
+        entry.life = entries_[e].life;
+        entries_[e] = entry;
+        first_[static_cast<std::size_t>(n)] = e;
+        return e;
+    }
+    void leave(i64 t, std::size_t e, Cause cause) {
+        Entry& entry = entries_[e];
+        const Node& row = node(entry.node);
+        flow(t, e, cause);
+        pools_.change(t, entry.account, -row.bytes);
+        held_[static_cast<std::size_t>(entry.pool)] -= row.bytes;
+        if (row.parent >= 0) --entries_[find(entry.pool, row.parent)].children;
+        unlink(e);
+        std::size_t* at = &first_[static_cast<std::size_t>(entry.node)];
+        while (*at != e) at = &entries_[*at].other;
+        *at = entry.other;
+        ++entry.life;
+        free_.push_back(e);
+        refresh(t, entry.list);
+    }
+    void flow(i64 t, std::size_t e, Cause cause) {
+        timeline_.flow(pools_.timeline_account(entries_[e].account), cause, t, node(entries_[e].node).bytes);
+    }
+
+    void use(std::size_t e, i64 use, i64 t) {
+        unlink(e);
+        entries_[e].use = use;
+        entries_[e].time = t;
+        link(e);
+    }
+    // Nearly always at the back: only what is written through brings an older use along.
+    void link(std::size_t e) {
+        List& list = lists_[entries_[e].list];
+        std::size_t before = list.back;
+        while (before != kNone && entries_[before].use > entries_[e].use) before = entries_[before].before;
+        const std::size_t after = before == kNone ? list.front : entries_[before].after;
+        entries_[e].before = before;
+        entries_[e].after = after;
+        (before == kNone ? list.front : entries_[before].after) = e;
+        (after == kNone ? list.back : entries_[after].before) = e;
+    }
+    void unlink(std::size_t e) {
+        List& list = lists_[entries_[e].list];
+        const auto [before, after] = std::pair{entries_[e].before, entries_[e].after};
+        (before == kNone ? list.front : entries_[before].after) = after;
+        (after == kNone ? list.back : entries_[after].before) = before;
+    }
+    // The first used that has no child in its pool. Descendants were used before it, so whoever has
+    // children here waits for some that are in flight.
+    std::size_t free_to_go(const List& list, bool in_flight_too = false) const {
+        std::size_t e = list.front;
+        while (e != kNone && (entries_[e].children > 0 || !(entries_[e].resident || in_flight_too))) e = entries_[e].after;
+        return e;
+    }
+    std::size_t free_to_go(i64 pool, bool in_flight_too = false) const {
+        std::size_t best = kNone;
+        for (const auto& [service, list] : lists_of_[static_cast<std::size_t>(pool)]) {
+            const std::size_t e = free_to_go(lists_[list], in_flight_too);
+            if (e != kNone && (best == kNone || entries_[e].use < entries_[best].use)) best = e;
+        }
+        return best;
+    }
+    void refresh(i64 t, std::size_t list) {
+        const std::size_t e = free_to_go(lists_[list]);
+        if (e == kNone) return dues_.set(list, kNoDue);
+        const Entry& entry = entries_[e];
+        const i64 stay = lists_[list].stay;
+        const i64 due = entry.time > kNever - stay ? kNever : entry.time + stay;
+        dues_.set(list, {std::max(due, t), entry.use * static_cast<i64>(held_.size()) + entry.pool});
+    }
+
+    const Tables& tables_;
+    Timeline& timeline_;
+    Pools& pools_;
+    const Objects& objects_;
+    std::vector<std::size_t> first_;  // entry of each node in some pool
+    std::vector<Entry> entries_;
+    std::vector<std::size_t> free_;
+    std::vector<i64> held_;  // bytes of nodes, by pool
+    std::vector<List> lists_;
+    std::vector<std::vector<std::pair<i64, std::size_t>>> lists_of_;  // by pool: (service, list)
+    WinnerTree<Due> dues_{1, kNoDue};
+    i64 uses_ = 0;
+};
+
+}  // namespace dcsim

@@ -1,0 +1,158 @@
+"""The oracle's prefix forest: which nodes lie in which pool, and which go first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import oracle_ledger as books
+from oracle_ledger import TICKS, Span
+from oracle_store import Pool, Store
+from oracle_work import rows
+
+AFTER_OBJECTS = 1 << 60
+
+
+@dataclass(eq=False)
+class Lies:
+    """A node in a pool. `use` and `time` are those of its last use."""
+
+    node: int
+    bytes: int
+    span: Span
+    use: int = 0
+    time: int = 0
+    since: int | None = None  # when it became resident
+
+
+class Residence:
+    """Nodes in pools. `at(time, kind, sequence, act)` files an event."""
+
+    def __init__(self, tables: dict[str, np.ndarray], store: Store) -> None:
+        self.nodes = rows(tables, "nodes") if "nodes" in tables else []
+        self.services = rows(tables, "services")
+        self.classes = rows(tables, "classes")
+        self.store = store
+        self.ledger = store.ledger
+        self.uses = 0
+        store.residence = self
+
+    def path(self, node: int) -> list[int]:
+        """The nodes from the root to this one."""
+        out: list[int] = []
+        while node >= 0:
+            out.insert(0, node)
+            node = self.nodes[node].parent
+        return out
+
+    def service(self, node: int) -> int:
+        return int(self.classes[self.nodes[node].klass].service)
+
+    def account(self, node: int, pool: int) -> books.Account:
+        return (pool, books.CACHE, self.service(node), self.nodes[node].klass)
+
+    def flow(self, node: int, pool: int, cause: int, now: int) -> None:
+        self.ledger.flow(self.account(node, pool), cause, self.nodes[node].bytes, now)
+
+    def pool(self, pool: int) -> Pool:
+        return self.store.pools[pool]
+
+    def find(self, pool: int, node: int) -> Lies | None:
+        return next((lies for lies in self.pool(pool).nodes if lies.node == node), None)
+
+    def resident(self, pool: int, node: int) -> bool:
+        lies = self.find(pool, node)
+        return lies is not None and lies.since is not None
+
+    def leaf(self, pool: int, lies: Lies) -> bool:
+        """No child of it is in the pool."""
+        return all(self.nodes[other.node].parent != lies.node for other in self.pool(pool).nodes)
+
+    # One node.
+
+    def touch(self, path: list[int], pools: list[int], now: int) -> None:
+        for pool in pools:
+            for node in reversed(path):
+                lies = self.find(pool, node)
+                if lies is not None:
+                    self.uses += 1
+                    lies.use, lies.time = self.uses, now
+                    self.watch(pool, lies, now)
+
+    def take(self, pool: int, node: int, now: int) -> bool:
+        """Take room for a node in flight, if its parent is there."""
+        row = self.nodes[node]
+        if row.parent >= 0 and self.find(pool, row.parent) is None:
+            return False
+        if not self.store.room(pool, row.bytes, now):
+            return False
+        if row.parent >= 0 and self.find(pool, row.parent) is None:
+            return False
+        account = self.account(node, pool)
+        span = self.ledger.hold(account, row.bytes, now * TICKS)
+        self.pool(pool).nodes.append(Lies(node, row.bytes, span))
+        self.flow(node, pool, books.TAKEN, now)
+        return True
+
+    def land(self, pool: int, taken: list[Lies], now: int) -> None:
+        for lies in taken:
+            if lies in self.pool(pool).nodes:
+                lies.since = now
+                self.watch(pool, lies, now)
+
+    def leave(self, pool: int, lies: Lies, cause: int, now: int) -> None:
+        self.pool(pool).nodes.remove(lies)
+        lies.span.end = now * TICKS
+        self.flow(lies.node, pool, cause, now)
+        parent = self.find(pool, self.nodes[lies.node].parent)
+        if parent is not None:
+            self.watch(pool, parent, now)
+
+    # Time and room.
+
+    def watch(self, pool: int, lies: Lies, now: int) -> None:
+        """File the instant at which the node is due, as things are now."""
+        if lies.since is None or not self.leaf(pool, lies):
+            return
+        service = self.services[self.service(lies.node)]
+        stay = service.cache_dram if self.pool(pool).tier == 1 else service.cache_nand
+        due = max(lies.time + stay, lies.since, now)
+        use = lies.use
+
+        def act() -> None:
+            there = lies in self.pool(pool).nodes
+            if there and lies.use == use and self.leaf(pool, lies):
+                self.leave(pool, lies, books.EXPIRED, due)
+
+        sequence = AFTER_OBJECTS + use * len(self.store.pools) + pool
+        self.store.at(due, 2, sequence, act)
+
+    def free_to_go(self, pool: int, resident: bool) -> Lies | None:
+        """The node without a child in the pool that was used first."""
+        found = [
+            lies
+            for lies in self.pool(pool).nodes
+            if self.leaf(pool, lies) and (lies.since is not None or not resident)
+        ]
+        return min(found, key=lambda lies: lies.use, default=None)
+
+    def make_room(self, pool: int, amount: int, now: int) -> None:
+        """Evict until `amount` fits or nothing can go; nothing if it could not fit anyway."""
+        here = self.pool(pool)
+        if here.capacity is None:
+            return
+        if here.used + amount - sum(lies.bytes for lies in here.nodes) > here.capacity:
+            return
+        while not here.has_room(amount):
+            victim = self.free_to_go(pool, resident=True)
+            if victim is None:
+                return
+            self.leave(pool, victim, books.EVICTED, now)
+
+    def shrink(self, pool: int, capacity: int, now: int, resident: bool) -> None:
+        """Lose nodes while the pool holds more than its new capacity."""
+        while self.pool(pool).used > capacity:
+            victim = self.free_to_go(pool, resident)
+            if victim is None:
+                return
+            self.leave(pool, victim, books.LOST, now)
