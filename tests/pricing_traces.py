@@ -25,9 +25,13 @@ def tiles(length: int, tile: int, stride: int) -> int:
 
 
 def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: Any) -> Trace:
-    """A clip of a diffusion model; `networks` has `dit`, `vae`, `text`, `text_tokens`."""
+    """A clip of a diffusion model; ``networks` has a `dit`, a `vae`, and a text encoder or none."""
     o, gpus = options, layout.tp * layout.sp * layout.cfg
-    c, v = networks.dit, networks.vae
+    c, v = networks.denoiser, networks.vae
+    text, text_tokens = None, 0
+    if networks.prompts:
+        (prompt,) = networks.prompts
+        text, text_tokens = prompt.encoder, prompt.tokens
     cell = 2 ** (len(v.widths) - 1)
     latent = (
         1 + (shape.frames - 1) // (4 if v.video else 1),
@@ -39,7 +43,7 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
     phases: list[PhaseFigures] = []
     rows: list[Row] = []
     tape = Tape()
-    dtype, text = o["dtype"], networks.text
+    dtype = o["dtype"]
 
     def segment(name: str, steps: int, tokens: int, passes: int = 1) -> Row:
         live, peak = gpus * tape.live, gpus * max(tape.extras())
@@ -47,8 +51,8 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
         return Row(name, len(phases), "fixed", steps, tokens, given, live, peak, False, tape)
 
     if text is not None:
-        encode(tape, text, networks.text_tokens, dtype, branches, o["cfg"] == "batched")
-        rows.append(segment("encode", 1, branches * networks.text_tokens))
+        encode(tape, text, text_tokens, dtype, branches, o["cfg"] == "batched")
+        rows.append(segment("encode", 1, branches * text_tokens))
         kept = stored(t5_shapes(text), dtype)
         reads = gpus * tape.total("dense", "weights")
         layers = text.layers * branches
@@ -60,7 +64,7 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
     cells = latent[0] * latent[1] * latent[2]
     tape = tape.begin()
     tape.hold("latents", Array(c.channels * cells, "fp32"))
-    dit = denoise(tape, c, o, layout, batches, latent, networks.text_tokens)
+    dit = denoise(tape, c, o, layout, batches, latent, text_tokens)
     passes, tokens = len(batches), batches[0] * dit.tokens
     first = segment("first step", passes, tokens, passes)
     first.first = True

@@ -8,21 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from dcsim.models import dit, language, llm, t5, vae
-from dcsim.models.dit import DitConfig
+from dcsim.models import diffusion, language, llm, vae
 from dcsim.models.llm import LlmConfig
-from dcsim.models.options import (
-    DIT,
-    IMAGE_SAMPLERS,
-    VIDEO_SAMPLERS,
-    ModelError,
-    Option,
-    resolve,
-)
+from dcsim.models.options import ModelError, Option, resolve
 from dcsim.models.pipeline import Networks
-from dcsim.models.shapes import Clip, RequestShape, Turn
-from dcsim.models.t5 import T5Config
-from dcsim.models.vae import VaeConfig
+from dcsim.models.shapes import RequestShape, Turn
 from dcsim.models.weights import count
 from dcsim.reading.errors import did_you_mean
 
@@ -51,73 +41,30 @@ class Model:
         """The network under resolved options: some of them change its parameters."""
         if isinstance(self.network, LlmConfig):
             return self.network
-        guidance = options["cfg"] == "distilled"
-        config = replace(self.network.dit, guidance=guidance, embedders=options["embedders"])
-        return replace(self.network, dit=config)
+        return replace(self.network, denoiser=self.network.denoiser.under(options))
 
     @property
     def params(self) -> int:
         """Parameters of the transformer itself, with default options."""
-        if isinstance(self.network, LlmConfig):
-            return count(llm.parameters(self.network))
-        return count(dit.parameters(self.network.dit))
+        return self.all_params()["transformer"]
 
     def all_params(self) -> dict[str, int]:
         """Parameters by network, with default options."""
-        if isinstance(self.network, LlmConfig):
-            return {"transformer": self.params}
-        found = {"transformer": self.params, "vae": count(vae.parameters(self.network.vae))}
-        if self.network.text is not None:
-            found["text"] = count(t5.parameters(self.network.text))
+        network = self.built(self.resolve())
+        if isinstance(network, LlmConfig):
+            return {"transformer": count(llm.parameters(network))}
+        found = {
+            "transformer": count(network.denoiser.parameters()),
+            "vae": count(vae.parameters(network.vae)),
+        }
+        if network.prompts:
+            found["text"] = sum(count(each.encoder.parameters()) for each in network.prompts)
         return found
 
 
-_PEEBLES = "Peebles & Xie 2023, Scalable Diffusion Models with Transformers, table 1"
-_SIZES = {"s": (12, 384, 6), "b": (12, 768, 12), "l": (24, 1024, 16), "xl": (28, 1152, 16)}
-
-
-def _image(size: str, patch: int) -> Model:
-    depth, hidden, heads = _SIZES[size]
-    config = DitConfig(depth, hidden, heads, (1, patch, patch))
-    options = dict(DIT)
-    options["sampler"] = replace(DIT["sampler"], default="ddpm", allowed=IMAGE_SAMPLERS)
-    return Model(
-        f"dit-{size}-{patch}",
-        "dit",
-        f"DiT-{size.upper()}/{patch}, images of an ImageNet class, SD VAE",
-        _PEEBLES,
-        Networks(config, VaeConfig()),
-        options,
-        Clip(256, 256, 1, 250),  # as the DiT paper has it
-    )
-
-
-def _video(name: str, depth: int, hidden: int, heads: int, modulation: str) -> Model:
-    config = DitConfig(
-        depth,
-        hidden,
-        heads,
-        (1, 2, 2),
-        channels=16,
-        out_channels=16,
-        classes=None,
-        text_width=4096,
-        modulation=modulation,
-        video=True,
-    )
-    options = dict(DIT)
-    options["sampler"] = replace(DIT["sampler"], default="rectified_flow", allowed=VIDEO_SAMPLERS)
-    options["vae_tiling"] = replace(DIT["vae_tiling"], default="spacetime")
-    options["bits_per_pixel"] = replace(DIT["bits_per_pixel"], default=0.15)
-    return Model(
-        name,
-        "dit",
-        f"reference spacetime DiT, {depth} blocks of width {hidden}, T5-XXL, causal 3-D VAE",
-        "dcsim's reference architecture, no published model",
-        Networks(config, VaeConfig(channels=16, video=True, scale=1.0), T5Config(), 512),
-        options,
-        Clip(832, 480, 81, 50),  # 480p, as Wan has it by default
-    )
+def _clip(name: str, fields: diffusion.DiffusionFields) -> Model:
+    networks, options = fields.networks(), fields.options()
+    return Model(name, "dit", fields.title, fields.source, networks, options, fields.clip())
 
 
 def _llm(name: str, fields: language.LlmFields) -> Model:
@@ -128,23 +75,22 @@ def _llm(name: str, fields: language.LlmFields) -> Model:
 
 
 _MODELS = {
-    m.name: m
-    for m in (
-        *(_image(size, patch) for size in _SIZES for patch in (2, 4, 8)),
-        _video("video-dit-xl", 28, 1152, 16, "block"),
-        _video("video-dit-2b", 28, 2048, 32, "shared"),
-        _video("video-dit-13b", 48, 4096, 32, "shared"),
-        *(_llm(name, fields) for name, fields in language.shipped().items()),
-    )
+    **{name: _clip(name, fields) for name, fields in diffusion.shipped().items()},
+    **{name: _llm(name, fields) for name, fields in language.shipped().items()},
 }
 
 
-ALIASES = {alias: name for name, fields in language.shipped().items() for alias in fields.aliases}
+ALIASES = {
+    alias: name
+    for fields_by_name in (diffusion.shipped(), language.shipped())
+    for name, fields in fields_by_name.items()
+    for alias in fields.aliases
+}
 """Other names, and the models they mean."""
 
 
 def names() -> tuple[str, ...]:
-    """All models, images first, then video, then language models."""
+    """All models, diffusion models first, then language models."""
     return tuple(_MODELS)
 
 
@@ -181,10 +127,15 @@ def stamp(name: str) -> int:
 @lru_cache(maxsize=16)
 def _from_file(name: str, changed: int) -> Model:
     file, _, wanted = name.partition("#")
-    found = language.read(Path(file))
+    path = Path(file)
+    found: Mapping[str, Model]
+    if diffusion.is_one(path):
+        found = {each: _clip(name, fields) for each, fields in diffusion.read(path).items()}
+    else:
+        found = {each: _llm(name, more) for each, more in language.read(path).items()}
     if not wanted and len(found) == 1:
         wanted = next(iter(found))
     if wanted not in found:
         message = f"{file} has {', '.join(found) or 'no model'}; name one: {file}#NAME"
         raise ModelError([("model", message)])
-    return _llm(name, found[wanted])
+    return found[wanted]

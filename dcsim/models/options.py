@@ -99,11 +99,6 @@ DIT = {
     "guidance": Option(4.0, "Guidance scale; changes no cost.", low=0),
     "attention": Option("fused", "`math` holds the scores of all pairs.", ("fused", "math")),
     "sampler": Option("ddpm", "How a step follows from a prediction.", ()),
-    "embedders": Option(
-        "one",
-        "Timestep and label embedders: one, or one a `block` as in diffusers' DiT.",
-        ("one", "block"),
-    ),
     "vae_dtype": Option("bf16", "Of the VAE.", FLOATS),
     "vae_tiling": Option(
         "none",
@@ -125,9 +120,6 @@ DIT = {
     ),
     "runtime_overhead": RUNTIME,
 }
-
-IMAGE_SAMPLERS = ("ddpm", "ddim")
-VIDEO_SAMPLERS = ("rectified_flow",)
 
 LLM = {
     "dtype": Option("bf16", "Of weights and activations.", ("bf16", "fp16")),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dcsim.models import dit, ops, t5, vae
-from dcsim.models.dit import DitConfig, Numerics
+from dcsim.models import ops, vae
+from dcsim.models.denoiser import Denoiser, Numerics
+from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.parallel import ALONE, all_gather
 from dcsim.models.sampler import Sampler
 from dcsim.models.tape import Array, Tape, Tensor
@@ -25,13 +26,30 @@ WORKSPACE = 512
 
 
 @dataclass(frozen=True)
-class Networks:
-    """The networks of a diffusion model, and how long its prompts are padded."""
+class Prompt:
+    """A text encoder, and how long prompts are padded for it."""
 
-    dit: DitConfig
+    name: str
+    encoder: Encoder
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of a diffusion model."""
+
+    denoiser: Denoiser
     vae: VaeConfig
-    text: t5.T5Config | None = None
-    text_tokens: int = 0
+    prompts: tuple[Prompt, ...] = ()
+    """Text encoders, in order."""
+
+
+def _joined(parts: Sequence[Encoding]) -> Encoding:
+    """Branches as one batch."""
+    pooled = [each.pooled for each in parts if each.pooled is not None]
+    return Encoding(
+        ops.concat([each.sequence for each in parts], 0), ops.concat(pooled, 0) if pooled else None
+    )
 
 
 def _or(value: str, dtype: str) -> str:
@@ -42,7 +60,8 @@ class Pipeline:
     """One clip on one GPU of a replica: `encode`, `prepare`, `step` for each step, `decode`.
 
     Between calls it holds only what a server holds: latents and embeddings. `arrays` maps
-    `text`, `dit` and `vae` to arrays by parameter name, for a tape that executes.
+    `denoiser`, `vae` and the names of the text encoders to arrays by parameter name, for a tape
+    that executes.
     """
 
     def __init__(
@@ -71,22 +90,23 @@ class Pipeline:
         self.sampler = Sampler(options["sampler"], steps)
         self.tiles = Tiles(self.latent, options["vae_tiling"])
         arrays = arrays or {}
-        self.dit_weights = Weights(
+        self.weights = Weights(
             tape,
-            dit.parameters(networks.dit, layout.tp),
+            networks.denoiser.parameters(layout.tp),
             _or(options["weights_dtype"], dtype),
-            arrays.get("dit"),
+            arrays.get("denoiser"),
         )
         self.vae_weights = Weights(
             tape, vae.parameters(networks.vae), options["vae_dtype"], arrays.get("vae")
         )
-        self.text_weights = None
-        if networks.text is not None:
-            parameters = t5.parameters(networks.text)
-            self.text_weights = Weights(tape, parameters, dtype, arrays.get("text"))
+        self.text_weights = [
+            Weights(tape, each.encoder.parameters(), dtype, arrays.get(each.name))
+            for each in networks.prompts
+        ]
+        self._encoded: list[list[Encoding]] = []
         self._rng = np.random.Generator(np.random.Philox(seed))
         self._times = self.sampler.timesteps() if tape.execute else np.zeros(steps)
-        self.conditions: list[Tensor] = []
+        self.conditions: list[tuple[Tensor, ...]] = []
         self.latents: Tensor | None = None
         self.pixels: Tensor | None = None
 
@@ -95,20 +115,36 @@ class Pipeline:
         """Guidance branches this GPU computes."""
         return 1 if self.options["cfg"] == "distilled" or self.layout.cfg == 2 else 2
 
-    def encode(self, ids: Array | None = None) -> None:
-        """Embed the prompt and, under guidance, the negative prompt: ids (branches, tokens)."""
-        network, weights = self.networks.text, self.text_weights
-        if network is None or weights is None:
+    def encode(self, ids: Array | None = None, encoder: int = 0) -> None:
+        """Embed the prompt and, under guidance, the negative prompt: ids (branches, tokens).
+
+        With several encoders, by one after the other; the last leaves the condition.
+        """
+        if not self.networks.prompts:
             raise ValueError("the model has no text encoder")
-        shape = (1, self.networks.text_tokens)
+        prompt, weights = self.networks.prompts[encoder], self.text_weights[encoder]
         found = []
         for branch in range(self.branches):
             data = None if ids is None else ids[branch : branch + 1]
-            prompt = self.tape.tensor(shape, "int64", data)
-            found.append(t5.encode(network, weights, prompt))
+            words = self.tape.tensor((1, prompt.tokens), "int64", data)
+            found.append(prompt.encoder.encode(weights, words))
         if self.options["cfg"] == "batched" and len(found) > 1:
-            found = [ops.concat(found, 0)]
-        self.conditions = [self.tape.keep(t, "embeddings") for t in found]
+            found = [_joined(found)]
+        for each in found:
+            for part in (each.sequence, each.pooled):
+                if part is not None:
+                    self.tape.keep(part, "embeddings")
+        self._encoded.append(found)
+        if len(self._encoded) == len(self.networks.prompts):
+            self._conclude()
+
+    def _conclude(self) -> None:
+        """Make the condition of each pass of what the encoders have made."""
+        of_pass = list(zip(*self._encoded, strict=True))
+        self._encoded = []
+        while of_pass:
+            made = self.networks.denoiser.condition(of_pass.pop(0))
+            self.conditions.append(tuple(self.tape.keep(each, "embeddings") for each in made))
 
     def label(self, classes: Array | None = None) -> None:
         """The class, and "none" under guidance, as the condition: (branches,)."""
@@ -118,11 +154,11 @@ class Pipeline:
             take = slice(None) if batched else slice(part, part + 1)
             data = None if classes is None else classes[take]
             shape = (count if batched else 1,)
-            self.conditions.append(self.tape.tensor(shape, "int64", data, "embeddings"))
+            self.conditions.append((self.tape.tensor(shape, "int64", data, "embeddings"),))
 
     def prepare(self, noise: Array | None = None) -> None:
         """Draw the first latents, (1, channels, frames, rows, columns)."""
-        shape = (1, self.networks.dit.channels, *self.latent)
+        shape = (1, self.networks.denoiser.latent_channels, *self.latent)
         if self.tape.execute and noise is None:
             noise = self._normal(shape)
         self.latents = self.tape.tensor(shape, LATENT, noise, "latents")
@@ -135,12 +171,11 @@ class Pipeline:
         assert self.latents is not None
         parts = []
         for condition in self.conditions:
-            batch = condition.shape[0]
+            batch = condition[0].shape[0]
             many = ops.concat([self.latents] * batch, 0) if batch > 1 else self.latents
             parts.append(
-                dit.forward(
-                    self.networks.dit,
-                    self.dit_weights,
+                self.networks.denoiser.forward(
+                    self.weights,
                     many,
                     np.full(batch, self._times[index]),
                     condition,

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dcsim.models import ops
+from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
+from dcsim.reading.concept import Count
 
 EPS = 1e-6
 FURTHEST = 128
@@ -21,37 +23,47 @@ FURTHEST = 128
 
 
 @dataclass(frozen=True)
-class T5Config:
-    """Architecture of a T5 encoder; the default is XXL."""
+class T5(Encoder):
+    """A T5 encoder; the default is XXL."""
 
-    layers: int = 24
-    width: int = 4096
-    heads: int = 64
-    head: int = 64
-    ffn: int = 10240
-    vocabulary: int = 32128
-    buckets: int = 32
+    tag = "t5"
+
+    layers: Count = 24
+    width: Count = 4096
+    heads: Count = 64
+    head: Count = 64
+    ffn: Count = 10240
+    vocabulary: Count = 32128
+    buckets: Count = 32
+
+    @property
+    def out_width(self) -> int:
+        return self.width
+
+    @property
+    def blocks(self) -> int:
+        return self.layers
+
+    def parameters(self) -> Iterator[tuple[str, Shape]]:
+        inner = self.heads * self.head
+        yield "embed", (self.vocabulary, self.width)
+        yield "relative", (self.buckets, self.heads)
+        for i in range(self.layers):
+            yield f"{i}.norm1", (self.width,)
+            for part in ("q", "k", "v"):
+                yield f"{i}.{part}", (inner, self.width)
+            yield f"{i}.out", (self.width, inner)
+            yield f"{i}.norm2", (self.width,)
+            yield f"{i}.gate", (self.ffn, self.width)
+            yield f"{i}.up", (self.ffn, self.width)
+            yield f"{i}.down", (self.width, self.ffn)
+        yield "norm", (self.width,)
+
+    def encode(self, w: Weights, ids: Tensor) -> Encoding:
+        return Encoding(_encode(self, w, ids))
 
 
-def parameters(c: T5Config) -> Iterator[tuple[str, Shape]]:
-    """Names and shapes of the parameters."""
-    inner = c.heads * c.head
-    yield "embed", (c.vocabulary, c.width)
-    yield "relative", (c.buckets, c.heads)
-    for i in range(c.layers):
-        yield f"{i}.norm1", (c.width,)
-        for part in ("q", "k", "v"):
-            yield f"{i}.{part}", (inner, c.width)
-        yield f"{i}.out", (c.width, inner)
-        yield f"{i}.norm2", (c.width,)
-        yield f"{i}.gate", (c.ffn, c.width)
-        yield f"{i}.up", (c.ffn, c.width)
-        yield f"{i}.down", (c.width, c.ffn)
-    yield "norm", (c.width,)
-
-
-def encode(c: T5Config, w: Weights, ids: Tensor) -> Tensor:
-    """Embeddings (batch, tokens, width) of token ids (batch, tokens), in the weights' dtype."""
+def _encode(c: T5, w: Weights, ids: Tensor) -> Tensor:
     batch, tokens = ids.shape
     x = ops.embedding(w["embed"], ids, w.dtype)
     bias = x.tape.run(

@@ -15,11 +15,13 @@ from importlib.resources import files
 
 import numpy as np
 
-from dcsim.models import dit, t5, vae
+from dcsim.models import vae
 from dcsim.models.catalogue import get
+from dcsim.models.denoiser import Denoiser, Numerics
 from dcsim.models.llm import LlmConfig
 from dcsim.models.pipeline import Networks, Pipeline
 from dcsim.models.shapes import Turn
+from dcsim.models.t5 import T5
 from dcsim.models.tape import Tape
 from dcsim.models.weights import Weights, count
 from dcsim.spec import Layout, load_parts
@@ -143,7 +145,7 @@ def _peak(tape: Tape) -> float:
 def _params(a: Args) -> float:
     found = get(a["model"])
     if "embedders" in a:
-        return count(dit.parameters(_networks(a["model"], a["embedders"]).dit))
+        return count(_networks(a["model"], a["embedders"]).denoiser.parameters())
     return found.params
 
 
@@ -151,29 +153,28 @@ def _part_params(a: Args) -> float:
     return get(a["model"]).all_params()[a["part"]]
 
 
-def _forward(config: dit.DitConfig, batch: int, side: int, dtype: str) -> Tape:
+def _forward(network: Denoiser, batch: int, side: int, dtype: str) -> Tape:
     tape = Tape()
-    dit.forward(
-        config,
-        Weights(tape, dit.parameters(config), dtype),
-        tape.tensor((batch, config.channels, 1, side, side), dtype),
+    network.forward(
+        Weights(tape, network.parameters(), dtype),
+        tape.tensor((batch, network.latent_channels, 1, side, side), dtype),
         np.zeros(batch),
-        tape.tensor((batch,), "int64"),
-        numerics=dit.Numerics(dtype, dtype, dtype),
+        (tape.tensor((batch,), "int64"),),
+        numerics=Numerics(dtype, dtype, dtype),
     )
     return tape
 
 
 def _macs(a: Args) -> float:
     network = _networks(a["model"], a.get("embedders", "one"))
-    tape = _forward(network.dit, 1, int(a["side"]) // network.vae.space, "bf16")
+    tape = _forward(network.denoiser, 1, int(a["side"]) // network.vae.space, "bf16")
     flops: int = sum(event[3] for event in tape.events if event[0] == "op")
     return flops / 2
 
 
 def _dit_peak(a: Args) -> float:
     network = _networks("dit-xl-2", "block")
-    return _peak(_forward(network.dit, 2, int(a["side"]) // 8, "fp32"))
+    return _peak(_forward(network.denoiser, 2, int(a["side"]) // 8, "fp32"))
 
 
 def _vae_peak(a: Args) -> float:
@@ -198,9 +199,9 @@ def _video_vae_peak(a: Args) -> float:
 
 
 def _t5_peak(a: Args) -> float:
-    config, tape = t5.T5Config(), Tape()
-    weights = Weights(tape, t5.parameters(config), "bf16")
-    t5.encode(config, weights, tape.tensor((1, int(a["tokens"])), "int64"))
+    encoder, tape = T5(), Tape()
+    weights = Weights(tape, encoder.parameters(), "bf16")
+    encoder.encode(weights, tape.tensor((1, int(a["tokens"])), "int64"))
     return _peak(tape)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from dcsim.models import dit, t5, vae
+from dcsim.models import vae
 from dcsim.models.catalogue import Model
 from dcsim.models.options import ModelError
-from dcsim.models.pipeline import LATENT, Networks, Pipeline
+from dcsim.models.pipeline import LATENT, Networks, Pipeline, Prompt
 from dcsim.models.sampler import TRAINED
 from dcsim.models.shapes import Clip
 from dcsim.models.tape import Tape, nbytes
@@ -22,9 +22,21 @@ def check_clip(
     networks: Networks, options: Mapping[str, Any], shape: Clip, layout: Layout
 ) -> list[tuple[str, str]]:
     """Every reason why a shape or a layout cannot be, as (path, message)."""
+    return [
+        *_check_size(networks, shape),
+        *_check_steps(options, shape),
+        *_check_layout(networks, options, layout),
+    ]
+
+
+def _check_size(networks: Networks, shape: Clip) -> list[tuple[str, str]]:
     problems = []
-    config, grain = networks.dit, networks.vae.space * networks.dit.patch[1]
-    for side, value in (("width", shape.width), ("height", shape.height)):
+    network, space, time = networks.denoiser, networks.vae.space, networks.vae.time
+    _, rows, columns = network.grain
+    for side, value, grain in (
+        ("width", shape.width, space * columns),
+        ("height", shape.height, space * rows),
+    ):
         if value < grain or value % grain:
             near = max(grain, value // grain * grain)
             problems.append(
@@ -34,32 +46,30 @@ def check_clip(
                     f"(nearest: {near} or {near + grain})",
                 )
             )
-    time = networks.vae.time
-    if not config.video and shape.frames != 1:
+    if not network.frames and shape.frames != 1:
         problems.append(("shape.frames", f"{shape.frames} frames of an image model, which makes 1"))
     elif shape.frames < 1 or (shape.frames - 1) % time:
         low = max(1, 1 + (shape.frames - 1) // time * time)
         problems.append(
             ("shape.frames", f"{shape.frames} is not 1 + {time}k (nearest: {low} or {low + time})")
         )
+    return problems
+
+
+def _check_steps(options: Mapping[str, Any], shape: Clip) -> list[tuple[str, str]]:
     if shape.steps < 1:
-        problems.append(("shape.steps", f"{shape.steps} steps; at least 1"))
-    elif options["sampler"] != "rectified_flow" and shape.steps > TRAINED:
-        problems.append(("shape.steps", f"{shape.steps} steps of a model trained with {TRAINED}"))
-    return problems + _check_layout(config, options, layout)
+        return [("shape.steps", f"{shape.steps} steps; at least 1")]
+    if options["sampler"] != "rectified_flow" and shape.steps > TRAINED:
+        return [("shape.steps", f"{shape.steps} steps of a model trained with {TRAINED}")]
+    return []
 
 
 def _check_layout(
-    config: dit.DitConfig, options: Mapping[str, Any], layout: Layout
+    networks: Networks, options: Mapping[str, Any], layout: Layout
 ) -> list[tuple[str, str]]:
     problems = []
-    if config.heads % (layout.tp * layout.sp):
-        problems.append(
-            (
-                "layout",
-                f"tp {layout.tp} x sp {layout.sp} does not divide {config.heads} attention heads",
-            )
-        )
+    if text := networks.denoiser.wrong(layout):
+        problems.append(("layout", text))
     if layout.cfg not in (1, 2):
         problems.append(("layout.cfg", f"{layout.cfg}; guidance has 2 branches, so 1 or 2"))
     elif layout.cfg == 2 and options["cfg"] == "distilled":
@@ -85,20 +95,23 @@ def trace_clip(
     records: dict[str, Record] = {}
     phases, rows = [], []
 
-    if networks.text is not None:
-        run.encode()
-        records["encode"] = Record.of(tape)
-        phases.append(_text_phase(networks, options, records["encode"], gpus, run.branches))
-        tokens = networks.text_tokens * run.branches
-        rows.append(_segment("encode", "text", records["encode"], gpus, 1, tokens))
-    else:
+    for i, prompt in enumerate(networks.prompts):
+        start, alone = len(tape.profile), len(networks.prompts) == 1
+        run.encode(encoder=i)
+        row = "encode" if alone else f"encode {prompt.name}"
+        phase = "text" if alone else f"text {prompt.name}"
+        records[row] = Record.of(tape, start)
+        phases.append(_text_phase(phase, prompt, options, records[row], gpus, run.branches))
+        tokens = prompt.tokens * run.branches
+        rows.append(_segment(row, phase, records[row], gpus, 1, tokens))
+    if networks.denoiser.labelled:
         run.label()
     run.prepare()
     start = len(tape.profile)
     run.step(0)
     records["denoise"] = Record.of(tape, start)
     passes = len(run.conditions)
-    phases.append(_dit_phase(networks, options, records["denoise"], layout, passes))
+    phases.append(_denoiser_phase(networks, options, records["denoise"], layout, passes))
     rows += _denoise(networks, run, records["denoise"], gpus, shape.steps, passes)
     run.begin_decode()
     start = len(tape.profile)
@@ -134,6 +147,7 @@ def _segment(
     *,
     passes: int = 1,
     first: bool = False,
+    record_name: str = "",
 ) -> Segment:
     """A segment of steps like the recorded one, which is `passes` of them."""
 
@@ -156,7 +170,7 @@ def _segment(
         live=gpus * record.live,
         peak=gpus * record.peak,
         first=first,
-        record=name if name in ("encode", "decode") else "denoise",
+        record=record_name or name,
     )
 
 
@@ -167,24 +181,36 @@ def _denoise(
 
     With both guidance branches in turn a sampler step is two steps of the replica.
     """
-    tokens = networks.dit.tokens(*run.latent) * run.conditions[0].shape[0]
+    tokens = networks.denoiser.tokens(*run.latent) * run.conditions[0][0].shape[0]
     first = _segment(
-        "first step", "denoise", record, gpus, passes, tokens, passes=passes, first=True
+        "first step",
+        "denoise",
+        record,
+        gpus,
+        passes,
+        tokens,
+        passes=passes,
+        first=True,
+        record_name="denoise",
     )
     rest = _segment("denoise", "denoise", record, gpus, passes * (steps - 1), tokens, passes=passes)
     return [first, rest] if steps > 1 else [first]
 
 
 def _text_phase(
-    networks: Networks, options: Mapping[str, Any], record: Record, gpus: int, branches: int
+    name: str,
+    prompt: Prompt,
+    options: Mapping[str, Any],
+    record: Record,
+    gpus: int,
+    branches: int,
 ) -> Phase:
-    assert networks.text is not None
-    config, dtype = networks.text, options["dtype"]
-    stored = size(t5.parameters(config), dtype)
+    encoder, dtype = prompt.encoder, options["dtype"]
+    stored = size(encoder.parameters(), dtype)
     return Phase(
-        "text",
-        config.layers * branches,
-        count(t5.parameters(config)),
+        name,
+        encoder.blocks * branches,
+        count(encoder.parameters()),
         gpus * stored,
         stored,
         gpus * record.total("weights", "dense"),
@@ -193,18 +219,18 @@ def _text_phase(
     )
 
 
-def _dit_phase(
+def _denoiser_phase(
     networks: Networks, options: Mapping[str, Any], record: Record, layout: Layout, passes: int
 ) -> Phase:
-    config, dtype = networks.dit, options["dtype"]
+    network, dtype = networks.denoiser, options["dtype"]
     kept = options["weights_dtype"]
     kept = dtype if kept == "as dtype" else kept
     return Phase(
         "denoise",
-        config.depth,
-        count(dit.parameters(config)),
-        layout.gpus * size(dit.parameters(config, layout.tp), kept),
-        size(dit.parameters(config), kept),
+        network.blocks,
+        count(network.parameters()),
+        layout.gpus * size(network.parameters(layout.tp), kept),
+        size(network.parameters(), kept),
         layout.gpus * -(-record.total("weights", "dense") // passes),
         dtype,
         kept,
@@ -233,6 +259,6 @@ def _artifact(networks: Networks, options: Mapping[str, Any], shape: Clip) -> in
         return 3 * pixels
     if options["artifact"] == "latent":
         size = networks.vae.latent(shape.frames, shape.height, shape.width)
-        return nbytes((networks.dit.channels, *size), LATENT)
+        return nbytes((networks.denoiser.latent_channels, *size), LATENT)
     bits: float = pixels * options["bits_per_pixel"]
     return ceil(bits / 8)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from model_scenes import IMAGE, VIDEO, arrays
 
-from dcsim.models import dit
 from dcsim.models.catalogue import get
-from dcsim.models.dit import DitConfig, Numerics
+from dcsim.models.denoiser import Numerics
+from dcsim.models.denoisers.dit import Dit
+from dcsim.models.parallel import ALONE
 from dcsim.models.pipeline import Networks
 from dcsim.models.positions import axis_widths, grid_positions
 from dcsim.models.tape import Array, Tape, Tensor
@@ -33,28 +34,29 @@ GMAC = {
 MILLIONS = {"s": 33, "b": 130, "l": 458, "xl": 675}
 
 
-def network(size: str, patch: int, embedders: str = "one") -> DitConfig:
+def network(size: str, patch: int, embedders: str = "one") -> Dit:
     model = get(f"dit-{size}-{patch}")
     built = model.built(model.resolve({"embedders": embedders}))
     assert isinstance(built, Networks)
-    return built.dit
+    assert isinstance(built.denoiser, Dit)
+    return built.denoiser
 
 
-def gmac(config: DitConfig, side: int) -> float:
+def gmac(config: Dit, side: int) -> float:
     tape = Tape()
     run(config, tape, side, None)
     return sum(e[3] for e in tape.events if e[0] == "op") / 2e9
 
 
 def run(
-    c: DitConfig,
+    c: Dit,
     tape: Tape,
     side: int,
     data: dict[str, Array] | None,
     *,
     batch: int = 1,
     numerics: Numerics = FP32,
-    layout: Layout = dit.ALONE,
+    layout: Layout = ALONE,
     frames: int = 1,
 ) -> Tensor:
     rng = np.random.Generator(np.random.Philox(9))
@@ -66,9 +68,9 @@ def run(
         assert c.text_width is not None
         size = (batch, 5, c.text_width)
         condition = tape.tensor(size, "fp32", rng.standard_normal(size).astype(np.float32))
-    weights = Weights(tape, dit.parameters(c, layout.tp), numerics.dtype, data)
-    return dit.forward(
-        c, weights, latents, np.full(batch, 400.0), condition, numerics=numerics, layout=layout
+    weights = Weights(tape, c.parameters(layout.tp), numerics.dtype, data)
+    return c.forward(
+        weights, latents, np.full(batch, 400.0), (condition,), numerics=numerics, layout=layout
     )
 
 
@@ -79,7 +81,7 @@ def test_parameters_of_the_published_variants(size: str, patch: int) -> None:
     blocks = depth * (18 * h * h + 15 * h)
     ends = cells * h + h + 2 * h * h + 2 * h + 2 * cells * h + 2 * cells
     embedders = 256 * h + h + h * h + h + 1001 * h
-    ours = count(dit.parameters(network(size, patch)))
+    ours = count(network(size, patch).parameters())
     assert ours == blocks + ends + embedders
     # The paper prints millions: half a unit beside the 0.5 %.
     assert abs(ours - 1e6 * MILLIONS[size]) <= 0.005 * 1e6 * MILLIONS[size] + 0.5e6
@@ -87,7 +89,7 @@ def test_parameters_of_the_published_variants(size: str, patch: int) -> None:
 
 def test_xl_2_has_the_675_129_632_parameters_its_training_code_prints() -> None:
     # That code counts the 256 fixed positions as well.
-    assert count(dit.parameters(network("xl", 2))) + 256 * 1152 == 675_129_632
+    assert count(network("xl", 2).parameters()) + 256 * 1152 == 675_129_632
 
 
 @pytest.mark.parametrize(("size", "patch"), VARIANTS)
@@ -111,17 +113,17 @@ def test_tokens_of_a_patch() -> None:
     video = get("video-dit-13b").network
     assert isinstance(video, Networks)
     # Wan 720p, 81 frames: 21 x 45 x 80.
-    assert video.dit.tokens(21, 90, 160) == 75_600
+    assert video.denoiser.tokens(21, 90, 160) == 75_600
 
 
 @pytest.mark.parametrize("networks", [IMAGE, VIDEO])
 def test_zero_gates_make_every_block_the_identity(networks: Networks) -> None:
-    c = networks.dit
-    data = arrays(networks)["dit"]
+    c = networks.denoiser
+    data = arrays(networks)["denoiser"]
     for name in data:
         if "modulation" in name or "offset" in name or ".cross.out" in name:
             data[name] = np.zeros_like(data[name])
-    empty = DitConfig(**{**vars(c), "depth": 0})
+    empty = Dit(**{**vars(c), "depth": 0})
     frames = 3 if c.video else 1
     full = run(c, Tape(execute=True), 64, data, frames=frames)
     bare = run(empty, Tape(execute=True), 64, data, frames=frames)
@@ -130,7 +132,7 @@ def test_zero_gates_make_every_block_the_identity(networks: Networks) -> None:
 
 @pytest.mark.parametrize("networks", [IMAGE, VIDEO])
 def test_kernels_give_the_same_numbers(networks: Networks) -> None:
-    data, c = arrays(networks)["dit"], networks.dit
+    data, c = arrays(networks)["denoiser"], networks.denoiser
     out = [
         run(c, Tape(execute=True), 64, data, numerics=Numerics("fp32", "fp32", "fp32", kernel))
         for kernel in ("fused", "math")
@@ -139,15 +141,15 @@ def test_kernels_give_the_same_numbers(networks: Networks) -> None:
 
 
 def test_conditions_and_positions_matter() -> None:
-    data, c = arrays(IMAGE)["dit"], IMAGE.dit
+    data, c = arrays(IMAGE)["denoiser"], IMAGE.denoiser
     out = run(c, Tape(execute=True), 64, data, batch=2).data
     assert np.abs(out[0] - out[1]).max() > 1e-3
     # Equal patches differ by their place only.
     tape = Tape(execute=True)
     flat = tape.tensor((1, 4, 1, 8, 8), "fp32", np.ones((1, 4, 1, 8, 8), np.float32))
     label = tape.tensor((1,), "int64", np.zeros(1))
-    weights = Weights(tape, dit.parameters(c), "fp32", data)
-    same = dit.forward(c, weights, flat, np.zeros(1), label, numerics=FP32).data
+    weights = Weights(tape, c.parameters(), "fp32", data)
+    same = c.forward(weights, flat, np.zeros(1), (label,), numerics=FP32).data
     assert np.abs(same[..., :2, :2] - same[..., 4:6, 4:6]).max() > 1e-3
 
 
@@ -160,8 +162,8 @@ def test_shape_only_record_equals_the_executed_one(
     numerics = Numerics("bf16", wide, wide, kernel)
     tapes = [Tape(execute=True), Tape()]
     for tape in tapes:
-        data = arrays(networks)["dit"] if tape.execute else None
-        run(networks.dit, tape, 64, data, batch=2, numerics=numerics)
+        data = arrays(networks)["denoiser"] if tape.execute else None
+        run(networks.denoiser, tape, 64, data, batch=2, numerics=numerics)
     assert tapes[0].events == tapes[1].events
     assert tapes[0].profile == tapes[1].profile
     assert tapes[0].live == tapes[1].live == 0
@@ -170,7 +172,7 @@ def test_shape_only_record_equals_the_executed_one(
 @pytest.mark.parametrize("layout", [Layout(2, 1), Layout(1, 2), Layout(2, 2), Layout(1, 4)])
 def test_parallel_layouts_split_the_work(layout: Layout) -> None:
     alone, spread = Tape(), Tape()
-    c = VIDEO.dit
+    c = VIDEO.denoiser
     run(c, alone, 128, None, frames=5)
     run(c, spread, 128, None, frames=5, layout=layout)
 
@@ -192,9 +194,9 @@ def test_parallel_layouts_split_the_work(layout: Layout) -> None:
 
 
 def test_a_layout_of_several_gpus_is_not_executed() -> None:
-    data = arrays(IMAGE)["dit"]
+    data = arrays(IMAGE)["denoiser"]
     with pytest.raises(ValueError, match="not executed"):
-        run(IMAGE.dit, Tape(execute=True), 64, data, layout=Layout(1, 2))
+        run(IMAGE.denoiser, Tape(execute=True), 64, data, layout=Layout(1, 2))
 
 
 def test_an_image_gives_half_its_channels_to_each_axis() -> None:
@@ -215,8 +217,8 @@ def test_an_image_gives_half_its_channels_to_each_axis() -> None:
 
 def test_guidance_is_embedded_as_a_timestep_a_thousand_times_as_large() -> None:
     """With equal weights the two embedders can be exchanged."""
-    c = replace(IMAGE.dit, guidance=True)
-    data = random_arrays(dit.parameters(c), 5)
+    c = replace(IMAGE.denoiser, guidance=True)
+    data = random_arrays(c.parameters(), 5)
     for part in ("0.weight", "0.bias", "1.weight", "1.bias"):
         data[f"guidance.{part}"] = data[f"time.{part}"]
     out = []
@@ -225,9 +227,9 @@ def test_guidance_is_embedded_as_a_timestep_a_thousand_times_as_large() -> None:
         noise = np.random.Generator(np.random.Philox(3)).standard_normal((1, 4, 1, 8, 8))
         latents = tape.tensor((1, 4, 1, 8, 8), "fp32", noise.astype(np.float32))
         label = tape.tensor((1,), "int64", np.zeros(1))
-        weights = Weights(tape, dit.parameters(c), "fp32", data)
+        weights = Weights(tape, c.parameters(), "fp32", data)
         steps = np.array([step])
         given = {"numerics": FP32, "guidance": guidance}
-        out.append(dit.forward(c, weights, latents, steps, label, **given).data)  # type: ignore[arg-type]
+        out.append(c.forward(weights, latents, steps, (label,), **given).data)  # type: ignore[arg-type]
     np.testing.assert_allclose(out[0], out[1], rtol=1e-4, atol=1e-5)
     assert np.abs(out[1] - out[2]).max() > 1e-4

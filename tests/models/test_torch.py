@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dcsim.models import dit, vae
+from dcsim.models import vae
 from dcsim.models.catalogue import get
+from dcsim.models.denoiser import Numerics
+from dcsim.models.denoisers.dit import Dit
 from dcsim.models.pipeline import Networks
 from dcsim.models.tape import Array, Tape
 from dcsim.models.weights import Weights
@@ -100,7 +102,7 @@ def test_dit_equals_diffusers(embedders: str, kernel: str, patch: int) -> None:
     model = public_dit(3, 4, 24, patch, 16)
     if embedders == "one":
         share_embedders(model)
-    config = dit.DitConfig(3, 96, 4, (1, patch, patch), embedders=embedders, time_shift=1)
+    config = Dit(3, 96, 4, (1, patch, patch), classes=1000, embedders=embedders, time_shift=1)
     _compare(model, config, 16, kernel)
 
 
@@ -108,10 +110,10 @@ def test_dit_equals_diffusers(embedders: str, kernel: str, patch: int) -> None:
 def test_dit_s_2_equals_diffusers() -> None:
     model = public_dit(12, 6, 64, 2, 32)
     share_embedders(model)
-    _compare(model, dit.DitConfig(12, 384, 6, (1, 2, 2), time_shift=1), 32, "fused")
+    _compare(model, Dit(12, 384, 6, (1, 2, 2), classes=1000, time_shift=1), 32, "fused")
 
 
-def _compare(model: Any, config: dit.DitConfig, side: int, kernel: str) -> None:
+def _compare(model: Any, config: Dit, side: int, kernel: str) -> None:
     rng = np.random.Generator(np.random.Philox(3))
     latents = rng.standard_normal((2, 4, side, side)).astype(np.float32)
     steps, labels = np.array([17.0, 903.0]), np.array([5, 1000])
@@ -122,14 +124,13 @@ def _compare(model: Any, config: dit.DitConfig, side: int, kernel: str) -> None:
             class_labels=torch.from_numpy(labels),
         ).sample
     tape = Tape(execute=True)
-    weights = Weights(tape, dit.parameters(config), "fp32", copied(model, config.embedders))
-    ours = dit.forward(
-        config,
+    weights = Weights(tape, config.parameters(), "fp32", copied(model, config.embedders))
+    ours = config.forward(
         weights,
         tape.tensor((2, 4, 1, side, side), "fp32", latents[:, :, None]),
         steps,
-        tape.tensor((2,), "int64", labels),
-        numerics=dit.Numerics("fp32", "fp32", "fp32", kernel),
+        (tape.tensor((2,), "int64", labels),),
+        numerics=Numerics("fp32", "fp32", "fp32", kernel),
     )
     assert relative(ours.data[:, :, 0], theirs) < 1e-4
 
@@ -164,21 +165,21 @@ def test_parameters_and_macs_equal_diffusers_for_all_twelve() -> None:
                 get(f"dit-{size}-{patch}").resolve({"embedders": "block"})
             )
             assert isinstance(network, Networks)
-            config = network.dit
-            ours = sum(int(np.prod(s)) for _, s in dit.parameters(config))
+            config = network.denoiser
+            assert isinstance(config, Dit)
+            ours = sum(int(np.prod(s)) for _, s in config.parameters())
             assert ours == sum(p.numel() for p in model.parameters())
             assert _flops(config, 32) == counter.get_total_flops()
 
 
-def _flops(config: dit.DitConfig, side: int) -> int:
+def _flops(config: Dit, side: int) -> int:
     tape = Tape()
-    dit.forward(
-        config,
-        Weights(tape, dit.parameters(config), "bf16"),
+    config.forward(
+        Weights(tape, config.parameters(), "bf16"),
         tape.tensor((1, 4, 1, side, side), "bf16"),
         np.zeros(1),
-        tape.tensor((1,), "int64"),
-        numerics=dit.Numerics(),
+        (tape.tensor((1,), "int64"),),
+        numerics=Numerics(),
     )
     return sum(e[3] for e in tape.events if e[0] == "op")
 

@@ -16,8 +16,8 @@ from dcsim import traces
 from dcsim.assembly import make_plan
 from dcsim.models import ModelError, catalogue
 from dcsim.models.catalogue import get
-from dcsim.models.pipeline import Networks, Pipeline
-from dcsim.models.t5 import T5Config
+from dcsim.models.pipeline import Networks, Pipeline, Prompt
+from dcsim.models.t5 import T5
 from dcsim.models.tape import Tape
 from dcsim.spec import Layout, scenario_from_data
 from dcsim.traces import Clip, MemoryTrace, Turn
@@ -155,8 +155,8 @@ def test_a_text_to_image_model_is_a_row_of_the_catalogue(monkeypatch: pytest.Mon
     """Nothing but its data says that a model with a text encoder makes images."""
     base = get("dit-xl-2")
     assert isinstance(base.network, Networks)
-    config = replace(base.network.dit, classes=None, text_width=4096, modulation="shared")
-    network = Networks(config, base.network.vae, T5Config(), 120)
+    config = replace(base.network.denoiser, classes=None, text_width=4096, modulation="shared")
+    network = Networks(config, base.network.vae, (Prompt("t5-xxl", T5(), 120),))
     image = replace(base, name="painter", network=network, request=Clip(512, 512, 1, 20))
     monkeypatch.setitem(catalogue._MODELS, "painter", image)
     trace = traces.trace("painter")

@@ -14,12 +14,12 @@ from pricing_traces import clip_trace, turn_trace
 from dcsim import traces
 from dcsim.assembly.rows import phase_row, segment_row
 from dcsim.models.catalogue import Model, get, names
-from dcsim.models.dit import DitConfig
+from dcsim.models.denoisers.dit import EMBEDDERS, Dit
 from dcsim.models.llm import equal_blocks
 from dcsim.models.options import DIT, LLM, Option
-from dcsim.models.pipeline import Networks
+from dcsim.models.pipeline import Networks, Prompt
 from dcsim.models.shapes import Clip, Turn
-from dcsim.models.t5 import T5Config
+from dcsim.models.t5 import T5
 from dcsim.models.vae import VaeConfig
 from dcsim.spec import Gpu, Layout, Scheduler, load_parts
 from dcsim.traces import MemoryTrace, price
@@ -80,9 +80,9 @@ def clips(draw: Draw) -> tuple[Model, dict[str, Any], Clip, Layout]:
     encoder = None
     if text:
         widths = [draw(whole(1, n)) for n in (2, 70, 3, 9, 90, 50, 6)]
-        encoder = T5Config(*widths)
+        encoder = T5(*widths)
     network = Networks(
-        DitConfig(
+        Dit(
             depth=draw(whole(1, 3)),
             hidden=heads * draw(whole(1, 12)),
             heads=heads,
@@ -101,10 +101,9 @@ def clips(draw: Draw) -> tuple[Model, dict[str, Any], Clip, Layout]:
             draw(whole(1, 2)),
             video,
         ),
-        encoder,
-        draw(whole(1, 9)) if text else 0,
+        (Prompt("drawn", encoder, draw(whole(1, 9))),) if encoder else (),
     )
-    chosen = draw(options(DIT | {"sampler": Option("ddpm", "", SAMPLERS)}))
+    chosen = draw(options(DIT | {"embedders": EMBEDDERS, "sampler": Option("ddpm", "", SAMPLERS)}))
     if chosen["cfg"] == "distilled":
         cfg = 1
     if chosen["vae_tiling"] == "none":
@@ -186,7 +185,7 @@ def test_turns_agree(
     assert kept == slow.reserve(oracle, gpu, chosen, limits)
 
 
-CLIPS = [name for name in names() if isinstance(get(name).request, Clip)]
+CLIPS = [n for n in names() if isinstance(getattr(get(n).network, "denoiser", None), Dit)]
 TURNS = ("llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "qwen3-8b", "qwen3-32b")
 
 
@@ -194,7 +193,7 @@ TURNS = ("llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "qwen3-8b", "qwen3-3
 @pytest.mark.parametrize("name", CLIPS)
 def test_typical_clips_agree(name: str, layout: Layout) -> None:
     model = get(name)
-    if model.network.dit.heads % layout.gpus:  # type: ignore[union-attr]
+    if model.network.denoiser.heads % layout.gpus:  # type: ignore[union-attr]
         layout = Layout(cfg=2)
     chosen = model.resolve()
     oracle = clip_trace(model.built(chosen), chosen, model.request, layout)

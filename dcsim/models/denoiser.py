@@ -1,0 +1,131 @@
+"""The denoiser of a diffusion model: what a family of them has to say of itself.
+
+A family is one file in `denoisers/`, a class with a `family` tag whose fields are its
+architecture; its members are YAML beside it, read by `diffusion.py`. All that is around a denoiser
+(guidance, sampler, text encoders, VAE, tracing, pricing) knows this interface alone.
+
+Latents are (batch, channels, frames, rows, columns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from dcsim.models.encoder import Encoder, Encoding
+from dcsim.models.options import Option
+from dcsim.models.parallel import ALONE
+from dcsim.models.tape import Array, Tensor
+from dcsim.models.weights import Parameters, Weights
+from dcsim.reading.concept import Concept
+from dcsim.spec import Layout
+
+Latent = tuple[int, int, int]
+"""Frames, rows and columns."""
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """In what the network computes: implementation options that change memory, not results."""
+
+    dtype: str = "bf16"
+    residual: str = "bf16"
+    """Of the hidden states between blocks."""
+    modulation: str = "bf16"
+    """Of the normalised and modulated input of a block's halves."""
+    kernel: str = "fused"
+
+
+@dataclass(frozen=True)
+class Denoiser(Concept):
+    """A network that predicts noise or velocity; one with a tag is a family."""
+
+    by = "family"
+
+    @property
+    def grain(self) -> Latent:
+        """Latent frames, rows and columns of which a latent must be a multiple."""
+        raise NotImplementedError
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents that it is given."""
+        raise NotImplementedError
+
+    @property
+    def frames(self) -> bool:
+        """Whether it makes more than one frame."""
+        raise NotImplementedError
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that a pass runs, each with a launch overhead."""
+        raise NotImplementedError
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its condition is a class; else it is text."""
+        return False
+
+    def tokens(self, frames: int, rows: int, columns: int) -> int:
+        """Patches of a latent of that size."""
+        return prod(n // p for n, p in zip((frames, rows, columns), self.grain, strict=True))
+
+    def parameters(self, tp: int = 1) -> Parameters:
+        """Names and shapes of the parameters that one of `tp` GPUs holds.
+
+        Names of block i begin with `i.`.
+        """
+        raise NotImplementedError
+
+    def options(self) -> Mapping[str, Option]:
+        """Implementation options that the family has beside those of every diffusion model."""
+        return {}
+
+    def under(self, options: Mapping[str, Any]) -> Denoiser:
+        """The network under resolved options: some change its parameters."""
+        return self
+
+    def wrong(self, layout: Layout) -> str | None:
+        """Why the GPUs of a layout cannot share it, or None."""
+        raise NotImplementedError
+
+    def unfit(self, encoders: Sequence[Encoder]) -> str | None:
+        """Why it cannot be conditioned on what these encoders make, or None."""
+        raise NotImplementedError
+
+    def condition(self, encodings: Sequence[Encoding]) -> tuple[Tensor, ...]:
+        """What is kept of the encodings of a prompt, in order of the encoders, for `forward`."""
+        return tuple(each.sequence for each in encodings)
+
+    def forward(
+        self,
+        w: Weights,
+        latents: Tensor,
+        steps: Array,
+        condition: Sequence[Tensor],
+        *,
+        numerics: Numerics,
+        layout: Layout = ALONE,
+        guidance: float | None = None,
+    ) -> Tensor:
+        """The prediction: (batch, channels or twice as many, frames, rows, columns).
+
+        `steps` (batch,) are timesteps; `condition` is what `condition` made, a branch a row, or
+        class labels (batch,) of int64. `guidance` is the scale a distilled network is told.
+        """
+        raise NotImplementedError
+
+
+def heads_divide(heads: int, layout: Layout) -> str | None:
+    """Why the degrees of a layout cannot share attention heads, or None."""
+    if heads % (layout.tp * layout.sp):
+        return f"tp {layout.tp} x sp {layout.sp} does not divide {heads} attention heads"
+    return None
+
+
+def widths_differ(what: str, wanted: int, given: int) -> str | None:
+    """Why a network that takes so wide an encoding does not fit encoders that give another."""
+    return None if wanted == given else f"{what} {wanted}, but its encoders give {given}"

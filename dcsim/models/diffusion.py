@@ -1,0 +1,167 @@
+"""The diffusion models, as data: `denoisers/*.yaml`, a family a file.
+
+A model is a denoiser of some family, a VAE and text encoders by name, the request it is mostly
+asked for, and the defaults of its options.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from dcsim.models import denoisers
+from dcsim.models.denoiser import Denoiser
+from dcsim.models.encoder import Encoder
+from dcsim.models.options import DIT, ModelError, Option
+from dcsim.models.pipeline import Networks, Prompt
+from dcsim.models.shapes import Clip
+from dcsim.models.t5 import T5
+from dcsim.models.vae import VaeConfig
+from dcsim.reading.concept import Concept, Count, Fields
+from dcsim.reading.errors import Problem, SpecError, did_you_mean
+from dcsim.reading.forms import Form, Reading, Word
+from dcsim.reading.tree import Node, read_yaml
+from dcsim.spec.draws import Resolution, Size
+
+VAES = {
+    "sd": VaeConfig(),
+    "causal-16": VaeConfig(channels=16, video=True, scale=1.0),
+}
+"""The VAEs that a model can name."""
+ENCODERS: Mapping[str, Encoder] = {"t5-xxl": T5()}
+"""The text encoders that a model can name."""
+
+SAMPLERS = {"noise": ("ddpm", "ddim"), "velocity": ("rectified_flow",)}
+"""How a step can follow from what a network predicts."""
+
+
+@dataclass(frozen=True)
+class PromptFields(Concept):
+    """A text encoder and how long prompts are padded for it."""
+
+    encoder: Annotated[str, Word(tuple(ENCODERS))]
+    tokens: Count
+
+
+@dataclass(frozen=True)
+class RequestFields(Concept):
+    """A typical request."""
+
+    resolution: Annotated[Size, Resolution()]
+    steps: Count
+    frames: Count = 1
+
+
+@dataclass(frozen=True)
+class DiffusionFields(Concept):
+    """One model as a file has it."""
+
+    title: str
+    source: str
+    """Where the figures come from."""
+    denoiser: Denoiser
+    vae: Annotated[str, Word(tuple(VAES))]
+    request: RequestFields
+    prompts: tuple[PromptFields, ...] = ()
+    """Its text encoders; none, where its condition is a class."""
+    predicts: Literal["noise", "velocity"] = "velocity"
+    """What `sampler` can be: `ddpm` or `ddim` of noise, `rectified_flow` of velocity."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Implementation options in which it differs from the others."""
+    aliases: tuple[str, ...] = ()
+    """Other names it is known by; models that differ in their weights alone."""
+
+    def check(self) -> None:
+        if wrong := list(self._wrong()):
+            raise ValueError("; ".join(wrong))
+
+    def _wrong(self) -> Iterator[str]:
+        vae, network = VAES[self.vae], self.denoiser
+        if vae.channels != network.latent_channels:
+            had = f"{self.vae} has {vae.channels} latent channels"
+            yield f"vae: {had}, the denoiser {network.latent_channels}"
+        if network.labelled == bool(self.prompts):
+            due = "none is due, its condition is a class" if network.labelled else "none is given"
+            yield f"prompts: {due}"
+        elif not network.labelled and (text := network.unfit([p.encoder for p in self.texts()])):
+            yield f"denoiser.{text}"
+        table = self._table()
+        for name, value in self.defaults.items():
+            if name not in table:
+                yield f"defaults.{name}: unknown option: {did_you_mean(name, table)}"
+            elif text := table[name].wrong(value):
+                yield f"defaults.{name}: {text}"
+
+    def texts(self) -> tuple[Prompt, ...]:
+        """Its text encoders."""
+        return tuple(Prompt(p.encoder, ENCODERS[p.encoder], p.tokens) for p in self.prompts)
+
+    def networks(self) -> Networks:
+        """The networks, under default options."""
+        return Networks(self.denoiser, VAES[self.vae], self.texts())
+
+    def _table(self) -> dict[str, Option]:
+        allowed = SAMPLERS[self.predicts]
+        own = {"sampler": replace(DIT["sampler"], default=allowed[0], allowed=allowed)}
+        return {**DIT, **own, **self.denoiser.options()}
+
+    def options(self) -> Mapping[str, Option]:
+        """Implementation options, those of the family among them, with this model's defaults."""
+        table = self._table()
+        changed = {n: replace(table[n], default=value) for n, value in self.defaults.items()}
+        return table | changed
+
+    def clip(self) -> Clip:
+        """The typical request."""
+        width, height = self.request.resolution
+        return Clip(width, height, self.request.frames, self.request.steps)
+
+
+@dataclass(frozen=True)
+class DiffusionFile(Concept):
+    """A file of them."""
+
+    models: Mapping[str, DiffusionFields]
+
+
+FILE: Form = Fields(DiffusionFile)
+
+
+@lru_cache(maxsize=1)
+def shipped() -> dict[str, DiffusionFields]:
+    """Every model that dcsim ships, by name, in order of the files and within them."""
+    found: dict[str, DiffusionFields] = {}
+    for entry in sorted(files(denoisers).iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".yaml"):
+            found |= read(Path(str(entry)))
+    return found
+
+
+def is_one(path: Path) -> bool:
+    """Whether a file holds diffusion models: whether its first model has a denoiser."""
+    try:
+        models = read_yaml(path, []).child("models")
+    except SpecError:
+        return False  # whoever reads it next says why
+    entries = list((models.map or {}).values()) if isinstance(models, Node) else []
+    return bool(entries) and entries[0].child("denoiser") is not None
+
+
+def read(path: Path) -> dict[str, DiffusionFields]:
+    """The models of a file. ModelError has all that is wrong with it, with places in the file."""
+    reading = Reading()
+    try:
+        found: DiffusionFile = FILE.read(read_yaml(path, reading.problems), (), reading)
+    except SpecError as error:
+        raise _refused(error.problems) from None
+    if reading.problems:
+        raise _refused(reading.problems)
+    return dict(found.models)
+
+
+def _refused(problems: Iterable[Problem]) -> ModelError:
+    return ModelError([("model", str(problem)) for problem in problems])

@@ -1,0 +1,49 @@
+"""Text encoders: what a family of them has to say of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dcsim.models.tape import Tensor
+from dcsim.models.weights import Parameters, Weights
+from dcsim.reading.concept import Concept
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What a text encoder makes of a prompt."""
+
+    sequence: Tensor
+    """(batch, tokens, width)."""
+    pooled: Tensor | None = None
+    """(batch, width), of an encoder that sums a prompt up."""
+
+
+@dataclass(frozen=True)
+class Encoder(Concept):
+    """A text encoder; one with a tag is a family."""
+
+    by = "family"
+
+    @property
+    def out_width(self) -> int:
+        """Width of the sequence."""
+        raise NotImplementedError
+
+    @property
+    def pooled_width(self) -> int:
+        """Width of the pooled encoding; 0 of an encoder that makes none."""
+        return 0
+
+    @property
+    def blocks(self) -> int:
+        """Layers that a pass runs, each with a launch overhead."""
+        raise NotImplementedError
+
+    def parameters(self) -> Parameters:
+        """Names and shapes of the parameters."""
+        raise NotImplementedError
+
+    def encode(self, w: Weights, ids: Tensor) -> Encoding:
+        """Encodes token ids (batch, tokens)."""
+        raise NotImplementedError
