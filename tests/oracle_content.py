@@ -40,7 +40,7 @@ class Content(Residence):
     ) -> int:
         """Start the transfers of what was found; how many there are."""
         dram, nand = found
-        whole = dram + nand
+        whole = sorted(dram + nand)  # from the root on: a parent is a lower row
         pools = [plan.dram, plan.store]
         self.touch(whole, pools, now)
         for pool, nodes in zip(pools, found, strict=True):
@@ -71,13 +71,16 @@ class Content(Residence):
     def fill(self, pool: int, path: list[int], now: int, source: int | None = None) -> list[Lies]:
         """Take the nodes of a path that the pool lacks; those with no room are dropped.
 
-        With a `source` only what is resident there, and not past the first that is not.
+        With a `source` only what is resident there, and not past the first that is not; what
+        was not used often enough stays out.
         """
         taken: list[Lies] = []
         for place, node in enumerate(path):
             if self.find(pool, node) is not None:
                 continue
             if source is not None and not self.resident(source, node):
+                break
+            if not self.admitted(pool, node):
                 break
             if not self.take(pool, node, now):
                 for lost in path[place:]:
@@ -92,6 +95,7 @@ class Content(Residence):
         path = self.path(leaves)
         service = self.services[plan.service]
         pools = [plan.dram, plan.store]
+        self.count(path, pools)
         self.touch(path, pools, now)
         if service.cache_dram > 0:
             taken = self.fill(plan.dram, path, now)

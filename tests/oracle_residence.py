@@ -15,7 +15,7 @@ AFTER_OBJECTS = 1 << 60
 
 @dataclass(eq=False)
 class Lies:
-    """A node in a pool. `use` and `time` are those of its last use."""
+    """A node in a pool. `use` and `time` are those of its last use, `taken` is when it came."""
 
     node: int
     bytes: int
@@ -23,6 +23,8 @@ class Lies:
     use: int = 0
     time: int = 0
     since: int | None = None  # when it became resident
+    taken: int = 0
+    uses: int = 1
 
 
 class Residence:
@@ -34,7 +36,10 @@ class Residence:
         self.classes = rows(tables, "classes")
         self.store = store
         self.ledger = store.ledger
+        self.policies = rows(tables, "policies") if "policies" in tables else []
         self.uses = 0
+        self.takings = 0
+        self.frequency = [0 for _ in self.nodes]
         store.residence = self
 
     def path(self, node: int) -> list[int]:
@@ -79,18 +84,36 @@ class Residence:
                     lies.use, lies.time = self.uses, now
                     self.watch(pool, lies, now)
 
+    def policy(self, node: int, pool: int, what: str) -> int:
+        """What the node's service has to say of the pool's tier: `evict` or `admit`."""
+        if not self.policies:
+            return 0
+        tier = "dram" if self.pool(pool).tier == 1 else "nand"
+        return int(getattr(self.policies[self.service(node)], f"{what}_{tier}"))
+
+    def admitted(self, pool: int, node: int) -> bool:
+        return self.frequency[node] >= self.policy(node, pool, "admit")
+
+    def count(self, path: list[int], pools: list[int]) -> None:
+        """A request has left the path."""
+        for node in path:
+            self.frequency[node] += 1
+            for pool in pools:
+                lies = self.find(pool, node)
+                if lies is not None:
+                    lies.uses += 1
+
     def take(self, pool: int, node: int, now: int) -> bool:
         """Take room for a node in flight, if its parent is there."""
         row = self.nodes[node]
         if row.parent >= 0 and self.find(pool, row.parent) is None:
             return False
-        if not self.store.room(pool, row.bytes, now):
-            return False
-        if row.parent >= 0 and self.find(pool, row.parent) is None:
+        if not self.store.room(pool, row.bytes, now, row.parent):
             return False
         account = self.account(node, pool)
         span = self.ledger.hold(account, row.bytes, now * TICKS)
-        self.pool(pool).nodes.append(Lies(node, row.bytes, span))
+        self.takings += 1
+        self.pool(pool).nodes.append(Lies(node, row.bytes, span, taken=self.takings))
         self.flow(node, pool, books.TAKEN, now)
         return True
 
@@ -127,24 +150,32 @@ class Residence:
         sequence = AFTER_OBJECTS + use * len(self.store.pools) + pool
         self.store.at(due, 2, sequence, act)
 
-    def free_to_go(self, pool: int, resident: bool) -> Lies | None:
-        """The node without a child in the pool that was used first."""
-        found = [
-            lies
-            for lies in self.pool(pool).nodes
-            if self.leaf(pool, lies) and (lies.since is not None or not resident)
-        ]
-        return min(found, key=lambda lies: lies.use, default=None)
+    def first_to_go(self, pool: int, stays: int = -1) -> Lies | None:
+        """Whom Evict picks; `stays` does not go."""
+        heads: dict[int, Lies] = {}
+        for lies in self.pool(pool).nodes:
+            if lies.since is None or lies.node == stays or not self.leaf(pool, lies):
+                continue
+            order = self.policy(lies.node, pool, "evict")
+            head = heads.setdefault(self.service(lies.node), lies)
+            if rank(order, lies) < rank(order, head):
+                heads[self.service(lies.node)] = lies
+        return min(heads.values(), key=lambda lies: lies.use, default=None)
 
-    def make_room(self, pool: int, amount: int, now: int) -> None:
-        """Evict until `amount` fits or nothing can go; nothing if it could not fit anyway."""
+    def least_used(self, pool: int) -> Lies | None:
+        """The node without a child in the pool, resident or in flight, that was used first."""
+        leaves = [lies for lies in self.pool(pool).nodes if self.leaf(pool, lies)]
+        return min(leaves, key=lambda lies: lies.use, default=None)
+
+    def make_room(self, pool: int, amount: int, now: int, stays: int) -> None:
+        """Evict until `amount` fits or none but `stays` can go; none if it could not fit anyway."""
         here = self.pool(pool)
         if here.capacity is None:
             return
         if here.used + amount - sum(lies.bytes for lies in here.nodes) > here.capacity:
             return
         while not here.has_room(amount):
-            victim = self.free_to_go(pool, resident=True)
+            victim = self.first_to_go(pool, stays)
             if victim is None:
                 return
             self.leave(pool, victim, books.EVICTED, now)
@@ -152,7 +183,12 @@ class Residence:
     def shrink(self, pool: int, capacity: int, now: int, resident: bool) -> None:
         """Lose nodes while the pool holds more than its new capacity."""
         while self.pool(pool).used > capacity:
-            victim = self.free_to_go(pool, resident)
+            victim = self.first_to_go(pool) if resident else self.least_used(pool)
             if victim is None:
                 return
             self.leave(pool, victim, books.LOST, now)
+
+
+def rank(order: int, lies: Lies) -> tuple[int, ...]:
+    """What is least goes first: lru, lfu, fifo."""
+    return [(lies.use,), (lies.uses, lies.use), (lies.taken,)][order]

@@ -85,9 +85,9 @@ class Store:
         channels = [channel for path in paths for channel in self.paths[path]]
         return self.links.transfer(now, amount, channels, then)
 
-    def room(self, pool: int, amount: int, now: int) -> bool:
-        """Whether there is room in a pool, once nodes of the forest have made it."""
-        self.residence.make_room(pool, amount, now)
+    def room(self, pool: int, amount: int, now: int, stays: int = -1) -> bool:
+        """Whether there is room in a pool, once nodes of the forest (but `stays`) have made it."""
+        self.residence.make_room(pool, amount, now, stays)
         return self.pools[pool].has_room(amount)
 
     # Objects: taken, landed, due, freed.

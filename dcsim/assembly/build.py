@@ -10,7 +10,14 @@ from dcsim.assembly.content import content_of
 from dcsim.assembly.placement import Placed, Placement
 from dcsim.assembly.plan import Plan
 from dcsim.assembly.plant import LOCAL, Nand, Plant
-from dcsim.assembly.services import Catalogue, Pricer, Served, gigabytes, service_row
+from dcsim.assembly.services import (
+    Catalogue,
+    Pricer,
+    Served,
+    gigabytes,
+    policy_row,
+    service_row,
+)
 from dcsim.engine import Tables, table
 from dcsim.engine.border import STARTS
 from dcsim.models.shapes import Clip
@@ -156,6 +163,7 @@ class _Builder:
             **self.plant.tables(),
             **self.catalogue.tables(),
             "services": table("services", rows),
+            "policies": table("policies", [policy_row(s.job) for s in self.services]),
             "classes": table("classes", [self._class(job) for job in self.scenario.jobs.values()]),
             "replicas": table("replicas", self.replica_rows),
             **self._request_columns(),

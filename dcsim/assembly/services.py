@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dcsim.assembly.counting import check_size, counted_trace, is_countable
 from dcsim.assembly.placement import layout_of
 from dcsim.assembly.rows import Row, phase_row, segment_row
-from dcsim.engine import Tables, table
+from dcsim.engine import EVICTIONS, Tables, table
 from dcsim.models import Model, ModelError
 from dcsim.models import get as get_model
 from dcsim.models.shapes import Clip
@@ -221,6 +221,19 @@ def service_row(served: Served, first: int, replicas: int, hbm: int) -> dict[str
         "checkpoint": served.checkpoint,
         "keep": int(served.job.keep.weights_in_dram),
         **_cache(served.job),
+    }
+
+
+def policy_row(job: Job) -> dict[str, int]:
+    """One row of the engine's `policies`."""
+    reuse = job.keep.reuse
+    if reuse is None:
+        return {}
+    return {
+        "evict_dram": EVICTIONS.index(reuse.eviction.dram),
+        "evict_nand": EVICTIONS.index(reuse.eviction.nand),
+        "admit_dram": reuse.admission.dram,
+        "admit_nand": reuse.admission.nand,
     }
 
 

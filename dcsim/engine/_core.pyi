@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from dcsim.engine.border import Int64, Outputs
 
 def columns() -> dict[str, tuple[str, ...]]: ...
+def evictions() -> tuple[str, ...]: ...
 def build() -> dict[str, str | int]: ...
 def floor_seconds(events: int, live: int, rows: int) -> float: ...
 
@@ -38,7 +39,7 @@ class Forest:
     def hits(self, policy: str, capacity: int) -> Int64:
         """By request: the leading blocks that a cache of `capacity` blocks holds when it comes.
 
-        `policy`: lru, lfu or fifo.
+        `policy`: one of `evictions()`.
         """
 
     def lru_hits(self, counted: Int64) -> Int64:

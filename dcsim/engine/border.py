@@ -20,8 +20,10 @@ OUTCOMES = ("queued", "running", "completed", "rejected", "awaited", "abandoned"
 CATEGORIES = ("weights", "live", "transient", "cache", "artifacts")
 CAUSES = ("taken", "moved", "expired", "evicted", "lost", "dropped", "spilled", "read")
 EVENTS = ("loading", "up", "down", "capacity")
-EVICTIONS = ("lru", "lfu", "fifo")
 STATES = ("down", "loading", "up")
+
+EVICTIONS: tuple[str, ...] = _core.evictions()
+"""Which leaf goes first; in the order of the engine's numbers for them."""
 
 TICKS_PER_NS = 65536
 

@@ -52,13 +52,15 @@ from dcsim.spec.operations import (
 from dcsim.spec.parts import Dpu, Gpu, Host, Nic, Parts, Ssd
 from dcsim.spec.paths import Setting, paths
 from dcsim.spec.rates import Rate
+from dcsim.spec.reuse import Admission, Eviction, Reuse
 from dcsim.spec.scenario import Scenario
 from dcsim.spec.schema import json_schema
-from dcsim.spec.sessions import Reuse, Session, SystemPrompts
+from dcsim.spec.sessions import Session, SystemPrompts
 from dcsim.spec.topology import Domain, Shelf, Topology
 
 __all__ = [
     "ROUTERS",
+    "Admission",
     "Arrivals",
     "Capacity",
     "CapacityChange",
@@ -68,6 +70,7 @@ __all__ = [
     "Domain",
     "Dpu",
     "Empirical",
+    "Eviction",
     "Failures",
     "Fixed",
     "FromLog",

@@ -45,7 +45,8 @@ from dcsim.reading.units import TIME
 from dcsim.spec.draws import Draw, Fixed, FromLog, Numbers, Sizes
 from dcsim.spec.logs import FORMATS
 from dcsim.spec.rates import RateOverTime
-from dcsim.spec.sessions import Reuse, Session
+from dcsim.spec.reuse import Reuse
+from dcsim.spec.sessions import Session
 
 # What requests ask for
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from dcsim.reading.concept import Concept, Count, CountOrZero, Instant
+from dcsim.reading.concept import Concept, Instant
 from dcsim.reading.forms import Number, up_to
 from dcsim.spec.draws import Numbers
 
@@ -35,15 +35,3 @@ class Session(Concept):
     """After its first turn a session ends before it would hold more tokens than this."""
     system: SystemPrompts | None = None
     """What sessions begin with."""
-
-
-@dataclass(frozen=True)
-class Reuse(Concept):
-    """Kept context is loaded by later turns that begin with it. After its last use it stays for
-    the times of `context`, in DRAM and, written through, in NAND; the least recently used makes
-    room."""
-
-    block: Count = 16
-    """Tokens of a KV block; only full blocks are kept."""
-    least: CountOrZero = 0
-    """A prefix of fewer tokens is computed again rather than loaded."""

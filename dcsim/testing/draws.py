@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dcsim.reading.units import RATE, parse
+from dcsim.spec.reuse import EVICTIONS
 from dcsim.testing.ladders import Count, Span, count, rates, time_text, times
 
 __all__ = ["clip_shapes", "keeps", "moments", "numbers", "processes", "sessions", "token_shapes"]
@@ -115,6 +116,18 @@ def sessions(draw: Draw) -> dict[str, Any]:
 
 
 @st.composite
+def reuses(draw: Draw) -> dict[str, Any]:
+    """How kept context is used again, as written."""
+    plain: list[dict[str, Any]] = [{}, {}, {"block": 1}, {"block": 100, "least": 300}]
+    reuse: dict[str, Any] = draw(st.sampled_from(plain))
+    for key, one in (("eviction", st.sampled_from(EVICTIONS)), ("admission", st.integers(1, 3))):
+        if draw(st.booleans()):
+            tiers = st.fixed_dictionaries({}, optional={"dram": one, "nand": one})
+            reuse = reuse | {key: draw(st.one_of(one, tiers))}
+    return reuse
+
+
+@st.composite
 def keeps(draw: Draw, keep: Span, kind: str, stores: Sequence[str]) -> dict[str, Any]:
     """What stays of a finished job and where: `stores` are the NAND it may go to, if any."""
     times_kept = {}
@@ -129,5 +142,5 @@ def keeps(draw: Draw, keep: Span, kind: str, stores: Sequence[str]) -> dict[str,
     if draw(st.booleans()):
         kept["weights_in_dram"] = True
     if "context" in kept and draw(st.booleans()):
-        kept["reuse"] = draw(st.sampled_from([{}, {"block": 1}, {"block": 100, "least": 300}]))
+        kept["reuse"] = draw(reuses())
     return kept

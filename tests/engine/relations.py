@@ -46,3 +46,19 @@ def draw_content(draw: Draw, mix: Any) -> None:
         while node >= 0:
             left.add(node)
             node = mix.nodes[node]["parent"]
+
+
+def draw_policies(draw: Draw, mix: Any) -> list[dict[str, int]]:
+    """In half of the cases with content, one row a service; often what is the default."""
+    if not mix.nodes or draw(st.booleans()):
+        return []
+    orders, often = st.integers(0, 2), st.sampled_from([0, 0, 0, 1, 2, 3])
+    return [
+        {
+            "evict_dram": draw(orders),
+            "evict_nand": draw(orders),
+            "admit_dram": draw(often),
+            "admit_nand": draw(often),
+        }
+        for _ in mix.services
+    ]

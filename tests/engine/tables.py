@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from oracle_work import COLUMNS
 
 from engine.case import Case, Control, Row, content, graph, table
-from engine.relations import draw_content, draw_graph
+from engine.relations import draw_content, draw_graph, draw_policies
 
 TICKS = 65536
 FOCI = ("any", "storm", "tiers", "shelf", "loading", "links", "long", "reuse")
@@ -375,6 +375,8 @@ def cases(draw: Draw, most: int = 14, control: bool = True, focus: tuple[str, ..
         tables[name] = np.array(column, dtype=np.int64)
     tables |= content(mix.nodes, mix.reads, mix.leaves)
     tables |= graph(mix.after, mix.delay)
+    if policies := draw_policies(draw, mix):
+        tables["policies"] = table("policies", policies)
     ns = mix.scale.ns
     long = 2 * last + 3000 * ns
     horizon = draw(mix.bend(

@@ -51,6 +51,8 @@ def world(
     tables["path_channels"] = np.array([c for path in paths for c in path], dtype=np.int64)
     for name in ("arrival", "klass", "work", "prompt", "output"):
         tables[name] = np.array([r.get(name, 0) for r in requests], dtype=np.int64)
+    if "policies" in rows:
+        tables["policies"] = table("policies", [whole("policies", row) for row in rows["policies"]])
     nodes = [whole("nodes", {"parent": -1} | row) for row in rows.get("nodes", [])]
     reads, leaves = ([r.get(name, -1) for r in requests] for name in ("reads", "leaves"))
     tables |= content(nodes, reads, leaves)

@@ -7,6 +7,7 @@
 #include <queue>
 #include <string>
 
+#include "eviction.hpp"
 #include "forest.hpp"
 
 namespace dcsim {
@@ -63,21 +64,9 @@ class LruCache {
     i32 now_ = 0, oldest_ = -1, victim_ = -1;
 };
 
-// A policy: the stamp of a block, from the uses of its run and the time when it is inserted; and
-// the key of a leaf, of which the least goes. No two leaves may have one key, which holds of what
-// depends on the last use, or on the time of the insertion: the blocks of a use are a chain.
-struct Lfu {
-    static i32 stamp(i32 uses, i32) { return uses - 1; }
-    static i64 key(i32 uses, i32 stamp, i32 last) { return (i64{uses - stamp} << 32) | last; }
-};
-struct Fifo {
-    static i32 stamp(i32, i32 now) { return now; }
-    static i64 key(i32, i32 stamp, i32) { return stamp; }
-};
-
 // The block that goes is a leaf, one that no held block continues, and none of the path in use.
 // Blocks of a run that were inserted at once are a layer, and go one after the other.
-template <class Policy>
+template <class Order>
 class RankedCache {
   public:
     RankedCache(const Forest& forest, i64 capacity)
@@ -106,16 +95,20 @@ class RankedCache {
     };
     struct Layer {
         i32 above;  // blocks of the run before it
-        i32 stamp;
-        i32 below;  // the layer before it in the run
+        i32 inserted;  // by which use
+        i32 before;    // uses of the run before that
+        i32 below;     // the layer before it in the run
     };
     struct Leaf {
-        i64 key;
+        Key key;
         i32 run;
         bool operator>(const Leaf& o) const { return key > o.key; }
     };
 
-    i64 key(const Held& h) const { return Policy::key(h.uses, layers_[at(h.layer)].stamp, h.last); }
+    Key key(const Held& h) const {
+        const Layer& layer = layers_[at(h.layer)];
+        return Order::key({layer.inserted, h.uses - layer.before, h.last});
+    }
     void enter(i32 run) { leaves_.push({key(held_[at(run)]), run}); }
 
     // Evicts until so many blocks find room, or none but those in use is left; gives how many do.
@@ -152,7 +145,7 @@ class RankedCache {
             if (wanted > 0 && deepest < 0) deepest = run;
             if (wanted == h.held) continue;
             if (h.held == 0 && shape.parent >= 0) ++held_[at(shape.parent)].children;
-            h.layer = create({h.held, Policy::stamp(h.uses, now_), h.layer});
+            h.layer = create({h.held, now_, h.uses - 1, h.layer});
             h.held = wanted;
         }
         if (deepest >= 0 && held_[at(deepest)].children == 0) enter(deepest);
@@ -193,10 +186,10 @@ std::vector<i64> hits(const Forest& forest, i64 capacity) {
 // By request: its leading blocks that a cache of so many blocks holds when it comes.
 inline std::vector<i64> hits(const Forest& forest, const std::string& policy, i64 capacity) {
     if (capacity < 0) throw std::invalid_argument("capacity: less than 0");
-    if (policy == "lru") return hits<LruCache>(forest, capacity);
-    if (policy == "lfu") return hits<RankedCache<Lfu>>(forest, capacity);
-    if (policy == "fifo") return hits<RankedCache<Fifo>>(forest, capacity);
-    throw std::invalid_argument("policy: lru, lfu or fifo, not " + policy);
+    const auto found = std::find(kEvictions.begin(), kEvictions.end(), policy);
+    if (found == kEvictions.end()) throw std::invalid_argument("policy: there is no " + policy);
+    if (found == kEvictions.begin()) return hits<LruCache>(forest, capacity);  // the same, faster
+    return visit(found - kEvictions.begin(), [&](auto order) { return hits<RankedCache<decltype(order)>>(forest, capacity); });
 }
 
 }  // namespace dcsim

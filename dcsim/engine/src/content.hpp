@@ -23,34 +23,27 @@ class Content {
     Hit load(i64 t, i64 reads, std::size_t replica, i64 loading, i64 epoch) {
         const ReplicaRow& r = tables_.replicas[replica];
         const Service& s = tables_.services[static_cast<std::size_t>(r.service)];
-        Hit hit;
         walk(reads);
-        std::size_t in_dram = 0, found = 0;
-        for (; found < path_.size(); ++found) {
-            if (lies_.resident(r.dram, path_[found])) {
-                hit.dram += node(path_[found]).tokens;
-                ++in_dram;
-            } else if (lies_.resident(r.store, path_[found])) {
-                hit.nand += node(path_[found]).tokens;
-            } else {
-                break;
-            }
-        }
+        const Found found = look_up(r);
+        Hit hit{tokens_of(found.dram), tokens_of(found.nand), 0};
         if (hit.dram + hit.nand < std::max<i64>(1, s.cache_least)) return Hit{};
-        path_.resize(found);
+        path_.resize(found.dram.size() + found.nand.size());
         touch(t, r);
-        hit.transfers = (in_dram > 0 ? 1 : 0) + (in_dram < found ? 1 : 0);
-        if (in_dram > 0) begin(t, {replica, loading, -1, {}}, epoch, read(t, r.dram, 0, in_dram), r.onboard);
-        if (in_dram == found) return hit;
-        const i64 bytes = read(t, r.store, in_dram, found);
+        if (!found.dram.empty()) {
+            begin(t, {replica, loading, -1, {}}, epoch, read(t, r.dram, found.dram), r.onboard);
+            ++hit.transfers;
+        }
+        if (found.nand.empty()) return hit;
+        const i64 bytes = read(t, r.store, found.nand);
         std::vector<Taken> taken;
         if (s.cache_dram > 0)
-            for (std::size_t i = in_dram; i < found; ++i) {
-                if (!lies_.absent(r.dram, path_[i])) continue;
-                if (!lies_.take(t, r.dram, path_[i], taken)) break;
+            for (const i64 n : found.nand) {
+                if (!lies_.absent(r.dram, n)) continue;
+                if (!lies_.take(t, r.dram, n, taken)) break;
             }
         if (!taken.empty()) touch(t, r);
         begin(t, {replica, loading, -1, std::move(taken)}, epoch, bytes, r.fetch, r.onboard);
+        ++hit.transfers;
         return hit;
     }
 
@@ -59,6 +52,7 @@ class Content {
         const ReplicaRow& r = tables_.replicas[replica];
         const Service& s = tables_.services[static_cast<std::size_t>(r.service)];
         walk(leaves);
+        lies_.count(path_, {r.dram, r.store});
         touch(t, r);
         if (s.cache_dram > 0) {
             std::vector<Taken> taken = fill(t, r.dram, -1);
@@ -93,6 +87,23 @@ class Content {
         std::vector<Taken> taken;
     };
 
+    // The nodes of path_ from its root on that lie somewhere near, by where they were found.
+    struct Found { std::vector<i64> dram, nand; };
+    Found look_up(const ReplicaRow& r) const {
+        Found found;
+        for (const i64 n : path_) {
+            if (lies_.resident(r.dram, n)) found.dram.push_back(n);
+            else if (lies_.resident(r.store, n)) found.nand.push_back(n);
+            else break;
+        }
+        return found;
+    }
+    i64 tokens_of(const std::vector<i64>& nodes) const {
+        i64 tokens = 0;
+        for (const i64 n : nodes) tokens += node(n).tokens;
+        return tokens;
+    }
+
     // The path of a node, root first, into path_.
     void walk(i64 n) {
         path_.clear();
@@ -106,12 +117,14 @@ class Content {
     }
 
     // Takes what the pool lacks of path_, as far as there is room; what finds none is dropped.
-    // With a source only what is resident there, and not past the first that is not.
+    // With a source only what is resident there, and not past the first that is not; what was not
+    // left often enough stays out.
     std::vector<Taken> fill(i64 t, i64 pool, i64 source) {
         std::vector<Taken> taken;
         for (std::size_t i = 0; i < path_.size(); ++i) {
             if (!lies_.absent(pool, path_[i])) continue;
             if (source >= 0 && !lies_.resident(source, path_[i])) break;
+            if (!lies_.admitted(pool, path_[i])) break;
             if (lies_.take(t, pool, path_[i], taken)) continue;
             for (; i < path_.size(); ++i)
                 if (lies_.absent(pool, path_[i])) lies_.flow(t, path_[i], pool, kDropped);
@@ -131,12 +144,12 @@ class Content {
         begin(t, {replica, -1, -1, std::move(taken)}, 0, bytes, path, then);
     }
 
-    // Bytes of path_[from..to), counted as read in the pool.
-    i64 read(i64 t, i64 pool, std::size_t from, std::size_t to) {
+    // Bytes of the nodes, counted as read in the pool.
+    i64 read(i64 t, i64 pool, const std::vector<i64>& nodes) {
         i64 bytes = 0;
-        for (std::size_t i = from; i < to; ++i) {
-            lies_.flow(t, path_[i], pool, kRead);
-            bytes += node(path_[i]).bytes;
+        for (const i64 n : nodes) {
+            lies_.flow(t, n, pool, kRead);
+            bytes += node(n).bytes;
         }
         return bytes;
     }

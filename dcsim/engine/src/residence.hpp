@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <initializer_list>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -16,7 +18,7 @@ class Residence : public Evictor {
 
     Residence(const Tables& tables, Timeline& timeline, Pools& pools, const Objects& objects)
         : tables_(tables), timeline_(timeline), pools_(pools), objects_(objects),
-          first_(tables.nodes.size(), kNone), held_(tables.pools.size(), 0), lists_of_(tables.pools.size()) {
+          first_(tables.nodes.size(), kNone), frequency_(tables.nodes.size(), 0), held_(tables.pools.size(), 0), lists_of_(tables.pools.size()) {
         if (tables.nodes.empty()) return;
         for (std::size_t s = 0; s < tables.services.size(); ++s) add_lists(s);
         dues_ = WinnerTree<Due>(lists_.size(), kNoDue);
@@ -38,7 +40,7 @@ class Residence : public Evictor {
         const auto p = static_cast<std::size_t>(pool);
         if (held_[p] == 0 || bytes > pools_.capacity(pool) - pools_.used(pool) + held_[p]) return;
         while (!pools_.room(pool, bytes)) {
-            const std::size_t victim = free_to_go(pool);
+            const std::size_t victim = first_to_go(pool);
             if (victim == kNone) return;
             leave(t, victim, kEvicted);
         }
@@ -47,10 +49,29 @@ class Residence : public Evictor {
     // A smaller capacity: nodes are lost, first those that are resident, then (`all`) any.
     void shrink(i64 t, i64 pool, bool all) {
         while (pools_.used(pool) > pools_.capacity(pool)) {
-            const std::size_t victim = free_to_go(pool, all);
+            const std::size_t victim = all ? least_used(pool) : first_to_go(pool);
             if (victim == kNone) return;
             leave(t, victim, kLost);
         }
+    }
+
+    // A request has left the path, in these pools.
+    void count(const std::vector<i64>& path, std::initializer_list<i64> pools) {
+        for (const i64 n : path) {
+            ++frequency_[static_cast<std::size_t>(n)];
+            for (const i64 pool : pools) {
+                const std::size_t e = find(pool, n);
+                if (e == kNone) continue;
+                unrank(e);
+                ++entries_[e].mark.uses;
+                rank(e);
+            }
+        }
+    }
+    // Whether the node was left often enough for the tier of the pool.
+    bool admitted(i64 pool, i64 n) const {
+        const Policy& p = tables_.policies[static_cast<std::size_t>(service_of(n))];
+        return frequency_[static_cast<std::size_t>(n)] >= (is_dram(pool) ? p.admit_dram : p.admit_nand);
     }
 
     // The path is used now: the deepest gets the lowest number.
@@ -67,19 +88,22 @@ class Residence : public Evictor {
     // A node that was just taken has the last use that its copy in another pool has.
     void use_as(const Taken& taken, i64 pool) {
         const Entry& copy = entries_[find(pool, entries_[taken.entry].node)];
-        use(taken.entry, copy.use, copy.time);
+        use(taken.entry, copy.mark.last, copy.time);
     }
 
-    // Takes room for a node in flight, if its parent is there.
+    // Takes room for a node in flight, if its parent is there: which does not go for it.
     bool take(i64 t, i64 pool, i64 n, std::vector<Taken>& taken) {
         const Node& row = node(n);
-        const auto parent = [&] { return row.parent < 0 ? kNone : find(pool, row.parent); };
-        if (row.parent >= 0 && parent() == kNone) return false;
-        if (!pools_.room_for(t, pool, row.bytes)) return false;
-        const std::size_t above = parent();  // it may have made room itself
+        const std::size_t above = row.parent < 0 ? kNone : find(pool, row.parent);
         if (row.parent >= 0 && above == kNone) return false;
+        if (above != kNone) add_child(above);
+        if (!pools_.room_for(t, pool, row.bytes)) {
+            if (above == kNone) return false;
+            drop_child(above);
+            refresh(t, entries_[above].list);  // it may be the next to go again
+            return false;
+        }
         const std::size_t e = create(pool, n);
-        if (above != kNone) ++entries_[above].children;
         link(e);
         refresh(t, entries_[e].list);  // the parent may have been the next to go
         held_[static_cast<std::size_t>(pool)] += row.bytes;
@@ -93,6 +117,7 @@ class Residence : public Evictor {
             Entry& entry = entries_[each.entry];
             if (entry.life != each.life) continue;  // lost on its way
             entry.resident = true;
+            rank(each.entry);
             refresh(t, entry.list);
         }
     }
@@ -108,7 +133,8 @@ class Residence : public Evictor {
     struct Entry {
         i64 pool, node;
         std::size_t account, list;
-        i64 use = 0, time = 0;
+        Mark mark{};
+        i64 time = 0;      // of the last use
         i64 children = 0;  // in the same pool
         bool resident = false;
         std::size_t before = kNone, after = kNone;  // in its list, by use
@@ -117,8 +143,9 @@ class Residence : public Evictor {
     };
     // The nodes of a service in a pool, the first used in front.
     struct List {
-        i64 pool, stay;
+        i64 pool, stay, eviction;
         std::size_t front = kNone, back = kNone;
+        std::set<std::pair<Key, std::size_t>> leaves;  // those free to go, unless `lru`
     };
 
     void add_lists(std::size_t service) {
@@ -127,9 +154,10 @@ class Residence : public Evictor {
             const ReplicaRow& row = tables_.replicas[static_cast<std::size_t>(r)];
             for (const i64 pool : {row.dram, row.store}) {
                 if (list_of(static_cast<i64>(service), pool) != kNone) continue;
-                const bool dram = tables_.pools[static_cast<std::size_t>(pool)].tier == kDram;
+                const Policy& p = tables_.policies[service];
+                const bool dram = is_dram(pool);
                 lists_of_[static_cast<std::size_t>(pool)].push_back({static_cast<i64>(service), lists_.size()});
-                lists_.push_back({pool, dram ? s.cache_dram : s.cache_nand});
+                lists_.push_back({pool, dram ? s.cache_dram : s.cache_nand, dram ? p.evict_dram : p.evict_nand, kNone, kNone, {}});
             }
         }
     }
@@ -138,6 +166,9 @@ class Residence : public Evictor {
             if (owner == service) return list;
         return kNone;
     }
+    bool is_dram(i64 pool) const { return tables_.pools[static_cast<std::size_t>(pool)].tier == kDram; }
+    i64 service_of(i64 n) const { return tables_.classes[static_cast<std::size_t>(node(n).klass)].service; }
+
     std::size_t find(i64 pool, i64 n) const {
         std::size_t e = first_[static_cast<std::size_t>(n)];
         while (e != kNone && entries_[e].pool != pool) e = entries_[e].other;
@@ -152,13 +183,12 @@ class Residence : public Evictor {
             free_.pop_back();
         }
         const Node& row = node(n);
-        const i64 service = tables_.classes[static_cast<std::size_t>(row.klass)].service;
         Entry entry;
         entry.pool = pool;
         entry.node = n;
         entry.account = objects_.account(row.klass, kCache, pool);
-        entry.list = list_of(service, pool);
-        entry.use = uses_;
+        entry.list = list_of(service_of(n), pool);
+        entry.mark = {++takings_, 1, uses_};
         entry.other = first_[static_cast<std::size_t>(n)];
         entry.life = entries_[e].life;
         entries_[e] = entry;
@@ -171,8 +201,9 @@ class Residence : public Evictor {
         flow(t, e, cause);
         pools_.change(t, entry.account, -row.bytes);
         held_[static_cast<std::size_t>(entry.pool)] -= row.bytes;
-        if (row.parent >= 0) --entries_[find(entry.pool, row.parent)].children;
+        unrank(e);
         unlink(e);
+        if (row.parent >= 0) drop_child(find(entry.pool, row.parent));
         std::size_t* at = &first_[static_cast<std::size_t>(entry.node)];
         while (*at != e) at = &entries_[*at].other;
         *at = entry.other;
@@ -180,21 +211,31 @@ class Residence : public Evictor {
         free_.push_back(e);
         refresh(t, entry.list);
     }
+    void add_child(std::size_t e) {
+        unrank(e);
+        ++entries_[e].children;
+    }
+    void drop_child(std::size_t e) {
+        --entries_[e].children;
+        rank(e);
+    }
     void flow(i64 t, std::size_t e, Cause cause) {
         timeline_.flow(pools_.timeline_account(entries_[e].account), cause, t, node(entries_[e].node).bytes);
     }
 
     void use(std::size_t e, i64 use, i64 t) {
+        unrank(e);
         unlink(e);
-        entries_[e].use = use;
+        entries_[e].mark.last = use;
         entries_[e].time = t;
         link(e);
+        rank(e);
     }
     // Nearly always at the back: only what is written through brings an older use along.
     void link(std::size_t e) {
         List& list = lists_[entries_[e].list];
         std::size_t before = list.back;
-        while (before != kNone && entries_[before].use > entries_[e].use) before = entries_[before].before;
+        while (before != kNone && entries_[before].mark.last > entries_[e].mark.last) before = entries_[before].before;
         const std::size_t after = before == kNone ? list.front : entries_[before].after;
         entries_[e].before = before;
         entries_[e].after = after;
@@ -214,13 +255,38 @@ class Residence : public Evictor {
         while (e != kNone && (entries_[e].children > 0 || !(entries_[e].resident || in_flight_too))) e = entries_[e].after;
         return e;
     }
-    std::size_t free_to_go(i64 pool, bool in_flight_too = false) const {
+    // Of the heads of the services' orders the one that was used first.
+    std::size_t first_to_go(i64 pool) const {
+        return first_used(pool, [&](const List& list) {
+            if (list.eviction == kLru) return free_to_go(list);
+            return list.leaves.empty() ? kNone : list.leaves.begin()->second;
+        });
+    }
+    std::size_t least_used(i64 pool) const {
+        return first_used(pool, [&](const List& list) { return free_to_go(list, true); });
+    }
+    template <class Head>
+    std::size_t first_used(i64 pool, Head head) const {
         std::size_t best = kNone;
         for (const auto& [service, list] : lists_of_[static_cast<std::size_t>(pool)]) {
-            const std::size_t e = free_to_go(lists_[list], in_flight_too);
-            if (e != kNone && (best == kNone || entries_[e].use < entries_[best].use)) best = e;
+            const std::size_t e = head(lists_[list]);
+            if (e != kNone && (best == kNone || entries_[e].mark.last < entries_[best].mark.last)) best = e;
         }
         return best;
+    }
+    // In its place among those free to go, if it is one of them and they are not in the order of use;
+    // and out of it, before anything of that changes.
+    void rank(std::size_t e) {
+        const Entry& entry = entries_[e];
+        List& list = lists_[entry.list];
+        if (list.eviction != kLru && entry.resident && entry.children == 0) list.leaves.insert({key(list, entry), e});
+    }
+    void unrank(std::size_t e) {
+        List& list = lists_[entries_[e].list];
+        if (list.eviction != kLru) list.leaves.erase({key(list, entries_[e]), e});
+    }
+    static Key key(const List& list, const Entry& entry) {
+        return visit(list.eviction, [&](auto order) { return order.key(entry.mark); });
     }
     void refresh(i64 t, std::size_t list) {
         const std::size_t e = free_to_go(lists_[list]);
@@ -228,7 +294,7 @@ class Residence : public Evictor {
         const Entry& entry = entries_[e];
         const i64 stay = lists_[list].stay;
         const i64 due = entry.time > kNever - stay ? kNever : entry.time + stay;
-        dues_.set(list, {std::max(due, t), entry.use * static_cast<i64>(held_.size()) + entry.pool});
+        dues_.set(list, {std::max(due, t), entry.mark.last * static_cast<i64>(held_.size()) + entry.pool});
     }
 
     const Tables& tables_;
@@ -238,11 +304,12 @@ class Residence : public Evictor {
     std::vector<std::size_t> first_;  // entry of each node in some pool
     std::vector<Entry> entries_;
     std::vector<std::size_t> free_;
-    std::vector<i64> held_;  // bytes of nodes, by pool
+    std::vector<i64> frequency_;  // by node: requests that have left it
+    std::vector<i64> held_;       // bytes of nodes, by pool
     std::vector<List> lists_;
     std::vector<std::vector<std::pair<i64, std::size_t>>> lists_of_;  // by pool: (service, list)
     WinnerTree<Due> dues_{1, kNoDue};
-    i64 uses_ = 0;
+    i64 uses_ = 0, takings_ = 0;
 };
 
 }  // namespace dcsim

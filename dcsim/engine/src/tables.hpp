@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "eviction.hpp"
 #include "ticks.hpp"
 
 namespace dcsim {
@@ -62,6 +63,11 @@ struct Node {
     static constexpr const char* columns = "parent tokens bytes klass";
     i64 parent, tokens, bytes, klass;
 };
+// What a service's nodes of the forest obey.
+struct Policy {
+    static constexpr const char* columns = "evict_dram evict_nand admit_dram admit_nand";
+    i64 evict_dram = 0, evict_nand = 0, admit_dram = 0, admit_nand = 0;
+};
 
 template <class Row>
 inline constexpr std::size_t kColumns = sizeof(Row) / sizeof(i64);
@@ -84,6 +90,7 @@ struct Tables {
     std::vector<Class> classes;
     std::vector<ReplicaRow> replicas;
     std::vector<Node> nodes;
+    std::vector<Policy> policies;  // one a service
     Requests requests;
 
     std::span<const i64> path(i64 p) const {
@@ -101,6 +108,7 @@ struct Tables {
     void check_requests() const;
     void check_graph() const;
     void check_content() const;
+    void check_policies() const;
     i64 service_of(i64 klass) const { return classes[static_cast<std::size_t>(klass)].service; }
 };
 
@@ -130,6 +138,7 @@ inline void Tables::check() const {
     check_services();
     check_replicas();
     check_requests();
+    check_policies();
     if (!nodes.empty() || !requests.reads.empty() || !requests.leaves.empty()) check_content();
     if (!requests.after_start.empty() || !requests.after.empty() || !requests.delay.empty()) check_graph();
 }
@@ -244,6 +253,17 @@ inline void Tables::check_content() const {
                     "a node of another service, or of a fixed work");
             require(n != q.reads[i] || depth[node] <= q.prompt[i], "requests", i, "reads more tokens than its prompt has");
         }
+}
+
+inline void Tables::check_policies() const {
+    using detail::all_at_least, detail::require;
+    require(policies.size() == services.size(), "policies", 0, "one row a service");
+    for (std::size_t i = 0; i < policies.size(); ++i) {
+        const Policy& p = policies[i];
+        for (const i64 order : {p.evict_dram, p.evict_nand})
+            require(order >= 0 && order < static_cast<i64>(kEvictions.size()), "policies", i, "no such eviction");
+        require(all_at_least({p.admit_dram, p.admit_nand}, 0), "policies", i, "no value may be negative");
+    }
 }
 
 inline void Tables::check_graph() const {

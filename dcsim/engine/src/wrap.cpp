@@ -85,6 +85,10 @@ class PyEngine {
         t.services = rows<dcsim::Service>(tables, "services");
         t.classes = rows<dcsim::Class>(tables, "classes");
         t.replicas = rows<dcsim::ReplicaRow>(tables, "replicas");
+        if (tables.contains("policies"))
+            t.policies = rows<dcsim::Policy>(tables, "policies");
+        else
+            t.policies.resize(t.services.size());
         t.requests.arrival = values(tables, "arrival");
         t.requests.klass = values(tables, "klass");
         t.requests.work = values(tables, "work");
@@ -222,7 +226,13 @@ nb::dict columns() {
     put("classes", dcsim::Class::columns);
     put("replicas", dcsim::ReplicaRow::columns);
     put("nodes", dcsim::Node::columns);
+    put("policies", dcsim::Policy::columns);
     return out;
+}
+nb::tuple evictions() {
+    nb::list out;
+    for (const char* name : dcsim::kEvictions) out.append(name);
+    return nb::tuple(out);
 }
 
 nb::dict build() {
@@ -240,6 +250,7 @@ nb::dict build() {
 NB_MODULE(_core, m) {
     nb::set_leak_warnings(true);
     m.def("columns", &columns);
+    m.def("evictions", &evictions);
     m.def("build", &build);
     m.def("floor_seconds", &dcsim::floor_seconds, "events"_a, "live"_a, "rows"_a, nb::call_guard<nb::gil_scoped_release>());
     nb::class_<dcsim::Forest>(m, "Forest")

@@ -1,0 +1,67 @@
+"""Kept context that later turns load: what is taken, what makes room, what is worth loading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from dcsim.reading.concept import Concept, Count, CountOrZero, form_of
+from dcsim.reading.forms import Either, Made, Word
+
+EVICTIONS = ("lru", "lfu", "fifo")
+"""In the order of the engine's numbers for them."""
+
+Order = Annotated[str, Word(EVICTIONS)]
+
+
+@dataclass(frozen=True)
+class Eviction(Concept):
+    """What goes first where room is needed, of the kept blocks that no kept block continues:
+    `lru` the least recently used, `lfu` the least often used since it came, `fifo` what came
+    first."""
+
+    dram: Order = "lru"
+    """In host DRAM."""
+    nand: Order = "lru"
+    """In NAND."""
+
+    @classmethod
+    def alike(cls, order: str) -> Eviction:
+        """The same in both."""
+        return cls(order, order)
+
+
+@dataclass(frozen=True)
+class Admission(Concept):
+    """How many requests must have left a block before a tier takes it."""
+
+    dram: Count = 1
+    """For host DRAM."""
+    nand: Count = 1
+    """For NAND."""
+
+    @classmethod
+    def alike(cls, least: int) -> Admission:
+        """The same for both."""
+        return cls(least, least)
+
+
+@dataclass(frozen=True)
+class Reuse(Concept):
+    """Kept context is loaded by later turns that begin with it. After its last use it stays for
+    the times of `context`, in DRAM and, written through, in NAND."""
+
+    block: Count = 16
+    """Tokens of a KV block; only full blocks are kept."""
+    least: CountOrZero = 0
+    """A prefix of fewer tokens is computed again rather than loaded."""
+    eviction: Annotated[
+        Eviction,
+        Either(Made(form_of(Order), Eviction.alike), form_of(Eviction)),
+    ] = Eviction()
+    """What makes room, in both tiers or by tier."""
+    admission: Annotated[
+        Admission,
+        Either(Made(form_of(Count), Admission.alike), form_of(Admission)),
+    ] = Admission()
+    """How many requests must have left a block before it is taken, in both tiers or by tier."""
