@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -79,6 +80,14 @@ class Denoiser(Concept):
         Names of block i begin with `i.`.
         """
         raise NotImplementedError
+
+    def buffers(self) -> Parameters:
+        """Names and shapes of tables that every GPU holds beside the parameters."""
+        return iter(())
+
+    def held(self, tp: int = 1) -> Parameters:
+        """All that is in memory of one of `tp` GPUs before a pass."""
+        return chain(self.parameters(tp), self.buffers())
 
     def options(self) -> Mapping[str, Option]:
         """Implementation options that the family has beside those of every diffusion model."""

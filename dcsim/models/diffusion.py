@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dcsim.models import denoisers
+from dcsim.models.clip import ClipText
 from dcsim.models.denoiser import Denoiser
 from dcsim.models.encoder import Encoder
 from dcsim.models.options import DIT, ModelError, Option
@@ -29,10 +30,17 @@ from dcsim.spec.draws import Resolution, Size
 
 VAES = {
     "sd": VaeConfig(),
+    "sd3": VaeConfig(channels=16, scale=1.5305),
+    "flux": VaeConfig(channels=16, scale=0.3611),
     "causal-16": VaeConfig(channels=16, video=True, scale=1.0),
 }
 """The VAEs that a model can name."""
-ENCODERS: Mapping[str, Encoder] = {"t5-xxl": T5()}
+ENCODERS: Mapping[str, Encoder] = {
+    "t5-xxl": T5(),
+    "clip-l": ClipText(projection=0, skip=0),
+    "clip-l-projected": ClipText(),
+    "clip-g": ClipText(32, 1280, 20, 5120, projection=1280, activation="gelu"),
+}
 """The text encoders that a model can name."""
 
 SAMPLERS = {"noise": ("ddpm", "ddim"), "velocity": ("rectified_flow",)}

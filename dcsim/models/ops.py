@@ -7,6 +7,7 @@ Every op allocates its output, as PyTorch does in eager mode, unless its name en
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from math import prod
 
@@ -106,6 +107,14 @@ def concat(parts: Sequence[Tensor], axis: int) -> Tensor:
     )
 
 
+def padded(x: Tensor, width: int) -> Tensor:
+    """Zeros after the last axis, up to a width."""
+    more = width - x.shape[-1]
+    shape = (*x.shape[:-1], width)
+    around = [(0, 0)] * (len(shape) - 1) + [(0, more)]
+    return x.tape.run("pad", MEMORY, (x,), shape, x.dtype, lambda: np.pad(x.data, around))
+
+
 def write_(target: Tensor, source: Tensor, fn: Callable[[Array, Array], Array]) -> None:
     """`target = fn(target, source)` in place, target a view of memory held already."""
     if target.tape.execute:
@@ -137,6 +146,15 @@ def _gelu(x: Array) -> Array:
 def gelu(x: Tensor) -> Tensor:
     """GELU in its tanh form."""
     return pointwise("gelu", _gelu, x)
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float32])
+
+
+def erf_gelu(x: Tensor) -> Tensor:
+    """GELU in its exact form."""
+    half = np.float32(0.5)
+    return pointwise("gelu", lambda a: half * a * (1 + _erf(a / np.float32(2**0.5))), x)
 
 
 def times_sigmoid(x: Array, gate: Array) -> Array:
@@ -173,6 +191,21 @@ def layer_norm(x: Tensor, eps: float, dtype: str | None = None) -> Tensor:
     return x.tape.run(
         "layer_norm", MEMORY, (x,), x.shape, dtype or x.dtype, compute, scratch=scratch
     )
+
+
+def layer_norm_learned(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: str | None = None
+) -> Tensor:
+    """`layer_norm`, times a learned weight and with a bias."""
+
+    def compute() -> Array:
+        out: Array = _unit(x.data - x.data.mean(-1, keepdims=True), eps) * weight.data + bias.data
+        return out
+
+    scratch = 2 * FLOAT * prod(x.shape[:-1])
+    kind = dtype or x.dtype
+    inputs = (x, weight, bias)
+    return x.tape.run("layer_norm", MEMORY, inputs, x.shape, kind, compute, scratch=scratch)
 
 
 def _unit(d: Array, eps: float) -> Array:

@@ -92,7 +92,7 @@ class Pipeline:
         arrays = arrays or {}
         self.weights = Weights(
             tape,
-            networks.denoiser.parameters(layout.tp),
+            networks.denoiser.held(layout.tp),
             _or(options["weights_dtype"], dtype),
             arrays.get("denoiser"),
         )

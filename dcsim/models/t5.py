@@ -13,6 +13,7 @@ import numpy as np
 
 from dcsim.models import ops
 from dcsim.models.encoder import Encoder, Encoding
+from dcsim.models.repeat import repeated
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count
@@ -74,8 +75,13 @@ def _encode(c: T5, w: Weights, ids: Tensor) -> Tensor:
         w.dtype,
         lambda: w["relative"].data[_buckets(tokens, c.buckets)].transpose(2, 0, 1)[None],
     )
-    for i in range(c.layers):
+
+    def layer(i: int, state: list[Tensor]) -> list[Tensor]:
+        # What the half before has left is held until it is named anew.
+        x, *before = state
+        state.clear()
         y = ops.rms_norm(x, w[f"{i}.norm1"], EPS)
+        before.clear()
         q, k, v = (
             ops.linear(y, w[f"{i}.{part}"]).reshape(batch, tokens, c.heads, c.head)
             for part in ("q", "k", "v")
@@ -86,8 +92,12 @@ def _encode(c: T5, w: Weights, ids: Tensor) -> Tensor:
         x = ops.add(x, y)
         y = ops.rms_norm(x, w[f"{i}.norm2"], EPS)
         y = ops.gated("gelu", ops.linear(y, w[f"{i}.gate"]), ops.linear(y, w[f"{i}.up"]))
-        x = ops.add(x, ops.linear(y, w[f"{i}.down"]))
-    return ops.rms_norm(x, w["norm"], EPS)
+        return [ops.add(x, ops.linear(y, w[f"{i}.down"])), y]
+
+    state = [x]
+    del x
+    repeated(ids.tape, c.layers, layer, state)
+    return ops.rms_norm(state[0], w["norm"], EPS)
 
 
 def _buckets(tokens: int, buckets: int) -> Array:

@@ -84,7 +84,8 @@ class Tape:
         self.profile: list[tuple[int, tuple[int, ...]]] = []
         self.held = [0] * len(CATEGORIES)
         self._weights = CATEGORIES.index("weights")
-        self._next = 0
+        self.numbered = 0
+        """Storages so far."""
 
     @property
     def live(self) -> int:
@@ -95,8 +96,8 @@ class Tape:
         """Hold `size` bytes, rounded up to `grain`, until the storage dies."""
         index = CATEGORIES.index(category) if category != "activations" else 0
         size = -(-size // grain) * grain
-        number = self._next
-        self._next = number + 1
+        number = self.numbered
+        self.numbered = number + 1
         if index != self._weights:
             self.held[index] += size
             self.events.append(("alloc", number, size, category))

@@ -20,7 +20,7 @@ from dcsim.models.catalogue import get
 from dcsim.models.denoiser import Denoiser, Numerics
 from dcsim.models.llm import LlmConfig
 from dcsim.models.pipeline import Networks, Pipeline
-from dcsim.models.shapes import Turn
+from dcsim.models.shapes import Clip, Turn
 from dcsim.models.t5 import T5
 from dcsim.models.tape import Tape
 from dcsim.models.weights import Weights, count
@@ -172,6 +172,36 @@ def _macs(a: Args) -> float:
     return flops / 2
 
 
+def _pass(a: Args) -> tuple[int, int]:
+    """FLOPs and tokens of one branch of a denoiser's pass, at the model's typical request or a
+    size that is given."""
+    model = get(a["model"])
+    options = model.resolve()
+    network, clip = model.built(options), model.request
+    assert isinstance(network, Networks)
+    assert isinstance(clip, Clip)
+    frames, height, width = (
+        int(a.get(key, getattr(clip, key))) for key in ("frames", "height", "width")
+    )
+    tape = Tape()
+    run = Pipeline(tape, network, options, (frames, height, width), 1)
+    for i in range(len(network.prompts)):
+        run.encode(encoder=i)
+    run.prepare()
+    start = len(tape.events)
+    run.predict(0)
+    found: int = sum(event[3] for event in tape.events[start:] if event[0] == "op")
+    return found // run.branches, network.denoiser.tokens(*run.latent)
+
+
+def _flops(a: Args) -> float:
+    return _pass(a)[0] / 1e12
+
+
+def _tokens(a: Args) -> float:
+    return _pass(a)[1]
+
+
 def _dit_peak(a: Args) -> float:
     network = _networks("dit-xl-2", "block")
     return _peak(_forward(network.denoiser, 2, int(a["side"]) // 8, "fp32"))
@@ -317,6 +347,8 @@ CHECKS: Mapping[str, Callable[[Args], float]] = {
     "params": _params,
     "part_params": _part_params,
     "macs": _macs,
+    "flops": _flops,
+    "tokens": _tokens,
     "weights": _weights,
     "weights_part": _weights_part,
     "kv_token": _kv_token,

@@ -132,7 +132,7 @@ def _params(count: int) -> str:
 
 
 def _options(models: Sequence[Model]) -> list[str]:
-    """One row an option; what differs between image and video models says of which it is."""
+    """One row an option; what differs between models says of which it is."""
     rows = []
     for name in dict.fromkeys(name for model in models for name in model.options):
         having = [model for model in models if name in model.options]
@@ -149,14 +149,22 @@ def _options(models: Sequence[Model]) -> list[str]:
 def _by_kind(found: Mapping[str, Sequence[Model]]) -> str:
     if len(found) == 1:
         return next(iter(found))
+    if next(iter(found.values()))[0].kind == "dit":
+        most = max(found, key=lambda text: len(found[text]))
+        others = [f"{text} ({_some(who)})" for text, who in found.items() if text != most]
+        return "; ".join([most, *others])
     return "; ".join(f"{text} ({_kind(members)})" for text, members in found.items())
+
+
+def _some(members: Sequence[Model]) -> str:
+    """A few models by name, many by their number."""
+    if len(members) > 4:
+        return f"{len(members)} models"
+    return ", ".join(f"`{model.name}`" for model in members)
 
 
 def _kind(members: Sequence[Model]) -> str:
     """Which models, in a word, or by name."""
-    first = members[0]
-    if first.kind == "dit":
-        return "video" if first.name.startswith("video") else "images"
     if len(members) < 5:
         return ", ".join(model.name for model in members)
     mixed = {model.network.experts for model in members if isinstance(model.network, LlmConfig)}

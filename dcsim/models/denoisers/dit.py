@@ -26,6 +26,7 @@ from dcsim.models.parallel import (
     check_execution,
 )
 from dcsim.models.positions import grid_positions, timestep_embedding
+from dcsim.models.repeat import repeated
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count, Least, Positive, Unwritten
@@ -183,9 +184,20 @@ class Dit(Denoiser):
             )
         x = _patchify(c, w, latents, dtype, layout.sp)
         x = ops.cast(x, numerics.residual)
-        for i in range(c.depth):
-            mine = embed(f"{i}.") if per_block else signal
-            x = _block(c, w, f"{i}", x, mine, shared, text, numerics, layout)
+
+        def block(i: int, state: list[Tensor]) -> list[Tensor]:
+            x, *before = state
+            state.clear()
+            if not per_block:
+                return [_block(c, w, f"{i}", x, signal, shared, text, numerics, layout)]
+            mine = embed(f"{i}.")
+            before.clear()
+            return [_block(c, w, f"{i}", x, mine, shared, text, numerics, layout), mine]
+
+        state = [x]
+        del x
+        repeated(latents.tape, c.depth, block, state)
+        x = state.pop(0)
         shift, scale = ops.linear(ops.silu(signal), *w.linear("final.modulation")).chunk(2, -1)
         x = _modulated(c, x, shift, scale, numerics)
         x = ops.linear(x, *w.linear("final.out"))

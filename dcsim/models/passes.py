@@ -1,0 +1,257 @@
+"""What the passes of denoisers are built of: embedders, adaLN, attention, feed-forward halves.
+
+As diffusers runs them in eager mode: every step makes a tensor, and a value lives until the last
+name for it is gone. Blocks are written so that names live as long as they do there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from dcsim.models import ops
+from dcsim.models.denoiser import Numerics
+from dcsim.models.parallel import all_gather, all_reduce_, all_to_all
+from dcsim.models.positions import timestep_embedding
+from dcsim.models.repeat import repeated
+from dcsim.models.tape import MEMORY, Array, Shape, Tape, Tensor
+from dcsim.models.weights import Weights
+from dcsim.spec import Layout
+
+TIME_WIDTH = 256
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass through a network: what all its parts need to know."""
+
+    w: Weights
+    numerics: Numerics
+    layout: Layout
+    eps: float = 1e-6
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """A layer with a bias, by name."""
+        return ops.linear(x, *self.w.linear(name))
+
+
+def layer(name: str, out: int, width: int, *, bias: bool = True) -> Iterator[tuple[str, Shape]]:
+    """The parameters of a linear layer."""
+    yield f"{name}.weight", (out, width)
+    if bias:
+        yield f"{name}.bias", (out,)
+
+
+def streams(
+    tape: Tape,
+    first: int,
+    count: int,
+    block: Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]],
+    state: list[Tensor],
+) -> None:
+    """`count` equal blocks of two streams, from block `first` on; `state` holds the streams."""
+
+    def step(i: int, state: list[Tensor]) -> tuple[Tensor, Tensor]:
+        a, b = state
+        state.clear()
+        return block(first + i, a, b)
+
+    repeated(tape, count, step, state)
+
+
+# Conditions
+
+
+def scalar(p: Pass, name: str, values: Array, batch: int, tape: Tape) -> Tensor:
+    """A number a sample (a timestep) as a vector: its sinusoids through two layers."""
+    wave = tape.run(
+        "sinusoid",
+        MEMORY,
+        (),
+        (batch, TIME_WIDTH),
+        "fp32",
+        lambda: timestep_embedding(values, TIME_WIDTH),
+    )
+    hidden = p.linear(f"{name}.0", ops.cast(wave, p.numerics.dtype))
+    return p.linear(f"{name}.1", ops.silu(hidden))
+
+
+def two_layers(p: Pass, name: str, x: Tensor, act: Callable[[Tensor], Tensor] = ops.silu) -> Tensor:
+    """A projection of a text encoding: two layers."""
+    return p.linear(f"{name}.1", act(p.linear(f"{name}.0", x)))
+
+
+def modulation(p: Pass, name: str, signal: Tensor, count: int) -> tuple[Tensor, ...]:
+    """`count` vectors (batch, width) that shift, scale or gate."""
+    every = all_gather(p.linear(name, ops.silu(signal)), p.layout.tp, axis=-1)
+    return every.chunk(count, -1)
+
+
+def modulated(p: Pass, normal: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """`normal * (1 + scale) + shift`; in the network's dtype."""
+    batch, width = scale.shape
+    gain = ops.affine(scale, 1.0, 1.0).reshape(batch, 1, width)
+    moved = ops.add(ops.mul(normal, gain), shift.reshape(batch, 1, width))
+    return ops.cast(moved, p.numerics.dtype)
+
+
+def normal(p: Pass, x: Tensor) -> Tensor:
+    """Layer norm without parameters, in the dtype of modulation."""
+    return ops.layer_norm(x, p.eps, p.numerics.modulation)
+
+
+def gated(gate: Tensor, y: Tensor) -> Tensor:
+    """`gate * y`, a gate (batch, width) for all tokens."""
+    batch, width = gate.shape
+    return ops.mul(gate.reshape(batch, 1, width), y)
+
+
+def added(p: Pass, x: Tensor, y: Tensor) -> Tensor:
+    """`x + y`, in the dtype of hidden states."""
+    return ops.add(x, y, dtype=p.numerics.residual)
+
+
+# Tokens
+
+
+def patchify(latents: Tensor, patch: tuple[int, int, int], dtype: str, sp: int) -> Tensor:
+    """Patches (batch, tokens of this GPU, channels x cells), the channel outermost."""
+    batch, channels, frames, rows, columns = latents.shape
+    pt, ph, pw = patch
+    nt, nh, nw = frames // pt, rows // ph, columns // pw
+    grid = ops.cast(latents, dtype).reshape(batch, channels, nt, pt, nh, ph, nw, pw)
+    flat = (batch, nt * nh * nw, channels * pt * ph * pw)
+    return share(ops.copy(grid.permute(0, 2, 4, 6, 1, 3, 5, 7), flat), sp)
+
+
+def share(x: Tensor, sp: int) -> Tensor:
+    """The tokens of one of `sp` GPUs; the last share is padded where they do not divide."""
+    return x if sp == 1 else x[:, : -(-x.shape[1] // sp)]
+
+
+def unpatchify(
+    x: Tensor, shape: Shape, patch: tuple[int, int, int], channels: int, *, last: bool = True
+) -> Tensor:
+    """(batch, channels, frames, rows, columns) of tokens; the channel innermost (or outermost) in
+    a token. `shape` is that of the latents."""
+    batch, _, frames, rows, columns = shape
+    pt, ph, pw = patch
+    nt, nh, nw = frames // pt, rows // ph, columns // pw
+    x = x[:, : nt * nh * nw]
+    if last:
+        axes = (0, 7, 1, 4, 2, 5, 3, 6)
+        grid = x.reshape(batch, nt, nh, nw, pt, ph, pw, channels)
+    else:
+        axes = (0, 4, 1, 5, 2, 6, 3, 7)
+        grid = x.reshape(batch, nt, nh, nw, channels, pt, ph, pw)
+    return ops.copy(grid.permute(*axes), (batch, channels, frames, rows, columns))
+
+
+# Attention
+
+Heads = tuple[Tensor, Tensor, Tensor]
+"""Queries, keys and values (batch, tokens, heads, width)."""
+
+
+def projected(p: Pass, name: str, x: Tensor, heads: int, *, norm: bool = False) -> Heads:
+    """q, k and v of a stream, on `heads` over the degree of tensor parallelism."""
+    q, k, v = (
+        split_heads(p.linear(f"{name}.{part}", x), heads // p.layout.tp) for part in ("q", "k", "v")
+    )
+    if norm:
+        q = ops.rms_norm(q, p.w[f"{name}.q_norm"], p.eps)
+        k = ops.rms_norm(k, p.w[f"{name}.k_norm"], p.eps)
+    return q, k, v
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(batch, tokens, heads, width)."""
+    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads)
+
+
+def attend(p: Pass, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention among the tokens of all GPUs, by Ulysses: (batch, tokens, heads x width).
+
+    q, k and v may have tokens of their own number, on each GPU its share of them.
+    """
+    n, sp = p.layout.sp, p.layout.sp
+    batch, tokens, heads, width = q.shape
+
+    def every(x: Tensor) -> Tensor:
+        return all_to_all(x, n, (batch, x.shape[1] * sp, heads // sp, x.shape[3]))
+
+    y = ops.attention(every(q), every(k), every(v), kernel=p.numerics.kernel)
+    y = all_to_all(y, n, (batch, tokens, heads, width))
+    return y.reshape(batch, tokens, heads * width)
+
+
+def dense(x: Tensor) -> Tensor:
+    """A part of the tokens as a matrix product needs it: copied where a batch makes it other than
+    contiguous."""
+    return x if x.shape[0] == 1 else ops.copy(x)
+
+
+def rotary(tape: Tape, shape: Shape, angles: Callable[[], Array]) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (1, tokens, 1, width) of `angles`, float32."""
+    cos = tape.run("rotary", MEMORY, (), shape, "fp32", lambda: _float(np.cos(angles())))
+    sin = tape.run("rotary", MEMORY, (), shape, "fp32", lambda: _float(np.sin(angles())))
+    return cos, sin
+
+
+def _float(x: Array) -> Array:
+    return x.astype(np.float32)[None, :, None]
+
+
+def rotated(x: Tensor, wave: tuple[Tensor, Tensor]) -> Tensor:
+    """Pairs of neighbouring channels of x (batch, tokens, heads, width) rotated, in float32."""
+    cos, sin = wave
+    turned = ops.pointwise("turn", _turned, x)
+    wide = ops.mul(ops.cast(x, "fp32"), cos)
+    return ops.cast(ops.add(wide, ops.mul(ops.cast(turned, "fp32"), sin)), x.dtype)
+
+
+def _turned(x: Array) -> Array:
+    out = np.empty_like(x)
+    out[..., 0::2], out[..., 1::2] = -x[..., 1::2], x[..., 0::2]
+    return out
+
+
+def out(p: Pass, name: str, x: Tensor) -> Tensor:
+    """The layer that mixes the heads; each GPU of a tensor-parallel group has a part of the sum."""
+    y = p.linear(name, x)
+    all_reduce_(y, p.layout.tp)
+    return y
+
+
+def mlp(p: Pass, name: str, x: Tensor, act: Callable[[Tensor], Tensor] = ops.gelu) -> Tensor:
+    """The feed-forward half: up, activation, down."""
+    hidden = p.linear(f"{name}.up", x)
+    hidden = act(hidden)
+    return out(p, f"{name}.down", hidden)
+
+
+def mlp_shapes(name: str, hidden: int, inner: int) -> Iterator[tuple[str, Shape]]:
+    """Parameters of `mlp`; `inner` is of this GPU."""
+    yield from layer(f"{name}.up", inner, hidden)
+    yield from layer(f"{name}.down", hidden, inner)
+
+
+def attention_shapes(
+    name: str, width: int, part: int, *, norm: int = 0, back: bool = True
+) -> Iterator[tuple[str, Shape]]:
+    """Parameters of `projected` and `out`: `part` channels on this GPU, norms of `norm`."""
+    for each in ("q", "k", "v"):
+        yield from layer(f"{name}.{each}", part, width)
+    if norm:
+        yield f"{name}.q_norm", (norm,)
+        yield f"{name}.k_norm", (norm,)
+    if back:
+        yield from layer(f"{name}.out", width, part)
+
+
+def elements(patch: tuple[int, int, int]) -> int:
+    """Cells of a patch."""
+    return prod(patch)
