@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import oracle_ledger as books
 from oracle_content import Content
+from oracle_handover import HandOvers
 from oracle_ledger import TICKS, Ledger, account_rows
 from oracle_replica import DOWN, LOADING, UP, Replica, WeightSet
 from oracle_store import HBM, Store
@@ -37,7 +38,7 @@ def graph(tables: dict[str, np.ndarray], n: int) -> tuple[list[int], list[int], 
     return start, after, delay
 
 
-class Oracle(Weights):
+class Oracle(Weights, HandOvers):
     """The engine's interface, stepped. Times in ns, sizes in bytes."""
 
     def __init__(
@@ -91,6 +92,7 @@ class Oracle(Weights):
         self.after = [after[start[row] : start[row + 1]] for row in range(n)]
         self.open = [set(after[start[row] : start[row + 1]]) for row in range(n)]
         self.linked = bool(after)
+        self.file_hand_overs(tables, n)
         self.earliest = arrival
         self.requests = []
         columns = [tables[name].tolist() for name in ("klass", "work", "prompt", "output")]
@@ -127,11 +129,13 @@ class Oracle(Weights):
 
     # Requests that wait for others.
 
-    def ended(self, row: int, outcome: int) -> None:
-        """A request has come to its end: those that wait for it come later, or never."""
+    def ended(self, row: int, outcome: int) -> list[int]:
+        """A request has come to its end: those that wait for it come later, or never. Returns
+        the request, and all that are abandoned with it."""
         self.out["outcome"][row] = outcome
+        gone = [row]
         if not self.linked:
-            return
+            return gone
         for waiting, others in enumerate(self.open):
             if row not in others:
                 continue
@@ -139,12 +143,13 @@ class Oracle(Weights):
             if self.out["outcome"][waiting] != AWAITED:
                 continue
             if outcome != COMPLETED:
-                self.ended(waiting, ABANDONED)
+                gone += self.ended(waiting, ABANDONED)
             elif not others:
                 time = max(self.earliest[waiting], self.out["end"][row] + self.delay[waiting])
                 if time <= NEVER:
                     arrive = partial(self.arrive, self.requests[waiting])
                     self.at(time, ARRIVAL, waiting, arrive)
+        return gone
 
     # Routing.
 
@@ -153,12 +158,12 @@ class Oracle(Weights):
         self.out["arrived"][request.row] = self.now
         budgets = [r.budget for r in self.replicas if r.plan.service == request.service]
         if any(budget is not None and request.need > budget for budget in budgets):
-            self.ended(request.row, REJECTED)
+            self.refused(self.ended(request.row, REJECTED))
         else:
             self.route(request)
 
     def route(self, request: Request) -> None:
-        replica = self.choose(request)
+        replica = self.booked(request) or self.choose(request)
         if replica is None:
             self.limbo[request.service].append(request)
             return
@@ -194,19 +199,25 @@ class Oracle(Weights):
         self.stats["boundaries"] += 1
         ns = -(-instant // TICKS)
         self.book_idle(replica, instant)
+        for giver in replica.freed:
+            del replica.kept[giver]
+        replica.freed = []
         for request in replica.ready:
             replica.stalled.remove(request)
             replica.batch.append(request)
         replica.ready = []
         while replica.waiting and replica.fits(replica.waiting[0]):
             request = replica.waiting.pop(0)
-            if self.loads(replica, request, ns):
+            first = self.out["start"][request.row] == -1
+            taken = first and self.takes_over(replica, request, ns)
+            if taken or self.loads(replica, request, ns):
                 replica.stalled.append(request)
             else:
                 replica.batch.append(request)
             self.out["outcome"][request.row] = RUNNING
-            if self.out["start"][request.row] == -1:
+            if first:
                 self.out["start"][request.row] = ns
+                self.book(replica, request.row, ns)
         while replica.over_budget:
             request = replica.batch.pop()
             self.out["preemptions"][request.row] += 1
@@ -245,8 +256,8 @@ class Oracle(Weights):
         return True
 
     def book_idle(self, replica: Replica, until: int) -> None:
-        """Account for requests that load while nothing runs, since `begun` (ticks)."""
-        if replica.batch or not replica.stalled or replica.state == DOWN:
+        """Account for what loads or is kept while nothing runs, since `begun` (ticks)."""
+        if replica.batch or replica.state == DOWN or not (replica.stalled or replica.kept):
             return
         hbm, service = replica.plan.hbm, replica.plan.service
         self.ledger.hold((hbm, books.LIVE, service, -1), replica.live, replica.begun, until)
@@ -275,6 +286,7 @@ class Oracle(Weights):
             if request.done:
                 replica.batch.remove(request)
                 self.out["end"][request.row] = ns
+                self.keep(replica, request.row)
                 self.ended(request.row, COMPLETED)
                 artifact = self.works[request.work].artifact
                 klass = self.classes[request.klass]
@@ -325,6 +337,7 @@ class Oracle(Weights):
             weights.waiting.remove(replica)
         requests = replica.batch + replica.stalled + replica.waiting
         replica.batch, replica.stalled, replica.ready, replica.waiting = [], [], [], []
+        replica.kept, replica.freed, replica.booked = {}, [], []
         for request in requests:
             request.start_over()
             self.out["outcome"][request.row] = QUEUED

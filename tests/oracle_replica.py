@@ -17,7 +17,9 @@ class Replica:
 
     `budget` is None in a lifted run. `begun` and `ends` (ticks) are those of the
     iteration under way, if the batch is not empty. `stalled` are the requests that load
-    or are ready, in order of admission; `ready` those that are, in their order.
+    or are ready, in order of admission; `ready` those that are, in their order. `kept`: bytes
+    to be handed over, by giver; `freed`: the givers whose bytes leave at the next edge;
+    `booked`: takers that will come.
     """
 
     row: int
@@ -30,24 +32,27 @@ class Replica:
     batch: list[Request] = field(default_factory=list)
     stalled: list[Request] = field(default_factory=list)
     ready: list[Request] = field(default_factory=list)
+    kept: dict[int, int] = field(default_factory=dict)
+    freed: list[int] = field(default_factory=list)
+    booked: list[int] = field(default_factory=list)
     weights: Span | None = None
     begun: int = 0
     ends: int = 0
 
     @property
     def requests(self) -> int:
-        """Requests waiting, running and loading."""
-        return len(self.waiting) + len(self.batch) + len(self.stalled)
+        """Requests waiting, running and loading, and those that are booked."""
+        return len(self.waiting) + len(self.batch) + len(self.stalled) + len(self.booked)
 
     @property
     def holds(self) -> int:
-        """Holds of all for the coming iteration."""
-        return sum(request.hold for request in self.batch + self.stalled)
+        """Holds of all for the coming iteration, and what is kept."""
+        return sum(request.hold for request in self.batch + self.stalled) + sum(self.kept.values())
 
     @property
     def live(self) -> int:
-        """Live bytes of all, those that load included."""
-        return sum(request.live for request in self.batch + self.stalled)
+        """Live bytes of all, those that load included, and what is kept."""
+        return sum(request.live for request in self.batch + self.stalled) + sum(self.kept.values())
 
     @property
     def over_budget(self) -> bool:
@@ -59,11 +64,12 @@ class Replica:
         batch, service = self.batch, self.service
         if len(batch) + len(self.stalled) >= service.max_jobs:
             return False
-        if not batch and not self.stalled:
+        there = batch + self.stalled
+        if not there and not self.kept:
             return True
-        if service.same_shape and (batch + self.stalled)[0].work != head.work:
+        if there and service.same_shape and there[0].work != head.work:
             return False
-        if self.share_out() < (1 if head.is_token else head.segment.tokens):
+        if there and self.share_out() < (1 if head.is_token else head.segment.tokens):
             return False
         return self.budget is None or self.holds + head.hold <= self.budget - service.watermark
 

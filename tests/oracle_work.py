@@ -21,7 +21,8 @@ COLUMNS = {
     "classes": "service artifact_dram artifact_nand context_dram context_nand",
     "nodes": "parent tokens bytes klass",
     "policies": "evict_dram evict_nand admit_dram admit_nand",
-    "replicas": "service hbm dram home store load onboard offload spill fetch start",
+    "replicas": "service hbm dram home store load onboard offload spill fetch start "
+    "domain near_out near_in far_out far_in",
 }
 
 

@@ -10,6 +10,7 @@ from oracle_work import COLUMNS
 
 Row = dict[str, int]
 Control = tuple[Any, ...]
+Arrays = dict[str, np.ndarray]
 
 
 @dataclass
@@ -38,6 +39,15 @@ def graph(after: list[list[int]], delay: list[int]) -> dict[str, np.ndarray]:
         "after_start": np.cumsum([0, *map(len, after)]).astype(np.int64),
         "after": np.array([row for rows in after for row in rows], dtype=np.int64),
     }
+
+
+def hand_overs(handover: list[list[int]], ahead: list[list[int]], fed: list[int]) -> Arrays:
+    """The three arrays of hand-overs, by request a list like its `after`; none without bytes."""
+    if not any(map(any, handover)):
+        return {}
+    flat = {"handover": handover, "ahead": ahead}
+    columns = {name: [each for row in rows for each in row] for name, rows in flat.items()}
+    return {k: np.array(v, dtype=np.int64) for k, v in (columns | {"fed": fed}).items()}
 
 
 def content(nodes: list[Row], reads: list[int], leaves: list[int]) -> dict[str, np.ndarray]:

@@ -11,13 +11,36 @@ Draw = Any
 
 def draw_graph(draw: Draw, mix: Any) -> None:
     """In half of the cases requests wait for others: chains, forks and joins, by short delays."""
-    linked = draw(st.booleans())
-    delays = st.sampled_from([0, 0, 1, mix.scale.ns, 10 * mix.scale.ns, 2**63 - 1])
+    linked = mix.focus == "handover" or draw(st.booleans())
+    delays = mix.bend(
+        [0, 0, 1, mix.scale.ns, 10 * mix.scale.ns, 2**63 - 1],
+        handover=[0, 0, 1, mix.scale.ns, 10 * mix.scale.ns],
+    )
     for row in range(len(mix.requests)):
-        some = st.integers(max(0, row - 3), row - 1) if row else st.nothing()
+        recent = range(max(0, row - 3), row)
+        lower = [each for each in recent if mix.service(each) < mix.service(row)]
+        some = st.sampled_from(lower if lower and mix.focus == "handover" else recent or [0])
         most = draw(st.sampled_from([0, 1, 1, 2])) if linked and row else 0
         mix.after.append(sorted(draw(st.sets(some, max_size=most))))
         mix.delay.append(draw(delays) if mix.after[-1] else 0)
+        draw_hand_over(draw, mix, row)
+
+
+def draw_hand_over(draw: Draw, mix: Any, row: int) -> None:
+    """What of those that it waits for is handed over to a request."""
+    services = [klass["service"] for klass in mix.classes]
+    bytes_, ahead = [], []
+    for giver in mix.after[row]:
+        ordered = services[mix.requests[giver][1]] < services[mix.requests[row][1]]
+        most = mix.held_at_end(mix.requests[giver]) if ordered else 0
+        bytes_.append(draw(st.sampled_from([0, most // 2, most, most, min(most, mix.scale.byte)])))
+        alone = len(mix.after[row]) == 1
+        ahead.append(draw(st.sampled_from([0, bytes_[-1] // 2, bytes_[-1]])) if alone else 0)
+    mix.handover.append(bytes_)
+    mix.ahead.append(ahead)
+    _, _, work, prompt, _ = mix.requests[row]
+    takes = any(bytes_) and mix.is_token(work)
+    mix.fed.append(draw(st.sampled_from([0, 1, prompt - 1, prompt, prompt])) if takes else 0)
 
 
 def draw_content(draw: Draw, mix: Any) -> None:

@@ -7,7 +7,8 @@ what the drawn requests need. A focus bends the choices towards one kind of trou
 `storm` (preemption), `tiers` (full DRAM and NAND), `shelf` (they shrink while slow
 links carry objects), `loading` (cold starts, failures),
 `links` (many transfers at once over slow links that they share),
-`long` (few requests of hundreds of steps, arrivals anywhere), `reuse` (prefixes that come again).
+`long` (few requests of hundreds of steps, arrivals anywhere), `reuse` (prefixes that come again),
+`handover` (stages on several services).
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import numpy as np
 from hypothesis import strategies as st
 from oracle_work import COLUMNS
 
-from engine.case import Case, Control, Row, content, graph, table
+from engine.case import Case, Control, Row, content, graph, hand_overs, table
 from engine.relations import draw_content, draw_graph, draw_policies
 
 TICKS = 65536
-FOCI = ("any", "storm", "tiers", "shelf", "loading", "links", "long", "reuse")
+PATHS = ("load", "onboard", "offload", "spill", "fetch", "near_out", "near_in", "far_out", "far_in")
+FOCI = ("any", "storm", "tiers", "shelf", "loading", "links", "long", "reuse", "handover")
 Draw = Any
 
 
@@ -120,6 +122,9 @@ class Mix:
     leaves: list[int] = field(default_factory=list)
     after: list[list[int]] = field(default_factory=list)
     delay: list[int] = field(default_factory=list)
+    handover: list[list[int]] = field(default_factory=list)
+    ahead: list[list[int]] = field(default_factory=list)
+    fed: list[int] = field(default_factory=list)
     work_of: list[list[int]] = field(default_factory=list)
 
     def bend(self, usual: list[Any], **focused: list[Any]) -> st.SearchStrategy[Any]:
@@ -142,6 +147,18 @@ class Mix:
         ends = [(r, k) for r in rows for k in (0, r["steps"] - 1)]
         return max(r["live"] + r["live_slope"] * k + r["peak"] for r, k in ends)
 
+    def held_at_end(self, request: tuple[int, int, int, int, int]) -> int:
+        """The bytes that the request counts as holding in its last step."""
+        _, _, work, prompt, output = request
+        rows = self.segments[self.works[work]["segment"] :]
+        if not self.is_token(work):
+            return self.need(request)
+        return rows[1]["live"] * (prompt + output - 1) if output > 1 else rows[0]["live"] * prompt
+
+    def service(self, row: int) -> int:
+        """The service that a request asks."""
+        return self.classes[self.requests[row][1]]["service"]
+
     def objects(self) -> list[int]:
         """Sizes of what the requests may leave behind."""
         contexts = [self.need(r) for r in self.requests if self.is_token(r[2])]
@@ -155,7 +172,7 @@ def draw_work(draw: Draw, mix: Mix) -> None:
     for _ in range(draw(st.integers(1, 3))):
         launch = draw(st.sampled_from([1, scale.tick, 3 * scale.tick]))
         mix.phases.append({"launch": launch, "weights": draw(small(3)) * scale.tick})
-    for service in range(draw(st.integers(1, 2))):
+    for service in range(draw(st.integers(2, 3) if mix.focus == "handover" else st.integers(1, 2))):
         works = []
         for _ in range(draw(st.integers(1, 3))):
             rule = draw(
@@ -304,7 +321,8 @@ def draw_links(draw: Draw, mix: Mix) -> tuple[list[Row], list[list[int]]]:
     path = st.lists(one, min_size=1, max_size=4 if crowd else 2)
     paths = draw(st.lists(path, min_size=4 if crowd else 1, max_size=8 if crowd else 4))
     for row in mix.replicas:
-        for name in ("load", "onboard", "offload", "spill", "fetch"):
+        row["domain"] = draw(st.integers(0, 1))
+        for name in PATHS:
             row[name] = draw(st.integers(0, len(paths) - 1))
     return channels, paths
 
@@ -374,7 +392,7 @@ def cases(draw: Draw, most: int = 14, control: bool = True, focus: tuple[str, ..
     for name, column in zip(("arrival", "klass", "work", "prompt", "output"), columns, strict=True):
         tables[name] = np.array(column, dtype=np.int64)
     tables |= content(mix.nodes, mix.reads, mix.leaves)
-    tables |= graph(mix.after, mix.delay)
+    tables |= graph(mix.after, mix.delay) | hand_overs(mix.handover, mix.ahead, mix.fed)
     if policies := draw_policies(draw, mix):
         tables["policies"] = table("policies", policies)
     ns = mix.scale.ns

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from oracle_work import COLUMNS
 
-from engine.case import Case, Control, Row, content, graph, run, table
+from engine.case import Case, Control, Row, content, graph, hand_overs, run, table
 
 NS = 65536  # ticks
 
@@ -38,7 +38,8 @@ def world(
     """Tables from the defaults, `rows` by table, and requests by column.
 
     A table given as a dict of columns changes the only row that the default has. A request may
-    have `after` (rows it waits for) and `delay`, with `nodes` also `reads` and `leaves`.
+    have `after` (rows it waits for) and `delay`, with them `handover` and `ahead` (a list each, as
+    long) and `fed`, with `nodes` also `reads` and `leaves`.
     """
     tables: dict[str, Any] = {}
     for name, default in DEFAULTS.items():
@@ -57,7 +58,12 @@ def world(
     reads, leaves = ([r.get(name, -1) for r in requests] for name in ("reads", "leaves"))
     tables |= content(nodes, reads, leaves)
     after = [list(r.get("after", ())) for r in requests]
-    return tables | graph(after, [r.get("delay", 0) for r in requests])
+    tables |= graph(after, [r.get("delay", 0) for r in requests])
+    handed = [
+        [list(r.get(name, [0] * len(rows))) for r, rows in zip(requests, after, strict=True)]
+        for name in ("handover", "ahead")
+    ]
+    return tables | hand_overs(*handed, [r.get("fed", 0) for r in requests])
 
 
 class Play(Protocol):

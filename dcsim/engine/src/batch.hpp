@@ -112,15 +112,15 @@ class Batch {
         prefills_.erase(kept, prefills_.end());
     }
 
-    // Requests that load hold their bytes, but take no part in iterations.
-    void stall(i64 bytes, i64 work) {
-        live_.a += bytes;
-        hold_.a += bytes;
-        work_ = work;
+    // Bytes that are held beside those of the requests that run.
+    void keep(i64 live, i64 hold) {
+        live_.a += live;
+        hold_.a += hold;
     }
-    void unstall(i64 bytes) {
-        live_.a -= bytes;
-        hold_.a -= bytes;
+    // Requests that load hold their bytes, but take no part in iterations.
+    void stall(i64 live, i64 hold, i64 work) {
+        keep(live, hold);
+        work_ = work;
     }
 
     std::size_t youngest() const {

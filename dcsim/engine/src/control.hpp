@@ -88,9 +88,11 @@ inline std::vector<Waiting> Engine::cut(std::size_t r) {
         for (const std::size_t slot : replica.batch.by_admission()) requests.push_back(put_back(replica.batch, slot));
         edges_.clear(r);
     }
+    replica.batch.keep(-replica.kept, -replica.kept);
+    replica.kept = replica.freed = 0;
     replica.ready.clear();
     for (const Loading& l : std::exchange(replica.loading, {})) {
-        replica.batch.unstall(hold_of(l.request));
+        unstall(replica, l.request);
         out_.outcome[static_cast<std::size_t>(l.request.row)] = kQueued;
         requests.push_back(l.request);
     }

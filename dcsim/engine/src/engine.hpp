@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "content.hpp"
+#include "handover.hpp"
 #include "replica.hpp"
 #include "router.hpp"
 #include "weights.hpp"
@@ -16,7 +17,7 @@ class Engine {
     Engine(Tables tables, i64 horizon, i64 bin, bool lifted)
         : tables_(std::move(tables)), lifted_(lifted), timeline_({bin, horizon}, tables_.pools.size(), tables_.channels.size()),
           pools_(tables_, timeline_, lifted), channels_(tables_, timeline_), works_(work_infos(tables_)),
-          graph_(tables_.requests), router_(tables_), limbo_(tables_.services.size()), out_(tables_, graph_),
+          graph_(tables_.requests), hand_overs_(tables_.requests), router_(tables_), limbo_(tables_.services.size()), out_(tables_, graph_),
           edges_(tables_.replicas.size(), kNever) {
         for (std::size_t r = 0; r < tables_.replicas.size(); ++r) add_replica(r);
         weights_.emplace(tables_, pools_, channels_);
@@ -71,6 +72,7 @@ class Engine {
     }
 
     bool has_content() const { return !tables_.nodes.empty(); }
+    bool has_handovers() const { return hand_overs_.any(); }
     RequestColumns& requests() { return out_; }
     Timeline& timeline() { return timeline_; }
     const std::vector<ControlEvent>& events() const { return events_; }
@@ -196,13 +198,15 @@ class Engine {
         Replica& replica = replicas_[r];
         Batch& batch = replica.batch;
         ++stats_.boundaries;
+        batch.keep(-replica.freed, -replica.freed);
+        replica.kept -= std::exchange(replica.freed, 0);
         const i64 max_tokens = service_of(r).max_tokens;
         batch.feed_all(max_tokens);
         if (!replica.ready.empty())
             for (const i64 id : std::exchange(replica.ready, {})) join(r, take_loading(replica, id));
         while (!replica.waiting.empty() && fits(r, replica.waiting.front(), 0)) admit(r);
         if (batch.hold().a > replica.budget) {
-            while (batch.hold().a > replica.budget) preempt(r);
+            while (!batch.empty() && batch.hold().a > replica.budget) preempt(r);
             batch.feed_all(max_tokens);
         }
         if (batch.empty()) {
@@ -223,13 +227,14 @@ class Engine {
     bool fits(std::size_t r, const Waiting& request, i64 after) const {
         const Replica& replica = replicas_[r];
         const Batch& batch = replica.batch;
-        if (batch.empty() && replica.loading.empty()) return true;
+        const bool alone = batch.empty() && replica.loading.empty();
+        if (alone && replica.kept == 0) return true;
         const Service& s = service_of(r);
         const i64 work = work_of(request.row);
         const WorkInfo& info = works_[static_cast<std::size_t>(work)];
         const i64 prompt = prompt_of(request);
-        return batch.running() + static_cast<i64>(replica.loading.size()) < s.max_jobs && (!s.same_shape || batch.work() == work) &&
-               info.first_tokens() <= batch.left() &&
+        return batch.running() + static_cast<i64>(replica.loading.size()) < s.max_jobs &&
+               (alone || ((!s.same_shape || batch.work() == work) && info.first_tokens() <= batch.left())) &&
                batch.hold().at(after) + info.admission_hold(prompt) <= replica.budget - replica.watermark;
     }
 
@@ -239,10 +244,12 @@ class Engine {
         const Waiting request = replica.waiting.front();
         replica.waiting.pop_front();
         const auto q = static_cast<std::size_t>(request.row);
-        if (!begin_load(r, request)) join(r, {request, 0, 0, 0});
+        if (!(hand_overs_.any() && take_over(r, request)) && !begin_load(r, request)) join(r, {request, 0, 0, 0});
         out_.outcome[q] = kRunning;
         out_.replica[q] = static_cast<std::int32_t>(r);
-        if (out_.start[q] < 0) out_.start[q] = now_;
+        if (out_.start[q] >= 0) return;
+        out_.start[q] = now_;
+        if (hand_overs_.any()) book(r, request.row);
     }
 
     bool begin_load(std::size_t r, const Waiting& request) {
@@ -256,19 +263,35 @@ class Engine {
         } else {
             out_.hit_again[q] += hit.dram + hit.nand;
         }
-        replicas_[r].batch.stall(hold_of(request), work_of(request.row));
-        replicas_[r].loading.push_back({request, loads_begun_++, hit.dram + hit.nand, hit.transfers});
+        stall(r, {request, loads_begun_++, hit.dram + hit.nand, hit.transfers});
         return true;
     }
-    i64 hold_of(const Waiting& request) const {
-        return works_[static_cast<std::size_t>(work_of(request.row))].admission_hold(prompt_of(request));
+    // It holds its bytes from now on, and takes no part in iterations.
+    void stall(std::size_t r, const Loading& loading) {
+        const Waiting& request = loading.request;
+        const WorkInfo& info = works_[static_cast<std::size_t>(work_of(request.row))];
+        const i64 prompt = prompt_of(request);
+        replicas_[r].batch.stall(info.first_live(prompt), info.admission_hold(prompt), work_of(request.row));
+        replicas_[r].loading.push_back(loading);
+    }
+    void unstall(Replica& replica, const Waiting& request) const {
+        const WorkInfo& info = works_[static_cast<std::size_t>(work_of(request.row))];
+        const i64 prompt = prompt_of(request);
+        replica.batch.keep(-info.first_live(prompt), -info.admission_hold(prompt));
     }
 
     // A transfer of a load has ended; at the last the request joins at the next edge.
     void loaded(std::size_t r, i64 id) {
         Replica& replica = replicas_[r];
-        if (--replica.find(id)->transfers > 0) return;
+        const auto loading = replica.find(id);
+        if (--loading->transfers > 0) return;
+        if (loading->handed) out_.handed[static_cast<std::size_t>(loading->request.row)] = now_;
         replica.ready.push_back(id);
+        edge_soon(r);
+    }
+    // Something is to be done at the next edge: at once if nobody runs.
+    void edge_soon(std::size_t r) {
+        Replica& replica = replicas_[r];
         if (replica.batch.empty()) {
             wake(r);
         } else {
@@ -280,7 +303,7 @@ class Engine {
         const auto it = replica.find(id);
         const Loading out = *it;
         replica.loading.erase(it);
-        replica.batch.unstall(hold_of(out.request));
+        unstall(replica, out.request);
         return out;
     }
 
@@ -306,7 +329,7 @@ class Engine {
     }
     void settle_idle(std::size_t r) {
         Replica& replica = replicas_[r];
-        if (!replica.batch.empty() || replica.loading.empty()) return;
+        if (!replica.batch.empty() || (replica.loading.empty() && replica.kept == 0)) return;
         replica.batch.account_idle(timeline_, replica.accounts, replica.began, ticks_of(now_), pools_.held(replica.weights));
     }
 
@@ -337,6 +360,7 @@ class Engine {
         out_.end[q] = now_;
         out_.outcome[q] = kCompleted;
         ++completed_;
+        if (hand_overs_.any()) keep(r, request.row);
         graph_.completed(now_, request.row);
         router_.add(r, -1);
         const i64 klass = tables_.requests.klass[q];
@@ -365,15 +389,24 @@ class Engine {
         const i64 need = info.need(tables_.requests.prompt[q], tables_.requests.output[q]);
         if (need <= budgets_[service_of_request(request)]) return route({request, 0});
         out_.outcome[q] = kRejected;
-        graph_.failed(request, [&](i64 other) { out_.outcome[static_cast<std::size_t>(other)] = kAbandoned; });
+        std::vector<i64> gone{request};
+        graph_.failed(request, [&](i64 other) {
+            out_.outcome[static_cast<std::size_t>(other)] = kAbandoned;
+            gone.push_back(other);
+        });
+        if (hand_overs_.any()) refuse(gone);
     }
 
     void route(const Waiting& request) {
         const std::size_t s = service_of_request(request.row);
-        if (router_.open(s))
+        if (const HandOvers::Booking* place = booked(request.row)) {
+            router_.add(place->replica, -1);
+            enqueue(place->replica, request);
+        } else if (router_.open(s)) {
             enqueue(router_.choose(s, replica_before(request.row)), request);
-        else
+        } else {
             limbo_[s].push_back(request);
+        }
     }
 
     // Where the request that this one waited for last was; -1: it waited for none.
@@ -414,6 +447,8 @@ class Engine {
         } else if (errand.bound == Bound::kContent) {
             const Content::Ended ended = content_->arrive(now_, subject);
             if (ended.loading >= 0 && replicas_[ended.replica].epoch == errand.epoch) loaded(ended.replica, ended.loading);
+        } else if (errand.bound == Bound::kHandOver) {
+            handed_over(errand);
         } else if (errand.bound == Bound::kSet) {
             for (const std::size_t r : weights_->loaded(now_, subject)) {
                 take_weights(r);
@@ -426,6 +461,19 @@ class Engine {
     }
 
     void take_weights(std::size_t r) { pools_.change(now_, replicas_[r].weights, service_of(r).weights); }
+
+    // ---- hand-overs: handing.hpp
+    bool is_kept(i64 giver) const;
+    std::size_t replica_of(i64 request) const;
+    void keep(std::size_t r, i64 giver);
+    void done(i64 giver);
+    void refuse(const std::vector<i64>& takers);
+    std::size_t hand_over(const HandOvers::Moving& moving, std::size_t from, i64 bytes);
+    void book(std::size_t r, i64 giver);
+    const HandOvers::Booking* booked(i64 request);
+    bool take_over(std::size_t r, const Waiting& request);
+    static void lose(Loading& loading);
+    void handed_over(const Errand& errand);
 
     // ---- replicas that come and go: control.hpp
     void set_state(std::size_t r, State state, EventKind kind);
@@ -441,6 +489,7 @@ class Engine {
     Channels channels_;
     std::vector<WorkInfo> works_;
     Graph graph_;
+    HandOvers hand_overs_;
     Router router_;
     std::vector<std::deque<Waiting>> limbo_;  // by service
     RequestColumns out_;
@@ -461,3 +510,4 @@ class Engine {
 }  // namespace dcsim
 
 #include "control.hpp"
+#include "handing.hpp"

@@ -38,6 +38,14 @@ class Graph {
         return waits(q) ? requests_.after[static_cast<std::size_t>(requests_.after_start[q + 1]) - 1] : -1;
     }
 
+    // Calls `act(row)` for all that wait for a request, in order of rows.
+    template <class Act>
+    void each(i64 request, Act&& act) const {
+        if (!any()) return;
+        const auto q = static_cast<std::size_t>(request);
+        for (std::size_t i = next_start_[q]; i < next_start_[q + 1]; ++i) act(next_[i]);
+    }
+
     // The next of those that have waited to arrive: (time, row).
     Due next() const { return ready_.empty() ? kNoDue : ready_.top(); }
     void pop() { ready_.pop(); }
@@ -71,13 +79,6 @@ class Graph {
 
   private:
     static constexpr std::int32_t kGone = std::int32_t{-1} << 30;
-
-    template <class Act>
-    void each(i64 request, Act&& act) const {
-        if (!any()) return;
-        const auto q = static_cast<std::size_t>(request);
-        for (std::size_t i = next_start_[q]; i < next_start_[q + 1]; ++i) act(next_[i]);
-    }
 
     const Requests& requests_;
     std::vector<std::int32_t> open_;  // how many it still waits for; below 0: abandoned

@@ -18,6 +18,7 @@ struct Waiting { i64 row, tokens_out; };
 struct Loading {
     Waiting request;
     i64 id, tokens, transfers;
+    bool handed = false;  // what comes is from the requests that it waited for
 };
 
 enum class State : char { kDown, kLoading, kUp };
@@ -33,6 +34,7 @@ struct Replica {
     std::deque<Waiting> waiting;
     std::vector<Loading> loading;  // in order of admission
     std::vector<i64> ready;        // ids of those whose prefix has come, in that order
+    i64 kept = 0, freed = 0;       // bytes to be handed over; of them those that leave at the next edge
 
     std::vector<Loading>::iterator find(i64 id) {
         return std::find_if(loading.begin(), loading.end(), [id](const Loading& l) { return l.id == id; });
@@ -44,6 +46,7 @@ struct RequestColumns {
     std::vector<std::int8_t> outcome;
     std::vector<std::int32_t> preemptions, replica;
     std::vector<i64> hit_dram, hit_nand, hit_again;  // empty: no content is known
+    std::vector<i64> handed;                         // empty: nothing is handed over
 
     RequestColumns(const Tables& tables, const Graph& graph) : arrived(tables.requests.arrival) {
         const std::size_t n = arrived.size();
@@ -51,6 +54,7 @@ struct RequestColumns {
         outcome.assign(n, kQueued);
         preemptions.assign(n, 0);
         replica.assign(n, -1);
+        if (!tables.requests.handover.empty()) handed.assign(n, -1);
         if (!tables.nodes.empty())
             for (auto* hits : {&hit_dram, &hit_nand, &hit_again}) hits->assign(n, 0);
         for (std::size_t q = 0; graph.any() && q < n; ++q)

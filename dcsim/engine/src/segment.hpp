@@ -93,6 +93,7 @@ struct WorkInfo {
     bool token;
 
     i64 admission_hold(i64 prompt) const { return token ? rows->live * prompt : hold; }
+    i64 first_live(i64 prompt) const { return token ? rows->live * prompt : rows->live; }
     // What must be left of an iteration's tokens for it to join.
     i64 first_tokens() const { return token ? 1 : rows->tokens; }
     i64 need(i64 prompt, i64 output) const { return token ? rows->live * (prompt + output - 1) : hold; }

@@ -1,6 +1,7 @@
 // What comes in: int64 tables, one row an entity. Columns as in border.py.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <span>
@@ -55,8 +56,10 @@ struct Class {
     i64 service, artifact_dram, artifact_nand, context_dram, context_nand;
 };
 struct ReplicaRow {
-    static constexpr const char* columns = "service hbm dram home store load onboard offload spill fetch start";
+    static constexpr const char* columns =
+        "service hbm dram home store load onboard offload spill fetch start domain near_out near_in far_out far_in";
     i64 service, hbm, dram, home, store, load, onboard, offload, spill, fetch, start;
+    i64 domain, near_out, near_in, far_out, far_in;
 };
 
 struct Node {
@@ -76,6 +79,7 @@ struct Requests {
     std::vector<i64> arrival, klass, work, prompt, output;
     std::vector<i64> reads, leaves;               // empty: no content is known
     std::vector<i64> delay, after_start, after;  // all empty: no request waits for another
+    std::vector<i64> handover, ahead, fed;       // all empty: nothing is handed over
     i64 size() const { return static_cast<i64>(arrival.size()); }
 };
 
@@ -107,6 +111,8 @@ struct Tables {
     void check_replicas() const;
     void check_requests() const;
     void check_graph() const;
+    void check_handovers() const;
+    i64 held_at_end(std::size_t request) const;
     void check_content() const;
     void check_policies() const;
     i64 service_of(i64 klass) const { return classes[static_cast<std::size_t>(klass)].service; }
@@ -141,6 +147,7 @@ inline void Tables::check() const {
     check_policies();
     if (!nodes.empty() || !requests.reads.empty() || !requests.leaves.empty()) check_content();
     if (!requests.after_start.empty() || !requests.after.empty() || !requests.delay.empty()) check_graph();
+    if (!requests.handover.empty() || !requests.ahead.empty() || !requests.fed.empty()) check_handovers();
 }
 
 inline void Tables::check_links() const {
@@ -208,7 +215,7 @@ inline void Tables::check_replicas() const {
         const Service& s = services[static_cast<std::size_t>(r.service)];
         require(static_cast<i64>(i) >= s.replica && static_cast<i64>(i) < s.replica + s.replicas, "replicas", i, "not among its service's");
         for (const i64 p : {r.hbm, r.dram, r.home, r.store}) require(in(p, pools), "replicas", i, "no such pool");
-        for (const i64 p : {r.load, r.onboard, r.offload, r.spill, r.fetch})
+        for (const i64 p : {r.load, r.onboard, r.offload, r.spill, r.fetch, r.near_out, r.near_in, r.far_out, r.far_in})
             require(p >= 0 && p < paths, "replicas", i, "no such path");
         require(r.start >= 0 && r.start <= 2, "replicas", i, "start is 0..2");
     }
@@ -285,6 +292,44 @@ inline void Tables::check_graph() const {
             before = other;
         }
     }
+}
+
+inline void Tables::check_handovers() const {
+    using detail::require;
+    const Requests& q = requests;
+    require(!q.after_start.empty() && q.handover.size() == q.after.size() && q.ahead.size() == q.after.size() &&
+                q.fed.size() == q.arrival.size(), "requests", 0, "hand-overs: arrays differ in length");
+    for (std::size_t taker = 0; taker < q.arrival.size(); ++taker) {
+        bool any = false;
+        for (i64 k = q.after_start[taker]; k < q.after_start[taker + 1]; ++k) {
+            const auto entry = static_cast<std::size_t>(k);
+            const i64 bytes = q.handover[entry];
+            require(bytes >= 0 && q.ahead[entry] >= 0 && q.ahead[entry] <= bytes, "requests", taker, "0 <= ahead <= handover");
+            require(q.ahead[entry] == 0 || q.after_start[taker + 1] - q.after_start[taker] == 1, "requests", taker,
+                    "bytes go ahead only to one that waits for one alone");
+            if (bytes == 0) continue;
+            any = true;
+            const auto giver = static_cast<std::size_t>(q.after[entry]);
+            require(service_of(q.klass[giver]) < service_of(q.klass[taker]), "requests", taker,
+                    "hand-overs go to a service of a higher row");
+            require(bytes <= held_at_end(giver), "requests", taker, "is handed over more than is held at the end");
+        }
+        const bool token = segments[static_cast<std::size_t>(works[static_cast<std::size_t>(q.work[taker])].segment)].rule != kFixed;
+        require(q.fed[taker] >= 0 && q.fed[taker] <= (any && token ? q.prompt[taker] : 0), "requests", taker,
+                "fed: tokens of its prompt that a hand-over brings");
+    }
+}
+
+// What a request counts as holding in its last step.
+inline i64 Tables::held_at_end(std::size_t request) const {
+    const Work& work = works[static_cast<std::size_t>(requests.work[request])];
+    const SegmentRow* rows = &segments[static_cast<std::size_t>(work.segment)];
+    const i64 prompt = requests.prompt[request], output = requests.output[request];
+    if (rows->rule != kFixed) return output > 1 ? rows[1].live * (prompt + output - 1) : rows[0].live * prompt;
+    i64 most = 0;
+    for (i64 i = 0; i < work.segments; ++i)
+        most = std::max(most, rows[i].live + std::max<i64>(0, rows[i].live_slope * (rows[i].steps - 1)) + rows[i].peak);
+    return most;
 }
 
 }  // namespace dcsim

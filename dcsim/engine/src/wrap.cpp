@@ -104,6 +104,11 @@ class PyEngine {
             t.requests.after_start = values(tables, "after_start");
             t.requests.after = values(tables, "after");
         }
+        if (tables.contains("handover") || tables.contains("ahead") || tables.contains("fed")) {
+            t.requests.handover = values(tables, "handover");
+            t.requests.ahead = values(tables, "ahead");
+            t.requests.fed = values(tables, "fed");
+        }
         t.check();
         engine_ = std::make_unique<dcsim::Engine>(std::move(t), horizon, bin, lifted);
     }
@@ -150,6 +155,7 @@ class PyEngine {
             out["hit_nand"] = numpy(std::move(r.hit_nand), {n});
             out["hit_again"] = numpy(std::move(r.hit_again), {n});
         }
+        if (engine_->has_handovers()) out["handed"] = numpy(std::move(r.handed), {n});
         out["outcome"] = numpy(std::move(r.outcome), {n});
         out["preemptions"] = numpy(std::move(r.preemptions), {n});
         out["replica"] = numpy(std::move(r.replica), {n});
