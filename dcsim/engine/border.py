@@ -49,6 +49,7 @@ class Outputs(TypedDict):
     hit_dram: NotRequired[Int64]
     hit_nand: NotRequired[Int64]
     hit_again: NotRequired[Int64]
+    handed: NotRequired[Int64]
     accounts: Int64
     mean: Int64
     top: Int64
