@@ -9,11 +9,10 @@ from dcsim.assembly.counting import check_size, counted_trace, is_countable
 from dcsim.assembly.placement import layout_of
 from dcsim.assembly.rows import Row, phase_row, segment_row
 from dcsim.engine import EVICTIONS, Tables, table
-from dcsim.models import Model, ModelError
-from dcsim.models import get as get_model
-from dcsim.models.shapes import Clip
+from dcsim.models import ModelError
+from dcsim.models.shapes import Clip, RequestShape
 from dcsim.spec import ROUTERS, ClipShape, Gpu, Job, Problem, Scenario, Scheduler, TokenShape
-from dcsim.traces import MemoryTrace, Work, price, token_work
+from dcsim.traces import MemoryTrace, Work, price, request_of, token_work
 
 NO_LIMIT = 1 << 62
 WATERMARK = 100
@@ -90,10 +89,10 @@ class Pricer:
         """
         assert job.model is not None
         try:
-            model = get_model(job.model)
-            if not self._shapes_match(model, clips):
+            typical = request_of(job.model)
+            if not self._shapes_match(job.model, typical, clips):
                 return None
-            if isinstance(model.request, Clip):
+            if isinstance(typical, Clip):
                 return self._dit(job, gpu, clips)
             return self._llm(job, gpu, tuple(clips))
         except ModelError as error:
@@ -101,16 +100,18 @@ class Pricer:
                 self._problem(f"jobs.{job.name}.{path}", message)
             return None
 
-    def _shapes_match(self, model: Model, clips: dict[str, Sequence[Clip]]) -> bool:
+    def _shapes_match(
+        self, model: str, typical: RequestShape, clips: dict[str, Sequence[Clip]]
+    ) -> bool:
         fine = True
         wanted, keys = (
             (ClipShape, "resolution, frames, steps")
-            if isinstance(model.request, Clip)
+            if isinstance(typical, Clip)
             else (TokenShape, "prompt, output")
         )
         for klass in clips:
             if not isinstance(self.scenario.jobs[klass].shape, wanted):
-                self._problem(f"jobs.{klass}.shape", f"{model.name} takes {keys}")
+                self._problem(f"jobs.{klass}.shape", f"{model} takes {keys}")
                 fine = False
         return fine
 
@@ -142,7 +143,7 @@ class Pricer:
         if works:
             one = works[0]
         else:  # without a single request the weights are needed all the same
-            typical = get_model(job.model).request
+            typical = request_of(job.model)
             assert isinstance(typical, Clip)
             one = self._priced(job, gpu, typical)
         if not self._fits(job, gpu, one, works) or not self._countable(job, gpu, works):

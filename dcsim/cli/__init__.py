@@ -257,12 +257,23 @@ def info(as_json: AsJson = False) -> None:
 @app.command()
 def trace(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A reference model, such as dit-xl-2.")
-    ],
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="A reference model, or a trace file (.npz)."),
+    ] = None,
+    torch: Annotated[
+        str | None,
+        typer.Option(
+            "--torch",
+            metavar="MODULE:FACTORY",
+            help="Trace a PyTorch module in place of a model, without weights or GPU.",
+        ),
+    ] = None,
     sets: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Shape, option or layout; may be repeated."
+            "--set",
+            metavar="KEY=VALUE",
+            help="Shape, option or layout, or argument of the factory; may be repeated.",
         ),
     ] = None,
     gpu: Annotated[
@@ -280,7 +291,9 @@ def trace(
     with explained():
         from dcsim.cli.trace import trace_command
 
-        text = trace_command(model, sets or [], gpu, as_json=as_json, out=out, plot=plot)
+        text = trace_command(
+            model, sets or [], gpu, as_json=as_json, out=out, plot=plot, torch=torch
+        )
         print(text)
 
 

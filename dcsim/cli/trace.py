@@ -10,14 +10,13 @@ from typing import Any
 
 from dcsim.assembly.counting import counted_trace
 from dcsim.models import ModelError
-from dcsim.models import get as get_model
 from dcsim.reading.tree import parse_value, plain
 from dcsim.reading.units import shown
 from dcsim.report.places import place_problems, whole
 from dcsim.report.trace import trace_text
-from dcsim.spec import Layout, SpecError, did_you_mean, load_parts
+from dcsim.spec import TRACE_SUFFIX, Layout, SpecError, did_you_mean, load_parts
 from dcsim.spec.draws import Resolution
-from dcsim.traces import MemoryTrace
+from dcsim.traces import MemoryTrace, options_of, request_of
 from dcsim.traces.files import save
 from dcsim.traces.plot import plot as draw
 from dcsim.traces.report import report
@@ -31,25 +30,29 @@ _LAYOUT = ("tp", "sp", "cfg")
 
 
 def trace_command(
-    model: str,
+    model: str | None,
     sets: Sequence[str],
     gpu: str,
     *,
     as_json: bool = False,
     out: Path | None = None,
     plot: Path | None = None,
+    torch: str | None = None,
 ) -> str:
     """The text of `dcsim trace`; saves to `out` and draws to `plot` where given.
 
-    Raises ModelError for an unknown model, key, value, GPU, or a place where nothing can be
-    written, all at once.
+    `torch`: the factory of a PyTorch module, in place of `model`. Raises ModelError for an
+    unknown model, key, value, GPU, or a place where nothing can be written, all at once.
     """
     gpus = load_parts().gpus
-    problems = [*place_problems("--out", out), *place_problems("--plot", plot, FORMATS)]
+    problems = [*place_problems("--out", out, (TRACE_SUFFIX,))]
+    problems += place_problems("--plot", plot, FORMATS)
+    if (model is None) == (torch is None):
+        raise ModelError([("MODEL", "name a model, or a factory with --torch; one of them")])
     if gpu not in gpus:
         problems.append(("--gpu", f"no GPU {gpu!r}; {did_you_mean(gpu, gpus)}"))
     try:
-        memory = traced(model, sets)
+        memory = traced(model, sets) if model is not None else torch_traced(torch or "", sets)
     except ModelError as error:
         raise ModelError([*problems, *error.problems]) from None
     if problems:
@@ -74,15 +77,14 @@ def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
     problems: list[tuple[str, str]] = []
     given = [setting(text, problems) for text in sets]
     try:
-        found = get_model(model)
+        shape, options = request_of(model), options_of(model)
     except ModelError as error:
         raise ModelError([*error.problems, *problems]) from None
-    shape = found.request
     sizes = {field.name for field in fields(shape)}
     groups: dict[str, Collection[str]] = {
         "shape": sizes | ({"resolution"} if "width" in sizes else set()),
         "layout": _LAYOUT,
-        "options": found.options,
+        "options": options,
     }
     chosen: dict[str, dict[str, Any]] = {group: {} for group in groups}
     for key, value in filter(None, given):
@@ -101,6 +103,22 @@ def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
     if problems:
         raise ModelError(problems)
     return memory
+
+
+def torch_traced(factory: str, sets: Sequence[str] = ()) -> MemoryTrace:
+    """The trace of what a factory returns, with `key=value` settings: options of tracing, and
+    arguments of the factory. Raises ModelError, also where PyTorch is not installed."""
+    problems: list[tuple[str, str]] = []
+    given = dict(pair for text in sets if (pair := setting(text, problems)) is not None)
+    if problems:
+        raise ModelError(problems)
+    try:
+        from dcsim.traces.torch import OPTIONS, trace
+    except ImportError as error:
+        message = f"needs the extra torch, pip install 'dcsim[torch]': {error}"
+        raise ModelError([("--torch", message)]) from None
+    options = {key: value for key, value in given.items() if key in OPTIONS}
+    return trace(factory, options, {k: v for k, v in given.items() if k not in OPTIONS})
 
 
 def _figures(group: str, name: str, value: Any) -> dict[str, Any]:

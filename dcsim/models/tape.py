@@ -37,7 +37,16 @@ _QUARTER_BITS = {
 }
 _RANK = {"fp16": 1, "bf16": 1, "fp32": 2}
 
-CATEGORIES = ("activations", "latents", "embeddings", "kv", "workspace", "output", "weights")
+CATEGORIES = (
+    "activations",
+    "inputs",
+    "latents",
+    "embeddings",
+    "kv",
+    "workspace",
+    "output",
+    "weights",
+)
 """What a held byte is. Weights are resident before the tape starts and leave no events."""
 
 DENSE, ATTENTION, CONV, MEMORY, COMM = KINDS = ("dense", "attention", "conv", "memory", "comm")
@@ -72,9 +81,10 @@ class Tape:
     """Events of one device in order, and the bytes held now by category.
 
     `events` holds tuples: `("alloc", number, bytes, category)`, `("free", number, bytes)`,
-    `("keep", number, category)` and `("op", name, kind, flops, weights, moved, comm)`, where
-    flops counts multiply and add as two (matrix products only), weights and moved are bytes of
-    HBM traffic for parameters and for the rest, and comm is bytes sent to other GPUs.
+    `("keep", number, category)` and `("op", name, kind, flops, weights, moved, comm, module)`,
+    where flops counts multiply and add as two (matrix products only), weights and moved are bytes
+    of HBM traffic for parameters and for the rest, comm is bytes sent to other GPUs, and module
+    is the part of the network whose parameters were looked up last.
     `profile` has a row an op: the op's index in events and the bytes held by category then.
     """
 
@@ -83,6 +93,7 @@ class Tape:
         self.events: list[Event] = []
         self.profile: list[tuple[int, tuple[int, ...]]] = []
         self.held = [0] * len(CATEGORIES)
+        self.module = ""
         self._weights = CATEGORIES.index("weights")
         self.numbered = 0
         """Storages so far."""
@@ -110,13 +121,17 @@ class Tape:
 
     def keep(self, tensor: Tensor, category: str) -> Tensor:
         """Count the tensor's storage under another category from now on."""
-        storage, index = tensor.storage, CATEGORIES.index(category)
+        self.recount(tensor.storage, category)
+        return tensor
+
+    def recount(self, storage: Storage, category: str) -> None:
+        """Count a storage under another category from now on."""
+        index = CATEGORIES.index(category)
         if storage.category != index:
             self.held[storage.category] -= storage.size
             self.held[index] += storage.size
             storage.category = index
             self.events.append(("keep", storage.number, category))
-        return tensor
 
     def tensor(
         self,
@@ -172,8 +187,12 @@ class Tape:
                 weights += tensor.nbytes
             else:
                 moved += tensor.nbytes
+        self.op(name, kind, flops, weights, moved + written, comm)
+
+    def op(self, name: str, kind: str, flops: int, weights: int, moved: int, comm: int = 0) -> None:
+        """Record an op whose traffic is known, in bytes."""
         self.profile.append((len(self.events), tuple(self.held)))
-        self.events.append(("op", name, kind, flops, weights, moved + written, comm))
+        self.events.append(("op", name, kind, flops, weights, moved, comm, self.module))
 
 
 class Tensor:

@@ -62,6 +62,7 @@ class Weights:
     ) -> None:
         self.dtype = "bf16" if dtype in QUANTISED else dtype
         """The dtype of activations that meet these weights."""
+        self._tape = tape
         self._tensors: dict[str, Tensor] = {}
         for name, shape in parameters:
             data = None
@@ -75,8 +76,10 @@ class Weights:
             self._tensors[name] = tape.tensor(shape, kind, data, "weights")
 
     def __getitem__(self, name: str) -> Tensor:
+        self._tape.module = name.rpartition(".")[0] or name
         return self._tensors[name]
 
     def linear(self, name: str) -> tuple[Tensor, Tensor]:
         """Weight and bias of a layer."""
+        self._tape.module = name
         return self._tensors[name + ".weight"], self._tensors[name + ".bias"]

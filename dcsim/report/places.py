@@ -15,14 +15,14 @@ def place_problems(
 ) -> list[tuple[str, str]]:
     """What keeps a file from being written, as (option, message); none where none is asked for.
 
-    `formats` are the ends that the name of a picture may have.
+    `formats` are the ends that its name may have.
     """
     if path is None:
         return []
     problems = []
     if formats and path.suffix.lower() not in formats:
         kinds = ("one of " if len(formats) > 1 else "") + ", ".join(formats)
-        message = f"{path} is drawn as {kinds}, by the end of its name"
+        message = f"{path} is written as {kinds}, by the end of its name"
         problems.append((option, message))
     try:
         if path.is_dir():

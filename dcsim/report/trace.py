@@ -11,7 +11,7 @@ __all__ = ["trace_text"]
 
 def trace_text(facts: dict[str, Any]) -> str:
     """The report of a trace (`dcsim.traces.report`) as text."""
-    shape = ", ".join(f"{k} {v}" for k, v in facts["shape"].items())
+    shape = ", ".join(f"{k} {v}" for k, v in facts["shape"].items() if v)
     layout = facts["layout"]
     head = f"{facts['model']} on {layout['gpus']} x {facts['gpu']}: {shape}"
     columns = ("phase", "steps", "tokens", "FLOPs", "weights", "live", "peak", "seconds")

@@ -14,6 +14,8 @@ import numpy as np
 
 from dcsim.assembly.plan import Plan
 from dcsim.engine import build
+from dcsim.models.catalogue import is_file
+from dcsim.spec import Scenario, is_trace
 from dcsim.workload import Requests
 
 __all__ = ["manifest_of"]
@@ -24,13 +26,13 @@ _PACKAGES = ("dcsim", "numpy", "pyarrow", "simpy")
 def manifest_of(plan: Plan) -> dict[str, Any]:
     """Resolved inputs, seed, versions, and hashes of the inputs and of the requests.
 
-    `hash` is the SHA-256 of the inputs as sorted JSON: equal hashes and equal versions give equal
-    results. `requests_hash` covers every arrival and shape; runs that see the same requests
-    (common random numbers) have the same.
+    `hash` is the SHA-256 of the inputs, and of the files that models are read from, as sorted
+    JSON: equal hashes and equal versions give equal results. `requests_hash` covers every arrival
+    and shape; runs that see the same requests (common random numbers) have the same.
     """
     scenario = plan.scenario
     inputs = _plain(scenario.resolved)
-    canonical = {"seed": scenario.seed, "inputs": inputs}
+    canonical = {"seed": scenario.seed, "inputs": inputs, **_models(scenario)}
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
     return {
         "scenario": scenario.name,
@@ -44,6 +46,14 @@ def manifest_of(plan: Plan) -> dict[str, Any]:
         "requests_hash": _hash_requests(plan.requests),
         "inputs": inputs,
     }
+
+
+def _models(scenario: Scenario) -> dict[str, Any]:
+    """SHA-256 of the files that models are read from; nothing where there are none."""
+    named = [job.model.partition("#")[0] for job in scenario.jobs.values() if job.model]
+    files = [Path(name) for name in dict.fromkeys(named) if is_file(name) or is_trace(name)]
+    hashes = {file.as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    return {"model_files": hashes} if hashes else {}
 
 
 def _hash_requests(requests: Requests) -> str:

@@ -372,7 +372,8 @@ MANIFEST: tuple[Entry, ...] = (
         "hash",
         "text",
         "",
-        "SHA-256 of seed and inputs: equal hashes and versions give equal results.",
+        "SHA-256 of seed, inputs and files of models: equal hashes and versions give equal "
+        "results.",
     ),
     Entry(
         "requests_hash",

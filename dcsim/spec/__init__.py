@@ -17,7 +17,9 @@ from dcsim.spec.draws import (
 )
 from dcsim.spec.jobs import (
     ROUTERS,
+    TRACE_SUFFIX,
     Arrivals,
+    AsTraced,
     ClipShape,
     Constant,
     GammaArrivals,
@@ -32,6 +34,7 @@ from dcsim.spec.jobs import (
     Scheduler,
     Shape,
     TokenShape,
+    is_trace,
 )
 from dcsim.spec.load import (
     check_file,
@@ -60,8 +63,10 @@ from dcsim.spec.topology import Domain, Shelf, Topology
 
 __all__ = [
     "ROUTERS",
+    "TRACE_SUFFIX",
     "Admission",
     "Arrivals",
+    "AsTraced",
     "Capacity",
     "CapacityChange",
     "Choice",
@@ -113,6 +118,7 @@ __all__ = [
     "did_you_mean",
     "file_kind",
     "find_scenario",
+    "is_trace",
     "json_schema",
     "load_parts",
     "load_scenario",

@@ -89,6 +89,8 @@ def _shares(scenario: Scenario, job: Job) -> Iterator[Finding]:
 
 
 def _from_log(scenario: Scenario, job: Job) -> Iterator[Finding]:
+    if job.as_traced:
+        return
     for name, draw in vars(sure(job.shape)).items():
         if isinstance(sure(draw), FromLog) and not isinstance(sure(job.arrivals), Replay):
             yield f"shape.{name}", "from_log needs arrivals with process: replay"

@@ -87,6 +87,22 @@ class TokenShape(Shape):
         _needs(self, "prompt", "output")
 
 
+@dataclass(frozen=True)
+class AsTraced(ClipShape):
+    """The one request that a trace file was recorded of."""
+
+    def check(self) -> None:
+        pass
+
+
+def is_trace(model: str | None) -> bool:
+    """Whether a model is named by the file of a memory trace."""
+    return model is not None and model.endswith(TRACE_SUFFIX)
+
+
+TRACE_SUFFIX = ".npz"
+
+
 def _needs(concept: Concept, *names: str) -> None:
     missing = [name for name in names if getattr(concept, name) is None]
     if missing:
@@ -321,11 +337,12 @@ class Job(Concept):
     arrivals: Arrivals
     """When requests come."""
     shape: Annotated[Shape, OneShape()] = AS_LOGGED
-    """What they ask for; absent with `replay`: as the log says."""
+    """What they ask for; absent with `replay`: as the log says; absent with a trace file as the
+    model: what was traced."""
     session: Session | None = None
     """Requests are turns of conversations; absent: each stands for itself (LLMs)."""
     model: str | None = None
-    """The model that serves it; needed without `shares`."""
+    """The model that serves it, by name or by its file; needed without `shares`."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the model's implementation, such as `dtype`."""
     layout: Layout | None = None
@@ -352,7 +369,8 @@ class Job(Concept):
         missing = [name for name in ("model", "replicas") if getattr(self, name) is None]
         if self.shares is None and missing:
             raise ValueError(f"needs {' and '.join(missing)}, or shares")
-        if self.shape is AS_LOGGED and not isinstance(sure(self.arrivals), Replay):
+        as_logged = self.shape is AS_LOGGED and not self.as_traced
+        if as_logged and not isinstance(sure(self.arrivals), Replay):
             raise ValueError("needs shape")
 
     @property
@@ -363,12 +381,18 @@ class Job(Concept):
     @property
     def is_clip(self) -> bool:
         """Whether a diffusion model serves it."""
-        return isinstance(sure(self.shape), ClipShape)
+        return self.as_traced or isinstance(sure(self.shape), ClipShape)
+
+    @property
+    def as_traced(self) -> bool:
+        """Whether it asks for what the trace file that is its model was recorded of."""
+        return self.shape is AS_LOGGED and is_trace(sure(self.model))
 
     def served_by(self, server: Job, groups: Mapping[str, tuple[str, ...]]) -> Job:
         """With all that follows from the job that has the replicas; `groups`: the domains that
         go by a name."""
-        job = replace(self, keep=self.keep.of(server.keep))
+        shape = AsTraced() if self.as_traced else self.shape
+        job = replace(self, shape=shape, keep=self.keep.of(server.keep))
         if self.replicas is None:
             return job
         on = dict.fromkeys(domain for name in self.replicas.on for domain in groups[name])
@@ -376,5 +400,5 @@ class Job(Concept):
             job,
             layout=self.layout or Layout(),
             replicas=replace(self.replicas, on=tuple(on)),
-            scheduler=(self.scheduler or Scheduler()).of(self.shape),
+            scheduler=(self.scheduler or Scheduler()).of(shape),
         )

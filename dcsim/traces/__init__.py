@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dcsim.models.shapes import Clip, Turn
-from dcsim.traces.api import trace
+from dcsim.traces.api import options_of, recorded, request_of, trace
 from dcsim.traces.budget import KvBudget, kv
 from dcsim.traces.files import load, save
 from dcsim.traces.plot import plot
 from dcsim.traces.price import Cost, Work, WorkPhase, WorkSegment, price
 from dcsim.traces.report import report
 from dcsim.traces.server import token_work
-from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
+from dcsim.traces.trace import Holding, MemoryTrace, Phase, Record, Segment
 
 __all__ = [
     "Clip",
     "Cost",
+    "Holding",
     "KvBudget",
     "MemoryTrace",
     "Phase",
@@ -26,9 +27,12 @@ __all__ = [
     "WorkSegment",
     "kv",
     "load",
+    "options_of",
     "plot",
     "price",
+    "recorded",
     "report",
+    "request_of",
     "save",
     "token_work",
     "trace",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from dcsim.models.catalogue import get, stamp
 from dcsim.models.options import ModelError
 from dcsim.models.shapes import Clip, RequestShape
-from dcsim.spec import Layout
+from dcsim.reading.errors import did_you_mean
+from dcsim.spec import Layout, is_trace
 from dcsim.traces.clips import trace_clip
+from dcsim.traces.files import load
 from dcsim.traces.trace import MemoryTrace
 from dcsim.traces.turns import trace_turn
 
@@ -24,8 +28,12 @@ def trace(
     """What a request of that shape does to a replica's memory, counted without running it.
 
     `shape` defaults to the model's typical `request`, `layout` to one GPU. ModelError names
-    every unknown option, impossible shape and layout at once.
+    every unknown option, impossible shape and layout at once. A model may be a trace file, which
+    has the shape, options and layout that it was recorded with; of a diffusion model the steps
+    are free.
     """
+    if is_trace(model):
+        return _recorded(model, options or {}, shape, layout)
     found = get(model)
     layout = layout or Layout()
     shape = found.request if shape is None else shape
@@ -51,3 +59,62 @@ def _traced(
     if isinstance(shape, Clip):
         return trace_clip(found, resolved, shape, layout)
     return trace_turn(found, resolved, shape, layout)
+
+
+def request_of(model: str) -> RequestShape:
+    """A typical request of a model; of a trace file the one that was recorded."""
+    return recorded(model).shape if is_trace(model) else get(model).request
+
+
+def options_of(model: str) -> Collection[str]:
+    """Names of a model's options; of a trace file those it was recorded with."""
+    return recorded(model).options if is_trace(model) else get(model).options
+
+
+def recorded(file: str) -> MemoryTrace:
+    """The trace of a file. ModelError where there is none."""
+    try:
+        return _loaded(file, Path(file).stat().st_mtime_ns)
+    except OSError as error:
+        raise ModelError([("model", f"{file}: {error.strerror or error}")]) from None
+    except ValueError as error:
+        raise ModelError([("model", str(error))]) from None
+
+
+@lru_cache(maxsize=16)
+def _loaded(file: str, changed: int) -> MemoryTrace:
+    return load(file)
+
+
+def _recorded(
+    file: str, options: Mapping[str, Any], shape: RequestShape | None, layout: Layout | None
+) -> MemoryTrace:
+    """The trace of a file as a request asks for it. ModelError where it was not recorded so."""
+    found = recorded(file)
+    shape = found.shape if shape is None else shape
+    own = Layout(found.tp, found.sp, found.cfg)
+    problems = []
+    for name, value in options.items():
+        if name not in found.options:
+            known = did_you_mean(name, sorted(found.options))
+            problems.append((f"options.{name}", f"{file} was not traced with it; {known}"))
+        elif value != found.options[name]:
+            problems.append((f"options.{name}", _fixed(file, found.options[name], value)))
+    for name in ("tp", "sp", "cfg"):
+        if layout is not None and getattr(layout, name) != getattr(own, name):
+            text = _fixed(file, getattr(own, name), getattr(layout, name))
+            problems.append((f"layout.{name}", text))
+    free = ("steps",) if isinstance(found.shape, Clip) else ("prompt", "output")
+    if type(shape) is not type(found.shape):
+        problems.append(("shape", f"{file} takes {', '.join(vars(found.shape))}"))
+    elif (alike := replace(found.shape, **{n: getattr(shape, n) for n in free})) != shape:
+        for name, value in vars(alike).items():
+            if getattr(shape, name) != value:
+                problems.append((f"shape.{name}", _fixed(file, value, getattr(shape, name))))
+    if problems:
+        raise ModelError(problems)
+    return found.with_steps(shape.steps) if isinstance(shape, Clip) else replace(found, shape=shape)
+
+
+def _fixed(file: str, have: object, asked: object) -> str:
+    return f"{asked!r}, but {file} was traced with {have!r}; trace it again"

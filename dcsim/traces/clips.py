@@ -150,27 +150,9 @@ def _segment(
     record_name: str = "",
 ) -> Segment:
     """A segment of steps like the recorded one, which is `passes` of them."""
-
-    def each(column: str, *kinds: str) -> int:
-        return gpus * -(-record.total(column, *kinds) // passes)
-
-    return Segment(
-        name,
-        phase,
-        steps,
-        tokens,
-        dense_flops=each("flops", "dense"),
-        dense_bytes=each("moved", "dense"),
-        attn_flops=each("flops", "attention"),
-        attn_bytes=each("moved", "attention"),
-        conv_flops=each("flops", "conv"),
-        conv_bytes=each("moved", "conv") + each("weights", "conv"),
-        other_bytes=each("moved", "memory") + each("weights", "memory"),
-        comm_bytes=each("comm", "comm"),
-        live=gpus * record.live,
-        peak=gpus * record.peak,
-        first=first,
-        record=record_name or name,
+    source = record_name or name
+    return Segment.of(
+        record, source, name, phase, steps, tokens, gpus=gpus, passes=passes, first=first
     )
 
 

@@ -7,13 +7,14 @@ import os
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from dcsim.models.shapes import Clip, Turn
-from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
+from dcsim.traces.trace import Holding, MemoryTrace, Phase, Record, Segment
 
-FORMAT = 1
+FORMAT = 2
 
 _ARRAYS = ("kind", "flops", "weights", "moved", "comm", "held")
 _PLAIN = ("model", "kind", "tp", "sp", "cfg", "artifact", "overhead", "state")
@@ -28,10 +29,14 @@ def save(trace: MemoryTrace, path: Path | str) -> None:
     head["shape"] = asdict(trace.shape)
     head["phases"] = [asdict(p) for p in trace.phases]
     head["rows"] = [asdict(s) for s in trace.rows]
-    head["records"] = {name: r.live for name, r in trace.records.items()}
+    head["records"] = {
+        name: {"live": r.live, "holdings": [asdict(h) for h in r.holdings]}
+        for name, r in trace.records.items()
+    }
     arrays = {"head": np.array(json.dumps(head))}
     for name, record in trace.records.items():
-        arrays[f"{name}.names"] = np.array(record.names)
+        arrays[f"{name}.names"] = np.array(record.names, dtype=np.str_)
+        arrays[f"{name}.modules"] = np.array(record.modules, dtype=np.str_)
         arrays |= {f"{name}.{column}": getattr(record, column) for column in _ARRAYS}
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
@@ -40,23 +45,32 @@ def save(trace: MemoryTrace, path: Path | str) -> None:
 
 
 def load(path: Path | str) -> MemoryTrace:
-    """Read a trace back; ValueError where the file is not one that `save` wrote."""
+    """Read a trace back; ValueError where the file is not one that `save` wrote, OSError where
+    there is none."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         head = json.loads(str(arrays["head"]))
-        known = head["format"] == FORMAT
-    except (ValueError, KeyError, TypeError, EOFError) as error:
-        raise ValueError(f"{path} is not a memory trace: {error}") from None
-    if not known:
-        raise ValueError(f"{path}: format {head['format']}; this dcsim reads {FORMAT}")
+        made = _trace(head, arrays) if head["format"] == FORMAT else None
+    except (ValueError, KeyError, TypeError, EOFError, AttributeError, BadZipFile):
+        text = f"{path} is not a memory trace, as `dcsim trace --out` writes one"
+        raise ValueError(text) from None
+    if made is None:
+        text = f"{path}: format {head['format']}; this dcsim reads {FORMAT}: trace it again"
+        raise ValueError(text)
+    return made
+
+
+def _trace(head: dict[str, Any], arrays: dict[str, Any]) -> MemoryTrace:
     records = {
         name: Record(
             names=tuple(str(n) for n in arrays[f"{name}.names"]),
-            live=live,
+            live=said["live"],
+            modules=tuple(str(n) for n in arrays[f"{name}.modules"]),
+            holdings=tuple(Holding(**each) for each in said["holdings"]),
             **{column: arrays[f"{name}.{column}"] for column in _ARRAYS},
         )
-        for name, live in head["records"].items()
+        for name, said in head["records"].items()
     }
     return MemoryTrace(
         **{name: head[name] for name in _PLAIN if name in head},

@@ -6,7 +6,7 @@ Only a `Record` is of one GPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from math import ceil
@@ -19,6 +19,20 @@ from dcsim.models.shapes import Clip, RequestShape, Turn
 from dcsim.models.tape import CATEGORIES, KINDS, Tape
 
 Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Holding:
+    """Tensors of one origin that are held while a record's fullest op runs."""
+
+    module: str
+    """Part of the network that made them, or whose parameters were read last before."""
+    op: str
+    """What made them; empty for what was there before the first op."""
+    category: str
+    """One of `CATEGORIES`."""
+    count: int
+    bytes: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +55,10 @@ class Record:
     held: Ints
     live: int
     """Bytes held when the step has ended."""
+    modules: tuple[str, ...] = ()
+    """The part of the network that each op is of, where that is known."""
+    holdings: tuple[Holding, ...] = ()
+    """What the bytes of the fullest op are, the largest first."""
 
     def __post_init__(self) -> None:
         for field in fields(self):  # traces are remembered and shared
@@ -49,8 +67,11 @@ class Record:
                 value.setflags(write=False)
 
     def __eq__(self, other: object) -> bool:
+        def same(a: Any, b: Any) -> bool:
+            return np.array_equal(a, b) if isinstance(a, np.ndarray) else bool(a == b)
+
         return isinstance(other, Record) and all(
-            np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)
+            same(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)
         )
 
     __hash__ = None  # type: ignore[assignment]
@@ -71,6 +92,8 @@ class Record:
             comm=comm,
             held=np.array([h for _, h in rows], dtype=np.int64).reshape(-1, len(CATEGORIES)),
             live=tape.live,
+            modules=tuple(op[7] for op in ops),
+            holdings=_holdings(tape, rows),
         )
 
     @property
@@ -88,6 +111,39 @@ class Record:
         """Sum of `flops`, `weights`, `moved` or `comm` over ops of some kinds."""
         rows = np.isin(self.kind, [KINDS.index(k) for k in kinds])
         return int(getattr(self, column)[rows].sum())
+
+
+def _holdings(tape: Tape, rows: Sequence[tuple[int, tuple[int, ...]]]) -> tuple[Holding, ...]:
+    """What is held at the fullest of some ops; an allocation is of the next op on the tape."""
+    if not rows:
+        return ()
+    fullest = max(rows, key=lambda row: sum(row[1]))[0]
+    found: dict[int, tuple[str, str, str, int]] = {}
+    new: list[int] = []
+    for event in tape.events[: fullest + 1]:
+        what = event[0]
+        if what == "free":
+            del found[event[1]]
+        elif what == "alloc":
+            _, number, size, category = event
+            found[number] = ("", "", category, size)
+            if category == "activations":
+                new.append(number)
+        elif what == "op":
+            for number in new:
+                if number in found:
+                    found[number] = (event[7], event[1], *found[number][2:])
+            new.clear()
+        else:
+            _, number, category = event
+            found[number] = (*found[number][:2], category, found[number][3])
+    grouped: dict[tuple[str, str, str], list[int]] = {}
+    for module, op, category, size in found.values():
+        total = grouped.setdefault((module, op, category), [0, 0])
+        total[0] += 1
+        total[1] += size
+    every = (Holding(*key, count, size) for key, (count, size) in grouped.items())
+    return tuple(sorted(every, key=lambda h: (-h.bytes, h.module, h.op, h.category)))
 
 
 @dataclass(frozen=True)
@@ -152,6 +208,44 @@ class Segment:
     record: str = ""
     """Name of the record its step was counted from."""
 
+    @staticmethod
+    def of(
+        record: Record,
+        source: str,
+        name: str,
+        phase: str,
+        steps: int,
+        tokens: int,
+        *,
+        gpus: int = 1,
+        passes: int = 1,
+        first: bool = False,
+    ) -> Segment:
+        """Steps like a recorded one, which is `passes` of them on each of `gpus`; `source`: the
+        record's name."""
+
+        def each(column: str, *kinds: str) -> int:
+            return gpus * -(-record.total(column, *kinds) // passes)
+
+        return Segment(
+            name,
+            phase,
+            steps,
+            tokens,
+            dense_flops=each("flops", "dense"),
+            dense_bytes=each("moved", "dense"),
+            attn_flops=each("flops", "attention"),
+            attn_bytes=each("moved", "attention"),
+            conv_flops=each("flops", "conv"),
+            conv_bytes=each("moved", "conv") + each("weights", "conv"),
+            other_bytes=each("moved", "memory") + each("weights", "memory"),
+            comm_bytes=each("comm", "comm"),
+            live=gpus * record.live,
+            peak=gpus * record.peak,
+            first=first,
+            record=source,
+        )
+
     @property
     def flops(self) -> int:
         """FLOPs of the first step (fixed)."""
@@ -193,8 +287,10 @@ class MemoryTrace:
 
     @property
     def params(self) -> int:
-        """Parameters of the transformer; those of the text encoder and the VAE are in `phases`."""
-        return next(p.params for p in self.phases if p.name in ("denoise", "transformer"))
+        """Parameters of the network whose step is the first result: the transformer. Those of the
+        text encoder and the VAE are in `phases`."""
+        main = next(row.phase for row in self.rows if row.first)
+        return next(p.params for p in self.phases if p.name == main)
 
     @property
     def weights_bytes(self) -> int:
@@ -235,14 +331,17 @@ class MemoryTrace:
         """
         if not isinstance(self.shape, Clip) or steps < 1:
             raise ValueError(f"{self.model} in {steps} denoising steps")
+        if steps == self.shape.steps:
+            return self
         rows: list[Segment] = []
+        again = next(row.record for row in self.rows if row.first)
         for row in self.rows:
-            if row.name != "denoise":
+            if row.first or row.record != again:
                 rows.append(row)
             if row.first and steps > 1:
                 # A sampler step is one or two steps of the replica: as many as the first has.
                 more = row.steps * (steps - 1)
-                rows.append(replace(row, name="denoise", steps=more, first=False))
+                rows.append(replace(row, name=again, steps=more, first=False))
         return replace(self, rows=tuple(rows), shape=replace(self.shape, steps=steps))
 
     def scale(self, *, memory: float = 1.0, compute: float = 1.0) -> MemoryTrace:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.models import ModelError
 from dcsim.spec import (
+    AsTraced,
     ClipShape,
     Constant,
     FromLog,
@@ -23,6 +25,7 @@ from dcsim.spec import (
     TokenShape,
 )
 from dcsim.spec.draws import Draw
+from dcsim.traces import recorded
 from dcsim.workload.arrivals import renewal_times
 from dcsim.workload.blocks import Blocks, read_blocks
 from dcsim.workload.curve import Curve
@@ -178,6 +181,8 @@ def _draw(scenario: Scenario, job: Job) -> _Drawn:
     def random(purpose: str) -> np.random.Generator:
         return stream(scenario.seed, job.name, purpose)
 
+    if isinstance(job.shape, AsTraced):
+        return _traced(job, arrival)
     if isinstance(job.shape, ClipShape):
         clips, row = draw_clips(job.shape, count, random)
         return _Drawn(arrival, row, none, none, clips)
@@ -191,6 +196,20 @@ def _draw(scenario: Scenario, job: Job) -> _Drawn:
         else:
             tokens.append(_numbers(scenario, job, numbers, name, count))
     return _Drawn(arrival, none, tokens[0], tokens[1], blocks=blocks)
+
+
+def _traced(job: Job, arrival: Ints) -> _Drawn:
+    """Requests that all are the one of a trace file; none where it cannot be read or is no clip,
+    which is told where it is priced."""
+    assert job.model is not None
+    try:
+        shape = recorded(job.model).shape
+    except ModelError:
+        shape = None
+    if not isinstance(shape, Clip):
+        arrival = arrival[:0]
+    none = np.zeros(len(arrival), dtype=np.int64)
+    return _Drawn(arrival, none, none, none, (shape,) if isinstance(shape, Clip) else ())
 
 
 def _turns(scenario: Scenario, job: Job, session: Session, starts: Ints) -> _Drawn:

@@ -79,7 +79,7 @@ ARGUMENTS: dict[str, tuple[list[str], list[str]]] = {
     "trace, all at once": (
         ["trace", "dit-xl-3", "--gpu", "h10", *sets("steps", "[=1"), "--plot", "no/p.txt"],
         [
-            "--plot: no/p.txt is drawn as one of .png, .svg, .pdf",
+            "--plot: no/p.txt is written as one of .png, .svg, .pdf",
             "--plot: there is no directory no",
             "--gpu: no GPU",
             NO_MODEL,
@@ -110,8 +110,20 @@ ARGUMENTS: dict[str, tuple[list[str], list[str]]] = {
         ["trace", "dit-xl-2", *sets("width=999984", "height=999984")],
         ["shape: width 999984, height 999984 ... more FLOPs or bytes than 64 bits hold"],
     ),
-    "trace into a directory": (["trace", "dit-s-8", "--out", "folder"], ["--out: folder is a dir"]),
-    "trace below a file": (["trace", "dit-s-8", "--out", "s.yaml/t"], ["--out: there is no direc"]),
+    "trace into a directory": (
+        ["trace", "dit-s-8", "--out", "folder"],
+        ["--out: folder is written as .npz", "--out: folder is a dir"],
+    ),
+    "trace below a file": (
+        ["trace", "dit-s-8", "--out", "s.yaml/t.npz"],
+        ["--out: there is no direc"],
+    ),
+    "trace of nothing": (["trace"], ["MODEL: name a model, or a factory with --torch"]),
+    "trace of two things": (
+        ["trace", "dit-s-8", "--torch", "a:b"],
+        ["MODEL: name a model, or a factory with --torch"],
+    ),
+    "trace of no file": (["trace", "none.npz"], ["model: none.npz: No such file"]),
 }
 
 

@@ -148,7 +148,7 @@ ARGUMENTS: dict[str, tuple[tuple[str, ...], list[str]]] = {
         [
             "--policy: no policy ''; known: lru, lfu, fifo",
             "--plot: draws the curve",
-            "--plot: no/c.svg is drawn as .png, by the end of its name",
+            "--plot: no/c.svg is written as .png, by the end of its name",
             "--plot: there is no directory no",
             "--capacity-tokens: 'x' is not",
             "none: cannot be read: ... No such file",

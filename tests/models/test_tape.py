@@ -59,7 +59,7 @@ def test_weights_leave_no_events_and_are_no_traffic_of_activations() -> None:
     x = tape.tensor((3, 64), "bf16")
     ops.linear(x, w)
     assert tape.events[1][0] == "alloc"
-    name, kind, flops, weights, moved, comm = tape.events[2][1:]
+    name, kind, flops, weights, moved, comm, _ = tape.events[2][1:]
     assert (name, kind, flops) == ("linear", "dense", 2 * 3 * 64 * 32)
     assert (weights, moved, comm) == (w.nbytes, x.nbytes + 3 * 32 * 2, 0)
 
