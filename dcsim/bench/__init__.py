@@ -19,7 +19,7 @@ from dcsim.bench.hitrate import hitrate_figures, hitrate_rows
 from dcsim.bench.tiers import tiers_figures, tiers_rows
 from dcsim.engine import build, floor_seconds
 from dcsim.planning import run
-from dcsim.report.painters import Painters
+from dcsim.report.painter import Painter
 from dcsim.spec import scenario_from_data
 from dcsim.traces import trace
 
@@ -172,11 +172,11 @@ def _clip(width: int) -> Any:
 
 def _whole(plan: Plan, loaded: float) -> dict[str, Any]:
     """From the plan to Parquet and plots, as the command does it: where the time of it goes."""
-    with tempfile.TemporaryDirectory() as folder, Painters(1) as painters:
+    with tempfile.TemporaryDirectory() as folder, Painter(True) as painter:
         begun = time.perf_counter()
         results = run(plan)
         simulated = time.perf_counter()
-        reports.write_run(results, Path(folder, "results"), painters=painters)
+        reports.write_run(results, Path(folder, "results"), painter=painter)
         written = time.perf_counter()
         results.write(Path(folder, "tables"))
         tables = time.perf_counter()

@@ -30,8 +30,6 @@ Sets = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw pictures too.")]
-MOST_PAINTERS = 4
-"""Of a comparison: each takes half a second of a core before it draws."""
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
@@ -73,9 +71,9 @@ def run_command(
     quiet: Quiet = False,
 ) -> None:
     """Simulate a scenario; write tables, summary, manifest and plots."""
-    from dcsim.report.painters import Painters
+    from dcsim.report.painter import Painter
 
-    with Painters(1 if plots else 0) as painters, explained(writes=True):
+    with Painter(plots) as painter, explained(writes=True):
         from dcsim import planning, report
 
         target = out if out is not None else Path("out") / scenario.stem
@@ -87,7 +85,7 @@ def run_command(
             )
             results = planning.run(plan, progress=progress)
             progress("writing results and plots" if plots else "writing results", 1.0)
-            report.write_run(results, target, plots=plots, painters=painters)
+            report.write_run(results, target, plots=plots, painter=painter)
         if not quiet:
             from dcsim.report.screen import show_summary
 
@@ -118,9 +116,9 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Simulate variants on the same arrivals; show them side by side."""
-    from dcsim.report.painters import Painters
+    from dcsim.report.painter import Painter
 
-    with Painters(MOST_PAINTERS if plots else 0) as painters, explained(writes=True):
+    with Painter(plots) as painter, explained(writes=True):
         from dcsim import planning, report
 
         target = out if out is not None else Path("out") / f"{scenario.stem}-compare"
@@ -131,7 +129,7 @@ def compare(
             )
             results = planning.compare(plans, progress=progress)
             progress("writing results and plots" if plots else "writing results", 1.0)
-            comparison = report.write_comparison(results, target, plots=plots, painters=painters)
+            comparison = report.write_comparison(results, target, plots=plots, painter=painter)
         if not quiet:
             from dcsim.report.screen import show_comparison
 

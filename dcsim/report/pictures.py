@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -24,36 +25,49 @@ from dcsim.report.style import draw_area, legend_below, new_figure, save
 if TYPE_CHECKING:
     from dcsim.results import Results
 
-__all__ = ["draw_comparison", "draw_run", "plot_comparison", "plot_run", "warm_up"]
+__all__ = [
+    "pictures_of_comparison",
+    "pictures_of_run",
+    "plot_comparison",
+    "plot_run",
+    "warm_up",
+]
+
+Picture = Callable[[], None]
+"""Draws one file, on its own."""
 
 
 def plot_run(results: Results, directory: str | PathLike[str]) -> None:
     """Draw `demand.png`, `contents.png`, `latency.png` and, where context is used again,
     `reuse.png` into a directory that exists."""
-    draw_run(Outline.of(results), Path(directory))
+    for picture in pictures_of_run(Outline.of(results), Path(directory)):
+        picture()
 
 
 def plot_comparison(results: Mapping[str, Results], directory: str | PathLike[str]) -> None:
     """Draw `demand.png`, `latency.png` and `outcomes.png` of variants, the first the base, into a
     directory that exists."""
     outlines = {name: Outline.of(each) for name, each in results.items()}
-    draw_comparison(outlines, Path(directory))
+    for picture in pictures_of_comparison(outlines, Path(directory)):
+        picture()
 
 
-def draw_run(outline: Outline, directory: Path) -> None:
-    """As `plot_run`."""
-    plot_demand(outline, directory / "demand.png")
-    plot_contents(outline, directory / "contents.png")
-    plot_latency(outline, directory / "latency.png")
+def pictures_of_run(outline: Outline, directory: Path) -> list[Picture]:
+    """Those of `plot_run`; the longest to draw first."""
+    drawn = {"demand.png": plot_demand, "contents.png": plot_contents, "latency.png": plot_latency}
     if reuses(outline):
-        plot_reuse(outline, directory / "reuse.png")
+        drawn["reuse.png"] = plot_reuse
+    return [partial(draw, outline, directory / name) for name, draw in drawn.items()]
 
 
-def draw_comparison(outlines: Mapping[str, Outline], directory: Path) -> None:
-    """As `plot_comparison`."""
-    plot_demands(outlines, directory / "demand.png")
-    plot_latencies(outlines, directory / "latency.png")
-    plot_outcomes(outlines, directory / "outcomes.png")
+def pictures_of_comparison(outlines: Mapping[str, Outline], directory: Path) -> list[Picture]:
+    """Those of `plot_comparison`."""
+    drawn = {
+        "demand.png": plot_demands,
+        "latency.png": plot_latencies,
+        "outcomes.png": plot_outcomes,
+    }
+    return [partial(draw, outlines, directory / name) for name, draw in drawn.items()]
 
 
 def warm_up() -> None:

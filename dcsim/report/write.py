@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dcsim.cores import cores
 from dcsim.report.outline import Outline
-from dcsim.report.painters import Painters
+from dcsim.report.painter import Painter
 from dcsim.results import Comparison, Results, compare, replacing
 from dcsim.results.files import MANIFEST, write_json, write_table
 
@@ -31,14 +31,14 @@ def write_run(
     directory: str | PathLike[str],
     *,
     plots: bool = True,
-    painters: Painters | None = None,
+    painter: Painter | None = None,
 ) -> None:
     """Write a run and its plots, whole or not at all. Raises `FileExistsError` where other files
-    are in the way. The painters draw while the tables are written."""
-    painters = painters or Painters()
-    with replacing(Path(directory)) as fresh, painters.all_drawn():
+    are in the way. The painter draws while the tables are written."""
+    painter = painter or Painter()
+    with replacing(Path(directory)) as fresh, painter.all_drawn():
         if plots:
-            painters.draw("draw_run", Outline.of(results), fresh)
+            painter.draw("pictures_of_run", Outline.of(results), fresh)
         results.save(fresh)
 
 
@@ -47,7 +47,7 @@ def write_comparison(
     directory: str | PathLike[str],
     *,
     plots: bool = True,
-    painters: Painters | None = None,
+    painter: Painter | None = None,
 ) -> Comparison:
     """Write variants of a scenario, the first the base, each in a directory of its name.
 
@@ -60,15 +60,15 @@ def write_comparison(
     for name in results:
         if name in ("", ".", "..", *_FILES) or "/" in name:
             raise ValueError(f"a variant cannot be called {name!r}: its directory could not be")
-    painters = painters or Painters()
-    with replacing(Path(directory)) as fresh, painters.all_drawn():
+    painter = painter or Painter()
+    with replacing(Path(directory)) as fresh, painter.all_drawn():
         for name in results:
             (fresh / name).mkdir()
         if plots:
             outlines = {name: Outline.of(each) for name, each in results.items()}
             for name, outline in outlines.items():
-                painters.draw("draw_run", outline, fresh / name)
-            painters.draw("draw_comparison", outlines, fresh)
+                painter.draw("pictures_of_run", outline, fresh / name)
+            painter.draw("pictures_of_comparison", outlines, fresh)
         with ThreadPoolExecutor(cores()) as pool:
             list(pool.map(lambda name: results[name].save(fresh / name), results))
         write_json(fresh / "comparison.json", comparison.plain())

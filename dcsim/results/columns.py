@@ -27,8 +27,9 @@ def names(rows: NDArray[Any], words: Sequence[str]) -> Any:
     return pa.DictionaryArray.from_arrays(indices, pa.array(list(words), pa.string()))
 
 
-def optional(values: Ints, there: NDArray[np.bool_]) -> Any:
-    """An int64 column that is null where a value is not there."""
+def optional(values: Ints, there: NDArray[np.bool_], nothing: Any = None) -> Any:
+    """An int64 column that is null where a value is not there; `nothing`, if given, where none is:
+    a long column takes a while to make, and they are all alike."""
     if not there.any():
-        return pa.nulls(len(values), pa.int64())
+        return pa.nulls(len(values), pa.int64()) if nothing is None else nothing
     return pa.array(values, pa.int64(), mask=None if there.all() else ~there)

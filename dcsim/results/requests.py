@@ -27,13 +27,17 @@ def requests_table(plan: Plan, built: Outputs) -> Any:
     clip and of the KV of the finished turn.
     """
     requests = plan.requests
+    nothing = pa.nulls(len(requests), pa.int64())
     clips = np.array([len(shapes) > 0 for shapes in requests.shapes], dtype=np.bool_)
     is_clip = clips[requests.klass]
+    is_turn = ~is_clip
     columns: dict[str, Any] = {
         "job": names(requests.klass, plan.classes),
         "replica": names(built["replica"], plan.replicas),
-        "after": _after(plan),
+        "after": nothing,
     }
+    if requests.after is not None:
+        columns["after"] = optional(requests.after, requests.after >= 0, nothing)
     moments: Mapping[str, Ints] = {
         "arrival": built["arrived"],
         "start": built["start"],
@@ -41,34 +45,21 @@ def requests_table(plan: Plan, built: Outputs) -> Any:
         "end": built["end"],
     }
     for name, times in moments.items():
-        columns[f"{name}_ns"] = optional(times, times >= 0)
+        columns[f"{name}_ns"] = optional(times, times >= 0, nothing)
     columns |= {
         "outcome": names(built["outcome"], OUTCOMES),
         "preemptions": pa.array(built["preemptions"], pa.int32()),
-        "prompt_tokens": optional(requests.prompt, ~is_clip),
-        "output_tokens": optional(requests.output, ~is_clip),
+        "prompt_tokens": optional(requests.prompt, is_turn, nothing),
+        "output_tokens": optional(requests.output, is_turn, nothing),
     }
     for name, values in _shapes(plan).items():
-        columns[name] = optional(values, is_clip)
-    columns["artifact_bytes"] = optional(_artifacts(plan), is_clip)
-    columns["context_bytes"] = optional(_contexts(plan), ~is_clip)
-    for tier in ("dram", "nand", "again"):
-        columns[f"hit_{tier}_tokens"] = _hits(plan, built, tier)
+        columns[name] = optional(values, is_clip, nothing)
+    columns["artifact_bytes"] = optional(_artifacts(plan), is_clip, nothing)
+    columns["context_bytes"] = optional(_contexts(plan), is_turn, nothing)
+    for tier in ("dram", "nand", "again"):  # null where no content is known
+        hits = dict(built).get(f"hit_{tier}")
+        columns[f"hit_{tier}_tokens"] = nothing if hits is None else pa.array(hits)
     return pa.table(columns)
-
-
-def _after(plan: Plan) -> Any:
-    """The row that a request waits for, int64[N]; null for none."""
-    after = plan.requests.after
-    if after is None:
-        return pa.nulls(len(plan.requests), pa.int64())
-    return optional(after, after >= 0)
-
-
-def _hits(plan: Plan, built: Outputs, tier: str) -> Any:
-    """Tokens loaded, int64[N]; null where no content is known."""
-    hits = dict(built).get(f"hit_{tier}")
-    return pa.nulls(len(plan.requests), pa.int64()) if hits is None else pa.array(hits)
 
 
 def _shapes(plan: Plan) -> dict[str, Ints]:

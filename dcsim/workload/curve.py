@@ -80,8 +80,10 @@ class Curve:
         cell `left*x + slope*x^2/2 = rest` is solved in the form that loses no digits where the
         slope is small. A cell of rate 0 is never hit.
         """
-        cell = np.searchsorted(self.total, counts, side="left") - 1
-        np.clip(cell, 0, len(self.left) - 1, out=cell)
+        cell = np.zeros(1, dtype=np.int64)  # of a rate that never changes: one for all
+        if len(self.left) > 1:
+            cell = np.searchsorted(self.total, counts, side="left") - 1
+            np.clip(cell, 0, len(self.left) - 1, out=cell)
         left = self.left[cell]
         width = np.diff(self.edges)[cell]
         slope = (self.right[cell] - left) / width

@@ -118,8 +118,10 @@ def generate(scenario: Scenario) -> Requests:
 
 def _merge(drawn: list[_Drawn]) -> Requests:
     arrival = _join([each.arrival for each in drawn])
-    order = np.argsort(arrival, kind="stable")
     klass = np.repeat(np.arange(len(drawn)), [len(each.arrival) for each in drawn])
+    order: Ints | slice = slice(None)  # as they are; to sort what is sorted takes a while
+    if not (arrival[1:] >= arrival[:-1]).all():
+        order = np.argsort(arrival, kind="stable")
     requests = Requests(
         arrival[order],
         klass[order],
@@ -134,11 +136,12 @@ def _merge(drawn: list[_Drawn]) -> Requests:
     )
 
 
-def _related(requests: Requests, drawn: list[_Drawn], order: Ints) -> Requests:
+def _related(requests: Requests, drawn: list[_Drawn], order: Ints | slice) -> Requests:
     """With the turns of all classes, whose rows are those of their class yet."""
-    row = np.empty(len(order), dtype=np.int64)
-    row[order] = np.arange(len(order))
-    after, delay, reads, leaves = (np.full(len(order), fill) for fill in (-1, 0, -1, -1))
+    count = len(requests)
+    row = np.empty(count, dtype=np.int64)
+    row[order] = np.arange(count)
+    after, delay, reads, leaves = (np.full(count, fill) for fill in (-1, 0, -1, -1))
     parts: list[Ints] = []
     first = nodes = 0
     for klass, each in enumerate(drawn):
@@ -166,7 +169,7 @@ def _related(requests: Requests, drawn: list[_Drawn], order: Ints) -> Requests:
 
 
 def _join(parts: list[Ints]) -> Ints:
-    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, dtype=np.int64), *parts])
 
 
 def _draw(scenario: Scenario, job: Job) -> _Drawn:

@@ -47,7 +47,7 @@ def dcsim(
     """Runs `dcsim ARGUMENTS` in an empty working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr("dcsim.report.painters.cores", lambda: 1)  # pictures are drawn here
+    monkeypatch.setattr("dcsim.report.painter.cores", lambda: 1)  # pictures are drawn here
 
     def call(*arguments: object) -> Done:
         capsys.readouterr()

@@ -20,7 +20,7 @@ from dcsim.report.demand import plot_demand, vertical_range
 from dcsim.report.frame import powers, ticks
 from dcsim.report.latency import plot_latency, seconds_range, time_label
 from dcsim.report.outline import MOST_STRETCHES, Outline
-from dcsim.report.painters import Painters
+from dcsim.report.painter import Painter
 from dcsim.report.style import CATEGORY_COLORS, CYCLE
 from dcsim.results import Results
 from dcsim.spec import Scenario
@@ -170,52 +170,53 @@ def test_latencies_within_a_decade_have_ticks() -> None:
 
 def test_what_draws_does_not_matter(tmp_path: Path, two_cores: None) -> None:
     """Another process draws the same, byte for byte."""
-    for name, painters in (("here", Painters()), ("there", Painters(1))):
-        with painters:
-            write_run(made_up(), tmp_path / name, painters=painters)
+    for name, painter in (("here", Painter()), ("there", Painter(True))):
+        with painter:
+            write_run(made_up(), tmp_path / name, painter=painter)
     for name in ("demand.png", "contents.png", "latency.png"):
         there = (tmp_path / "there" / name).read_bytes()
         assert there == (tmp_path / "here" / name).read_bytes()
 
 
 def test_what_goes_wrong_while_another_process_draws(tmp_path: Path, two_cores: None) -> None:
-    def ask(painters: Painters) -> None:
-        with painters.all_drawn():
-            painters.draw("draw_run", Outline.of(made_up()), tmp_path / "missing")
+    def ask(painter: Painter) -> None:
+        with painter.all_drawn():
+            painter.draw("pictures_of_run", Outline.of(made_up()), tmp_path / "missing")
 
-    with Painters(1) as painters, pytest.raises(FileNotFoundError) as error:
-        ask(painters)
+    with Painter(True) as painter, pytest.raises(FileNotFoundError) as error:
+        ask(painter)
     assert error.value.filename == str(tmp_path / "missing" / "demand.png")
 
 
 def test_a_painter_that_is_killed_is_said_to_be(tmp_path: Path, two_cores: None) -> None:
-    with Painters(1) as painters:
-        (process,) = painters._processes
-        process.kill()
+    with Painter(True) as painter:
+        assert painter._process
+        painter._process.kill()
         with pytest.raises(OSError, match="was killed"):
-            write_run(made_up(), tmp_path / "out", painters=painters)
+            write_run(made_up(), tmp_path / "out", painter=painter)
     assert not any(tmp_path.iterdir())
 
 
-def test_painters_end_when_the_run_fails(
+def test_the_painter_ends_when_the_run_fails(
     tmp_path: Path, two_cores: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(results: Results, directory: Path) -> None:
         raise RuntimeError("disk")
 
     monkeypatch.setattr(Results, "save", fail)
-    with Painters(2) as painters:
-        processes = list(painters._processes)
+    with Painter(True) as painter:
+        process = painter._process
+        assert process
         with pytest.raises(RuntimeError, match="disk"):
-            write_run(made_up(), tmp_path / "out", painters=painters)
-        assert [process.poll() is not None for process in processes] == [True, True]
+            write_run(made_up(), tmp_path / "out", painter=painter)
+        assert process.poll() is not None
     assert not any(tmp_path.iterdir())
 
 
 @pytest.fixture
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if there were two, whatever the machine has."""
-    monkeypatch.setattr("dcsim.report.painters.cores", lambda: 2)
+    monkeypatch.setattr("dcsim.report.painter.cores", lambda: 2)
 
 
 def test_a_run_with_its_plots(tmp_path: Path) -> None:
