@@ -135,6 +135,9 @@ class Tape:
     def total(self, kind: str, *columns: str) -> int:
         return sum(getattr(op, c) for op in self.ops if op.kind == kind for c in columns)
 
+    def count(self, kind: str) -> int:
+        return sum(op.kind == kind for op in self.ops)
+
     @property
     def live(self) -> int:
         return sum(self.held.values())
@@ -181,6 +184,7 @@ class PhaseFigures:
     reads: int
     dtype: str
     dense_dtype: str
+    collectives: int = 0
 
 
 @dataclass
@@ -224,8 +228,11 @@ def figures(tape: Tape, gpus: int, passes: int = 1) -> dict[str, int]:
 
 def rate(gpu: Any, kind: str, dtype: str, gpus: int) -> Fraction:
     """FLOP/s, bytes/s (memory) or sent bytes/s (comm) of a phase's GPUs."""
-    share = Fraction(gpu.efficiency[kind]).limit_denominator(10**6)
-    if kind == "memory":
+    share = gpu.efficiency.get(kind)
+    if share is None:
+        share = gpu.efficiency["memory"]
+    share = Fraction(share).limit_denominator(10**6)
+    if kind in ("memory", "weights", "kv"):
         return gpus * gpu.hbm_bandwidth * share
     if kind == "comm":
         return gpus * gpu.scale_up * share
@@ -253,7 +260,7 @@ def price_row(row: Row, phase: PhaseFigures, gpu: Any, gpus: int) -> dict[str, i
     dense = max(compute("dense", "dense_flops"), over(f["dense_bytes"], reading))
     conv = max(compute("conv", "conv_flops"), over(f["conv_bytes"], reading))
     attention = compute("attention", "attn_flops")
-    context = over(f["attn_bytes"], reading)
+    context = over(f["attn_bytes"], rate(gpu, "kv", "", gpus))
     other = conv + over(f["other_bytes"], reading)
     if f["comm_bytes"]:
         other += over(f["comm_bytes"], rate(gpu, "comm", "", gpus))
@@ -294,8 +301,12 @@ def mean(row: Row, phase: PhaseFigures, gpu: Any) -> int:
 
 def price_phase(phase: PhaseFigures, gpu: Any, gpus: int) -> dict[str, int]:
     return {
-        "launch": ticks(Fraction(phase.layers * gpu.launch, 10**9)),
-        "weights": ticks(over(phase.reads, rate(gpu, "memory", "", gpus))),
+        "launch": ticks(
+            Fraction(
+                phase.layers * gpu.launch + gpu.step + phase.collectives * gpu.collective, 10**9
+            )
+        ),
+        "weights": ticks(over(phase.reads, rate(gpu, "weights", "", gpus))),
     }
 
 

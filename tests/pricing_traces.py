@@ -84,6 +84,7 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
             gpus * ceil(tape.total("dense", "weights") / passes),
             dtype,
             matrix,
+            ceil(tape.count("comm") / passes),
         )
     )
     tape = tape.begin()
@@ -190,5 +191,6 @@ def turn_trace(c: Any, options: Mapping[str, Any], shape: Any, layout: Any) -> T
         gpus * token.total("dense", "weights"),
         dtype,
         matrix,
+        token.count("comm"),
     )
     return Trace([phase], rows, gpus, 0, gpus * o["runtime_overhead"])

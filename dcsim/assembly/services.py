@@ -11,6 +11,7 @@ from dcsim.assembly.rows import Row, phase_row, segment_row
 from dcsim.engine import EVICTIONS, Tables, table
 from dcsim.models import ModelError
 from dcsim.models.shapes import Clip, RequestShape
+from dcsim.reading.errors import did_you_mean
 from dcsim.spec import ROUTERS, ClipShape, Gpu, Job, Problem, Scenario, Scheduler, TokenShape
 from dcsim.traces import MemoryTrace, Work, price, request_of, token_work
 
@@ -88,6 +89,13 @@ class Pricer:
         `clips`: by class the distinct shapes that are asked for. None where there are problems.
         """
         assert job.model is not None
+        try:
+            gpu = gpu.under(job.profile)
+        except KeyError:
+            known = did_you_mean(str(job.profile), gpu.profiles)
+            message = f"{gpu.name} has no profile {job.profile!r}; {known}"
+            self._problem(f"jobs.{job.name}.profile", message)
+            return None
         try:
             typical = request_of(job.model)
             if not self._shapes_match(job.model, typical, clips):

@@ -277,6 +277,10 @@ def trace(
     gpu: Annotated[
         str, typer.Option("--gpu", metavar="PART", help="A GPU of the catalogue.")
     ] = "h100",
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="NAME", help="How far a serving stack gets on the GPU."),
+    ] = None,
     as_json: AsJson = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Save the trace to a file (.npz).")
@@ -290,7 +294,14 @@ def trace(
         from dcsim.cli.trace import trace_command
 
         text = trace_command(
-            model, sets or [], gpu, as_json=as_json, out=out, plot=plot, torch=torch
+            model,
+            sets or [],
+            gpu,
+            profile=profile,
+            as_json=as_json,
+            out=out,
+            plot=plot,
+            torch=torch,
         )
         print(text)
 

@@ -34,6 +34,7 @@ def trace_command(
     sets: Sequence[str],
     gpu: str,
     *,
+    profile: str | None = None,
     as_json: bool = False,
     out: Path | None = None,
     plot: Path | None = None,
@@ -51,18 +52,22 @@ def trace_command(
         raise ModelError([("MODEL", "name a model, or a factory with --torch; one of them")])
     if gpu not in gpus:
         problems.append(("--gpu", f"no GPU {gpu!r}; {did_you_mean(gpu, gpus)}"))
+    elif profile is not None and profile not in gpus[gpu].profiles:
+        known = did_you_mean(profile, gpus[gpu].profiles)
+        problems.append(("--profile", f"{gpu} has no profile {profile!r}; {known}"))
     try:
         memory = traced(model, sets) if model is not None else torch_traced(torch or "", sets)
     except ModelError as error:
         raise ModelError([*problems, *error.problems]) from None
     if problems:
         raise ModelError(problems)
-    facts = report(memory, gpus[gpu])
+    priced = gpus[gpu].under(profile)
+    facts = report(memory, priced)
     if out is not None:
         save(memory, out)
     if plot is not None:
         with whole(plot) as part:
-            draw(memory, gpus[gpu], part)
+            draw(memory, priced, part)
     return json.dumps(facts, indent=2) if as_json else trace_text(facts)
 
 

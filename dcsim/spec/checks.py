@@ -16,7 +16,7 @@ from dcsim.reading.forms import sure
 from dcsim.reading.tree import Node
 from dcsim.reading.units import shown
 from dcsim.spec.draws import FromLog
-from dcsim.spec.jobs import Job, Replay
+from dcsim.spec.jobs import Closed, Job, Replay
 from dcsim.spec.operations import Operation
 from dcsim.spec.scenario import Scenario
 
@@ -104,6 +104,8 @@ def _session(scenario: Scenario, job: Job) -> Iterator[Finding]:
         yield "session", "a diffusion job has no turns"
     elif isinstance(sure(job.arrivals), Replay):
         yield "session", "a request log says when each request comes; leave session out"
+    elif isinstance(sure(job.arrivals), Closed):
+        yield "session", "clients send one request after the other; leave session out"
     if isinstance(sure(session.turns), FromLog):
         yield "session.turns", "no request log has it"
 
@@ -124,6 +126,10 @@ def _arrivals(scenario: Scenario, job: Job, tree: Node) -> Iterator[Finding]:
     if isinstance(arrivals, Replay):
         if arrivals.until is not None and (arrivals.start or 0) >= arrivals.until:
             yield "arrivals.until", "must be after from"
+        return
+    if isinstance(arrivals, Closed):
+        if arrivals.requests > _MOST_REQUESTS:
+            yield "arrivals.requests", f"must be {_MOST_REQUESTS:.0e} or less"
         return
     points = tree.at("jobs", job.name, "arrivals", "rate", "piecewise")
     if points is not None and arrivals.rate.times[-2:][0] >= scenario.duration:

@@ -202,6 +202,20 @@ class Replay(Arrivals):
     """Leave out what is at or after this time of the log."""
 
 
+@dataclass(frozen=True)
+class Closed(Arrivals):
+    """Clients that each send a request when the one before has ended, as load generators do."""
+
+    tag = "closed"
+
+    clients: Count
+    """How many, and so the most requests under way at once."""
+    requests: Count
+    """Of all clients together; those that the end of the run overtakes do not come."""
+    think: Instant = 0
+    """Mean time from the end of a request to the client's next; the times are exponential."""
+
+
 # What serves them
 
 
@@ -345,6 +359,9 @@ class Job(Concept):
     """The model that serves it, by name or by its file; needed without `shares`."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the model's implementation, such as `dtype`."""
+    profile: str | None = None
+    """How far a serving stack gets on the GPU, one of its `profiles`, such as `vllm`; absent: its
+    own figures."""
     layout: Layout | None = None
     """How a replica is spread over GPUs; absent: one GPU."""
     replicas: Annotated[
@@ -355,13 +372,13 @@ class Job(Concept):
     scheduler: Scheduler | None = None
     """Batching on a replica."""
     shares: str | None = None
-    """Another job, whose replicas serve this one too: no `model`, `options`, `layout`,
-    `replicas` or `scheduler` then."""
+    """Another job, whose replicas serve this one too: no `model`, `options`, `profile`,
+    `layout`, `replicas` or `scheduler` then."""
     keep: Keep = Keep()
     """What stays after a job has ended."""
 
     def check(self) -> None:
-        own = ("model", "options", "layout", "replicas", "scheduler")
+        own = ("model", "options", "profile", "layout", "replicas", "scheduler")
         given = [name for name in own if getattr(self, name)]
         if self.shares is not None and given:
             text = f"{', '.join(given)} come from the job {self.shares!r}; leave them out"

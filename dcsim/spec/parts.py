@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from dcsim.reading.concept import (
@@ -67,6 +67,26 @@ class Efficiency(Figures):
     """Element-wise and normalization: of the HBM bandwidth; weights read too."""
     comm: Share
     """Collectives: of the scale-up bandwidth."""
+    weights: Share | None = None
+    """Reading the weights of matrix products: of the HBM bandwidth; absent: as `memory`."""
+    kv: Share | None = None
+    """What attention reads: of the HBM bandwidth; absent: as `memory`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile(Concept):
+    """How far a serving stack gets on a GPU, in place of the GPU's own figures."""
+
+    efficiency: Efficiency
+    """Share of the peak reached, by class of operations."""
+    launch: Duration
+    """Fixed cost of a layer's kernels in a forward pass: less with CUDA graphs."""
+    step: Instant = 0
+    """Fixed cost of a forward pass on the host: scheduling, sampling."""
+    collective: Instant = 0
+    """Latency of a collective between GPUs, whatever its size."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where the figures come from: the rows that they were fitted to."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +126,25 @@ class Gpu(Part):
     """Share of the peak reached, by class of operations."""
     launch: Duration
     """Fixed cost of a layer's kernels in a forward pass."""
+    step: Instant = 0
+    """Fixed cost of a forward pass on the host."""
+    collective: Instant = 0
+    """Latency of a collective between GPUs, whatever its size."""
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    """How far a serving stack gets, by its name, for the key `profile` of a job."""
+
+    def under(self, profile: str | None) -> Gpu:
+        """As a serving stack uses it; None: with its own figures.
+
+        Raises:
+            KeyError: it has no profile of that name.
+        """
+        if profile is None:
+            return self
+        return replace(self, **{key: getattr(self.profiles[profile], key) for key in _TIMES})
+
+
+_TIMES = ("efficiency", "launch", "step", "collective")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -216,6 +216,7 @@ def _denoiser_phase(
         layout.gpus * -(-record.total("weights", "dense") // passes),
         dtype,
         kept,
+        -(-record.count("comm") // passes),
     )
 
 

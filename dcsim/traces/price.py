@@ -101,6 +101,10 @@ class Rates:
             CONV: count * plain * share[CONV],
         }
         self.bytes = count * gpu.hbm_bandwidth * share[MEMORY]
+        self.weights, self.kv = (
+            count * gpu.hbm_bandwidth * _share(gpu.efficiency.get(name, gpu.efficiency[MEMORY]))
+            for name in ("weights", "kv")
+        )
         self.comm = count * gpu.scale_up * share[COMM]
 
 
@@ -130,12 +134,15 @@ def price_segment(s: Segment, rates: Rates) -> Cost:
     def traffic(count: int) -> Fraction:
         return _seconds(count, rates.bytes)
 
+    def looked(count: int) -> Fraction:
+        return _seconds(count, rates.kv)
+
     return Cost(
         dense=max(compute(s.dense_flops, DENSE), traffic(s.dense_bytes)),
         attention=compute(s.attn_flops, ATTENTION),
         attention_slope=compute(s.attn_flops_slope, ATTENTION),
-        reading=max(traffic(s.attn_bytes), compute(s.again_flops, ATTENTION)),
-        reading_slope=max(traffic(s.attn_bytes_slope), compute(s.again_flops_slope, ATTENTION)),
+        reading=max(looked(s.attn_bytes), compute(s.again_flops, ATTENTION)),
+        reading_slope=max(looked(s.attn_bytes_slope), compute(s.again_flops_slope, ATTENTION)),
         local=compute(s.local_flops, ATTENTION),
         conv=max(compute(s.conv_flops, CONV), traffic(s.conv_bytes)),
         memory=traffic(s.other_bytes),
@@ -144,9 +151,10 @@ def price_segment(s: Segment, rates: Rates) -> Cost:
 
 
 def price_phase(phase: Phase, gpu: Gpu, count: int) -> WorkPhase:
-    """Launch overhead, and the time to read the weights."""
+    """Fixed costs, and the time to read the weights."""
     rates = Rates(gpu, phase, count)
-    return WorkPhase(phase.name, gpu.launch * phase.layers * NS, _seconds(phase.reads, rates.bytes))
+    once = gpu.launch * phase.layers + gpu.step + gpu.collective * phase.collectives
+    return WorkPhase(phase.name, once * NS, _seconds(phase.reads, rates.weights))
 
 
 def price(trace: MemoryTrace, gpu: Gpu) -> Work:

@@ -107,6 +107,10 @@ class Record:
         """The most `extra`."""
         return int(self.extra.max(initial=0))
 
+    def count(self, kind: str) -> int:
+        """Ops of a kind."""
+        return int((self.kind == KINDS.index(kind)).sum())
+
     def total(self, column: str, *kinds: str) -> int:
         """Sum of `flops`, `weights`, `moved` or `comm` over ops of some kinds."""
         rows = np.isin(self.kind, [KINDS.index(k) for k in kinds])
@@ -165,6 +169,8 @@ class Phase:
     """Of attention and convolutions."""
     dense_dtype: str
     """Of matrix products."""
+    collectives: int = 0
+    """Exchanges between GPUs in a step."""
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ def trace_turn(
         options["dtype"],
         # Experts in MXFP4 are widened as they are read: their products run in the dtype.
         options["dtype"] if kept == "mxfp4" else kept,
+        token.count("comm"),
     )
     return MemoryTrace(
         model.name,

@@ -12,6 +12,7 @@ from dcsim.models import ModelError
 from dcsim.spec import (
     AsTraced,
     ClipShape,
+    Closed,
     Constant,
     FromLog,
     GammaArrivals,
@@ -30,7 +31,7 @@ from dcsim.workload.arrivals import renewal_times
 from dcsim.workload.blocks import Blocks, read_blocks
 from dcsim.workload.curve import Curve
 from dcsim.workload.logs import LogError, RequestLog, read_log
-from dcsim.workload.sessions import Turns, draw_turns
+from dcsim.workload.sessions import Turns, closed_turns, draw_turns
 from dcsim.workload.shapes import Clip, draw_clips, draw_numbers
 from dcsim.workload.streams import stream
 
@@ -174,8 +175,12 @@ def _join(parts: list[Ints]) -> Ints:
 
 def _draw(scenario: Scenario, job: Job) -> _Drawn:
     log = blocks = None
+    turns = None
     if isinstance(job.arrivals, Replay):
         log, arrival, blocks = _replayed(scenario, job, job.arrivals)
+    elif isinstance(job.arrivals, Closed):
+        arrival = np.zeros(job.arrivals.requests, dtype=np.int64)
+        turns = closed_turns(job.arrivals, stream(scenario.seed, job.name, "think"))
     else:
         arrival = _arrivals(scenario, job)
     count = len(arrival)
@@ -188,7 +193,7 @@ def _draw(scenario: Scenario, job: Job) -> _Drawn:
         return _traced(job, arrival)
     if isinstance(job.shape, ClipShape):
         clips, row = draw_clips(job.shape, count, random)
-        return _Drawn(arrival, row, none, none, clips)
+        return _Drawn(arrival, row, none, none, clips, turns)
     assert isinstance(job.shape, TokenShape)
     if job.session is not None:
         return _turns(scenario, job, job.session, arrival)
@@ -198,7 +203,7 @@ def _draw(scenario: Scenario, job: Job) -> _Drawn:
             tokens.append(_logged(scenario, job, log, name))
         else:
             tokens.append(_numbers(scenario, job, numbers, name, count))
-    return _Drawn(arrival, none, tokens[0], tokens[1], blocks=blocks)
+    return _Drawn(arrival, none, tokens[0], tokens[1], turns=turns, blocks=blocks)
 
 
 def _traced(job: Job, arrival: Ints) -> _Drawn:
@@ -245,8 +250,8 @@ def _arrivals(scenario: Scenario, job: Job) -> Ints:
             cv = 1.0
         case GammaArrivals(rate, cv):
             pass
-        case Replay():
-            raise TypeError("a replay has no rate")
+        case _:
+            raise TypeError(f"{job.arrivals} has no rate")
     curve = Curve.of(rate, scenario.duration)
     random = stream(scenario.seed, job.name, "arrivals")
     return renewal_times(curve, random, cv, scenario.duration)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.spec import Session
+from dcsim.spec import Closed, Session
 
-__all__ = ["MOST_TOKENS", "Turns", "draw_turns"]
+__all__ = ["MOST_TOKENS", "Turns", "closed_turns", "draw_turns"]
 
 Ints = NDArray[np.int64]
 Numbers = Callable[[str, int], Ints]
@@ -74,6 +74,25 @@ def draw_turns(
         leaves=np.full(int(kept.sum()), -1, dtype=np.int64),
     )
     return _with_content(turn, session, starts, random, block) if block else turn
+
+
+def closed_turns(arrivals: Closed, random: np.random.Generator) -> Turns:
+    """The requests of clients in turn: each waits for the one that its client sent before."""
+    count, clients = arrivals.requests, arrivals.clients
+    row = np.arange(count, dtype=np.int64)
+    after = np.where(row < clients, -1, row - clients)
+    think = np.rint(random.exponential(arrivals.think, count)).astype(np.int64)
+    none = np.zeros(count, dtype=np.int64)
+    return Turns(
+        session=row % clients,
+        after=after,
+        delay=np.where(after < 0, 0, think),
+        prompt=none,
+        output=none,
+        nodes=np.empty((0, 2), dtype=np.int64),
+        reads=none - 1,
+        leaves=none - 1,
+    )
 
 
 def _with_content(turn: Turns, session: Session, starts: int, random: Stream, block: int) -> Turns:

@@ -64,9 +64,12 @@ PARTS = st.builds(
     scale_up=whole(10**9, 10**12),
     host_link=whole(10**9, 10**11),
     efficiency=st.fixed_dictionaries(
-        {k: st.floats(0.01, 1.0) for k in ("dense", "attention", "conv", "memory", "comm")}
+        {k: st.floats(0.01, 1.0) for k in ("dense", "attention", "conv", "memory", "comm")},
+        optional={k: st.floats(0.01, 1.0) for k in ("weights", "kv")},
     ),
     launch=whole(1, 10**6),
+    step=st.just(0) | whole(1, 10**7),
+    collective=st.just(0) | whole(1, 10**5),
 )
 
 
