@@ -306,7 +306,12 @@ def price_phase(phase: PhaseFigures, gpu: Any, gpus: int) -> dict[str, int]:
                 phase.layers * gpu.launch + gpu.step + phase.collectives * gpu.collective, 10**9
             )
         ),
-        "weights": ticks(over(phase.reads, rate(gpu, "weights", "", gpus))),
+        "weights": ticks(
+            max(
+                over(phase.reads, rate(gpu, "weights", "", gpus)),
+                Fraction(phase.layers * gpu.host, 10**9),
+            )
+        ),
     }
 
 

@@ -81,8 +81,11 @@ class Profile(Concept):
     """Share of the peak reached, by class of operations."""
     launch: Duration
     """Fixed cost of a layer's kernels in a forward pass: less with CUDA graphs."""
+    host: Instant = 0
+    """What the host needs to launch a layer's kernels one by one, without CUDA graphs. Weights are
+    read and matrix products computed meanwhile, so the longer counts."""
     step: Instant = 0
-    """Fixed cost of a forward pass on the host: scheduling, sampling."""
+    """Fixed cost of a forward pass: scheduling, sampling."""
     collective: Instant = 0
     """Latency of a collective between GPUs, whatever its size."""
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -126,8 +129,10 @@ class Gpu(Part):
     """Share of the peak reached, by class of operations."""
     launch: Duration
     """Fixed cost of a layer's kernels in a forward pass."""
+    host: Instant = 0
+    """What the host needs to launch a layer's kernels, while the GPU computes."""
     step: Instant = 0
-    """Fixed cost of a forward pass on the host."""
+    """Fixed cost of a forward pass."""
     collective: Instant = 0
     """Latency of a collective between GPUs, whatever its size."""
     profiles: Mapping[str, Profile] = field(default_factory=dict)
@@ -144,7 +149,7 @@ class Gpu(Part):
         return replace(self, **{key: getattr(self.profiles[profile], key) for key in _TIMES})
 
 
-_TIMES = ("efficiency", "launch", "step", "collective")
+_TIMES = ("efficiency", "launch", "host", "step", "collective")
 
 
 @dataclass(frozen=True, kw_only=True)

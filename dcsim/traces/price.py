@@ -151,10 +151,11 @@ def price_segment(s: Segment, rates: Rates) -> Cost:
 
 
 def price_phase(phase: Phase, gpu: Gpu, count: int) -> WorkPhase:
-    """Fixed costs, and the time to read the weights."""
+    """Fixed costs, and the time to read the weights or to launch what reads them."""
     rates = Rates(gpu, phase, count)
     once = gpu.launch * phase.layers + gpu.step + gpu.collective * phase.collectives
-    return WorkPhase(phase.name, once * NS, _seconds(phase.reads, rates.weights))
+    read = max(_seconds(phase.reads, rates.weights), gpu.host * phase.layers * NS)
+    return WorkPhase(phase.name, once * NS, read)
 
 
 def price(trace: MemoryTrace, gpu: Gpu) -> Work:

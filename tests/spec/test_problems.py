@@ -279,7 +279,7 @@ def test_problems_of_parts_are_placed_in_their_file(tmp_path: Path) -> None:
             "'80 GB' (units: B, kB, MB, GB, TB, PB; KiB, MiB, GiB, TiB; Gb (bits))",
             ":2:34: gpus.mine.hbmm: unknown key; did you mean 'hbm'? (known: title, power, price, "
             "sources, hbm, hbm_bandwidth, flops, scale_up, host_link, efficiency, launch, "
-            "step, collective, profiles)",
+            "host, step, collective, profiles)",
             ":3:20: gpus.other.extends: parts extend each other: other -> other",
         ]
 

@@ -68,6 +68,7 @@ PARTS = st.builds(
         optional={k: st.floats(0.01, 1.0) for k in ("weights", "kv")},
     ),
     launch=whole(1, 10**6),
+    host=st.just(0) | whole(1, 10**7),
     step=st.just(0) | whole(1, 10**7),
     collective=st.just(0) | whole(1, 10**5),
 )
