@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         scenario_from_data,
     )
     from dcsim.traces import kv, trace
+    from dcsim.validation import validate
     from dcsim.workload import stream
 
 _HOMES = {
@@ -61,6 +62,7 @@ _HOMES = {
     "simulate": "planning",
     "stream": "workload",
     "trace": "traces",
+    "validate": "validation",
     "variants": "planning",
 }
 
@@ -89,6 +91,7 @@ __all__ = [
     "simulate",
     "stream",
     "trace",
+    "validate",
     "variants",
 ]
 

@@ -25,6 +25,7 @@ ORDER = (
     "operations",
     "results",
     "planning",
+    "validation",
     "report",
     "pages",
     "bench",

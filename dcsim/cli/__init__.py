@@ -307,6 +307,24 @@ def trace(
 
 
 @app.command()
+def validate(
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="FILE", help="Figures of your own, as a CSV file."),
+    ] = None,
+    as_json: AsJson = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the page there (.md).")
+    ] = None,
+) -> None:
+    """Hold the catalogue against figures that others published."""
+    with explained():
+        from dcsim.cli.validate import validate_command
+
+        print(validate_command(csv, as_json=as_json, out=out))
+
+
+@app.command()
 def hitrate(
     log: Annotated[
         Path, typer.Argument(metavar="LOG", help="A Mooncake-style request log with hash_ids.")

@@ -1,8 +1,8 @@
 """docs/validation.md: what dcsim computes beside what others published or proved.
 
-`python -m dcsim.pages.validation > docs/validation.md` renders it. The models and their traces
-are compared in `dcsim.pages.published`; here follow prefix caches. The published hit rates are
-those of a public log: DCSIM_TRACES says in which folder it lies, with the rates beside it.
+`python -m dcsim.pages.validation > docs/validation.md` renders it. Models, memory and time are
+`dcsim.validation`'s; here follow iteration times and prefix caches, whose published figures are
+public files: DCSIM_TRACES says in which folder they lie.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.engine import Forest
-from dcsim.pages import published as figures
+from dcsim.pages import splitwise
 from dcsim.planning import hit_rates
+from dcsim.validation import held, markdown, validate
 
 __all__ = ["CheRow", "che_rows", "che_section", "page", "published_section"]
 
@@ -33,7 +34,45 @@ BATCHES = 40
 
 def page(folder: Path) -> str:
     """The whole page; `folder` holds the public log and the hit rates published for it."""
-    return "\n".join([figures.markdown(), published_section(folder), che_section()])
+    parts = [markdown(validate()), iterations_section(folder)]
+    return "\n".join([*parts, published_section(folder), che_section()])
+
+
+def iterations_section(folder: Path) -> str:
+    """Prefills and decode steps of an LLM on A100s, by batch, lengths and degree."""
+    rows = [held(row) for row in splitwise.rows(folder)]
+    lines = [ITERATIONS, "| use | what | rows | median error | half are within | largest |"]
+    lines.append("|---|---|---|---|---|---|")
+    for use in ("", "fit"):
+        for quantity in sorted({row.quantity for row in rows}):
+            mine = [r.error for r in rows if (r.use, r.quantity) == (use, quantity)]
+            off = np.array([error for error in mine if error is not None])
+            worst = off[np.abs(off).argmax()]
+            lines.append(
+                f"| {use or 'test'} | {quantity} | {len(off)} | {np.median(off):+.1%} "
+                f"| {np.median(np.abs(off)):.1%} | {worst:+.1%} |"
+            )
+    lines += [
+        "",
+        "| what | use | prefill (ms) | ours | error | decode (ms) | ours | error | note |",
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for prefill, decode in zip(rows[::2], rows[1::2], strict=True):
+        cells = "".join(
+            f" {r.published:,.1f} | {r.ours:,.1f} | {r.error:+.1%} |" for r in (prefill, decode)
+        )
+        use = prefill.use or "test"
+        lines.append(f"| {prefill.config} | {use} |{cells} {prefill.note} |")
+    return "\n".join(lines) + "\n"
+
+
+ITERATIONS = f"""## Times of iterations
+
+Llama-2-70B on A100 80 GB, from `{splitwise.FILE}`
+(Splitwise; medians of the repetitions), under the profile `eager`: a server that launches kernel
+by kernel, so that a decode step of one request takes as long at TP 8 as at TP 4. The profile was
+fitted to TP {" and ".join(splitwise.FITTED)}.
+"""
 
 
 def published_section(folder: Path) -> str:
