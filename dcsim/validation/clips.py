@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from dcsim.models.catalogue import get
 from dcsim.models.options import ModelError
+from dcsim.models.pipeline import Networks
 from dcsim.models.shapes import Clip
 from dcsim.spec import Layout
 from dcsim.traces.api import trace
@@ -40,6 +41,16 @@ def _flops(s: Settings) -> float:
     found = traced(s)
     flops = int(found.records["denoise"].flops.sum())
     return flops / (1 if found.options["cfg"] == "distilled" else 2)
+
+
+def _tokens(s: Settings) -> float:
+    """Patches of the latent."""
+    model, found = get(s.need("model")), traced(s)
+    network = model.built(found.options)
+    assert isinstance(network, Networks)
+    assert isinstance(found.shape, Clip)
+    size = (found.shape.frames, found.shape.height, found.shape.width)
+    return network.denoiser.tokens(*network.vae.latent(*size))
 
 
 def _denoiser_peak(s: Settings) -> float:
@@ -85,6 +96,7 @@ def _step_seconds(s: Settings) -> float:
 
 CHECKS: Mapping[str, tuple[str, Check]] = {
     "clip_flops": ("FLOPs of a pass", _flops),
+    "clip_tokens": ("tokens of a pass", _tokens),
     "denoiser_peak": ("activation peak", _denoiser_peak),
     "decode_peak": ("activation peak", _decode_peak),
     "clip_weights": ("weights of a GPU", _weights),
