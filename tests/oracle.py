@@ -57,7 +57,7 @@ class Oracle(Weights, HandOvers):
         plans = rows(tables, "replicas")
         accounts = account_rows(plans, self.classes, self.services)
         self.ledger = Ledger(
-            accounts, len(tables["pools"]), len(tables["channels"]), horizon_ns, bin_ns
+            accounts, tables["pools"][:, 0].tolist(), len(tables["channels"]), horizon_ns, bin_ns
         )
         self.store = Store(tables, self.ledger, lifted, self.at)
         self.pools = self.store.pools

@@ -37,16 +37,22 @@ class Span:
 class Ledger:
     """Spans, tops, flows and work of one run.
 
-    `accounts` are the rows (pool, category, service, class) in the order of the output.
+    `accounts` are the rows (pool, category, service, class) in the order of the output, `tiers`
+    those of the pools.
     """
 
     def __init__(
-        self, accounts: list[Account], pools: int, channels: int, horizon_ns: int, bin_ns: int
+        self,
+        accounts: list[Account],
+        tiers: list[int],
+        channels: int,
+        horizon_ns: int,
+        bin_ns: int,
     ) -> None:
         assert len(set(accounts)) == len(accounts)
         self.accounts = accounts
         self.row = {account: i for i, account in enumerate(accounts)}
-        self.pools = pools
+        self.tiers = tiers
         self.channels = channels
         self.horizon = horizon_ns
         self.bin = bin_ns
@@ -93,11 +99,12 @@ class Ledger:
             yield i, length
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """`accounts, mean, top, flow, moved` as the engine's page defines them."""
+        """`accounts, mean, top, tier_top, flow, moved` as the engine's page defines them."""
         return {
             "accounts": np.array(self.accounts, dtype=np.int64).reshape(-1, 4),
             "mean": self.mean(),
             "top": self.top_by_bin(),
+            "tier_top": self.tier_top_by_bin(),
             "flow": self.flow_by_bin(),
             "moved": self.moved_by_bin(),
         }
@@ -115,10 +122,34 @@ class Ledger:
         return out
 
     def top_by_bin(self) -> np.ndarray:
-        out = np.zeros((self.pools, self.bins), dtype=np.int64)
+        out = np.zeros((len(self.tiers), self.bins), dtype=np.int64)
         for pool, amount, start, end in self.tops + self.levels():
             for i, _ in self.overlaps(start, end):
                 out[pool, i] = max(out[pool, i], amount)
+        return out
+
+    def tier_top_by_bin(self) -> np.ndarray:
+        """From instant to instant at which any pool changes: what the pools of each tier hold.
+
+        Of an HBM pool both its weights and an iteration may be told of: the iteration's is the whole.
+        """
+        begin: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        stop: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for pool, amount, start, end in self.tops + self.levels():
+            if start < end:
+                begin[start].append((pool, amount))
+                stop[end].append((pool, amount))
+        held: list[list[int]] = [[0] for _ in self.tiers]
+        out = np.zeros((3, self.bins), dtype=np.int64)
+        for now, then in pairwise(sorted({*begin, *stop})):
+            for pool, amount in stop[now]:
+                held[pool].remove(amount)
+            for pool, amount in begin[now]:
+                held[pool].append(amount)
+            for tier in range(3):
+                mine = [max(each) for each, t in zip(held, self.tiers, strict=True) if t == tier]
+                for i, _ in self.overlaps(now, then):
+                    out[tier, i] = max(out[tier, i], sum(mine))
         return out
 
     def levels(self) -> list[tuple[int, int, int, int]]:

@@ -53,6 +53,7 @@ class Outputs(TypedDict):
     accounts: Int64
     mean: Int64
     top: Int64
+    tier_top: Int64
     flow: Int64
     moved: Int64
     events: Int64

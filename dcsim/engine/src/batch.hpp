@@ -163,6 +163,8 @@ class Batch {
         }
     }
     const Line& cost() const { return cost_; }
+    // Most held in each of the coming iterations, with `weights` below.
+    Line top(i64 weights) const { return {weights + live_.a + (running_ > 0 ? top_ : 0), live_.b}; }
 
     // Moves on by n iterations (within run_length).
     void advance(i64 n) {

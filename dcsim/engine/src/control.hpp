@@ -85,6 +85,7 @@ inline std::vector<Waiting> Engine::cut(std::size_t r) {
         const i128 x = ticks_of(now_) - replica.began;
         const i64 n = replica.batch.cost().steps_within(x);
         settle(r, n, x - replica.batch.cost().sum(n));
+        replica.began = ticks_of(now_);
         for (const std::size_t slot : replica.batch.by_admission()) requests.push_back(put_back(replica.batch, slot));
         edges_.clear(r);
     }

@@ -8,6 +8,7 @@
 #include "handover.hpp"
 #include "replica.hpp"
 #include "router.hpp"
+#include "tier_top.hpp"
 #include "weights.hpp"
 
 namespace dcsim {
@@ -16,8 +17,9 @@ class Engine {
   public:
     Engine(Tables tables, i64 horizon, i64 bin, bool lifted)
         : tables_(std::move(tables)), lifted_(lifted), timeline_({bin, horizon}, tables_.pools.size(), tables_.channels.size()),
-          pools_(tables_, timeline_, lifted), channels_(tables_, timeline_), works_(work_infos(tables_)),
-          graph_(tables_.requests), hand_overs_(tables_.requests), router_(tables_), limbo_(tables_.services.size()), out_(tables_, graph_),
+          pools_(tables_, timeline_, lifted), tier_top_(tables_.replicas.size(), timeline_), channels_(tables_, timeline_),
+          works_(work_infos(tables_)), graph_(tables_.requests), hand_overs_(tables_.requests), router_(tables_),
+          limbo_(tables_.services.size()), out_(tables_, graph_),
           edges_(tables_.replicas.size(), kNever) {
         for (std::size_t r = 0; r < tables_.replicas.size(); ++r) add_replica(r);
         weights_.emplace(tables_, pools_, channels_);
@@ -67,6 +69,10 @@ class Engine {
         }
         channels_.close(now_);
         pools_.finish(now_);
+        if (tier_top_.needed())
+            tier_top_.finish(now_);
+        else
+            for (const ReplicaRow& r : tables_.replicas) timeline_.tier_is(kHbm, static_cast<std::size_t>(r.hbm));
         timeline_.finish();
         finished_ = true;
     }
@@ -186,8 +192,10 @@ class Engine {
     void settle(std::size_t r, i64 n, i128 rest) {
         Replica& replica = replicas_[r];
         Batch& batch = replica.batch;
+        const i128 whole = batch.cost().sum(n);
         batch.account(timeline_, replica.accounts, replica.began, n, rest, pools_.held(replica.weights));
-        replica.began += batch.cost().sum(n);
+        tell(r, replica.began + whole + rest, rest > 0 ? n : n - 1);
+        replica.began += whole;
         batch.advance(n);
         stats_.iterations += n;
         stats_.steps += n * batch.running();
@@ -277,13 +285,28 @@ class Engine {
     // An edge now, of a replica that runs nothing.
     void wake(std::size_t r) {
         settle_idle(r);
-        replicas_[r].began = ticks_of(now_);
         edge(r);
     }
     void settle_idle(std::size_t r) {
         Replica& replica = replicas_[r];
-        if (!replica.batch.empty() || (replica.loading.empty() && replica.kept == 0)) return;
-        replica.batch.account_idle(timeline_, replica.accounts, replica.began, ticks_of(now_), pools_.held(replica.weights));
+        if (!replica.batch.empty()) return;
+        const i128 now = ticks_of(now_);
+        if (!replica.loading.empty() || replica.kept > 0)
+            replica.batch.account_idle(timeline_, replica.accounts, replica.began, now, pools_.held(replica.weights));
+        tell(r, now, 0);
+        replica.began = now;
+    }
+
+    // What replica r has held since it began is known until tick `end`, of its iteration k.
+    void tell(std::size_t r, i128 end, i64 k) {
+        if (!tier_top_.needed()) return;
+        tier_top_.come_to(now_, [this](std::size_t q) { return holding(q); });
+        tier_top_.tell(r, holding(r), end, k);
+    }
+    Holding holding(std::size_t r) const {
+        const Replica& replica = replicas_[r];
+        const Line top = replica.batch.top(pools_.held(replica.weights));
+        return {replica.began, replica.batch.empty() ? Line{1, 0} : replica.batch.cost(), top};
     }
 
     // A request that leaves before its end waits with what it has put out so far.
@@ -413,7 +436,10 @@ class Engine {
         }
     }
 
-    void take_weights(std::size_t r) { pools_.change(now_, replicas_[r].weights, service_of(r).weights); }
+    void take_weights(std::size_t r) {
+        settle_idle(r);
+        pools_.change(now_, replicas_[r].weights, service_of(r).weights);
+    }
 
     // ---- hand-overs: handing.hpp
     bool is_kept(i64 giver) const;
@@ -439,6 +465,7 @@ class Engine {
     bool lifted_;
     Timeline timeline_;
     Pools pools_;
+    TierTop tier_top_;
     Channels channels_;
     std::vector<WorkInfo> works_;
     Graph graph_;

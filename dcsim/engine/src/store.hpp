@@ -1,6 +1,7 @@
 // DRAM and NAND: how much lies in them.
 #pragma once
 
+#include <array>
 #include <utility>
 #include <vector>
 
@@ -22,7 +23,11 @@ class Pools {
   public:
     Pools(const Tables& tables, Timeline& timeline, bool lifted)
         : timeline_(timeline), used_(tables.pools.size()) {
-        for (const Pool& p : tables.pools) capacity_.push_back(lifted && p.tier != kHbm ? kNever : p.capacity);
+        for (const Pool& p : tables.pools) {
+            capacity_.push_back(lifted && p.tier != kHbm ? kNever : p.capacity);
+            tier_.push_back(static_cast<Tier>(p.tier));
+            ++pools_of_[tier_.back()];
+        }
     }
 
     std::size_t add_account(AccountRow row) {
@@ -49,14 +54,25 @@ class Pools {
         const auto pool = static_cast<std::size_t>(timeline_.accounts()[row].pool);
         levels_[account].change(t, bytes, [&](i64 b, i64 from, i64 to) { timeline_.hold(row, b, from, to); });
         used_[pool].change(t, bytes, [&](i64 b, i64 from, i64 to) { timeline_.raise(pool, b, from, to); });
+        const Tier tier = tier_[pool];
+        if (summed(tier))
+            together_[tier].change(t, bytes, [&](i64 b, i64 from, i64 to) { timeline_.raise(tier, b, from, to); });
     }
     void finish(i64 t) {
         for (std::size_t a = 0; a < levels_.size(); ++a) change(t, a, 0);
+        for (std::size_t pool = 0; pool < tier_.size(); ++pool)
+            if (tier_[pool] != kHbm && !summed(tier_[pool])) timeline_.tier_is(tier_[pool], pool);
     }
 
   private:
+    // HBM is tier_top.hpp's; of a tier of one pool there is nothing to add up.
+    bool summed(Tier tier) const { return tier != kHbm && pools_of_[tier] > 1; }
+
     Timeline& timeline_;
     std::vector<Level> used_, levels_;
+    std::array<Level, kTiers> together_;  // all pools of a tier below HBM
+    std::vector<Tier> tier_;
+    std::array<std::size_t, kTiers> pools_of_{};
     std::vector<i64> capacity_;
     std::vector<std::size_t> accounts_;
     Evictor* evictor_ = nullptr;

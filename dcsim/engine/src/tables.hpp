@@ -15,6 +15,7 @@
 namespace dcsim {
 
 enum Tier : i64 { kHbm, kDram, kNand };
+inline constexpr std::size_t kTiers = 3;
 enum Rule : i64 { kFixed, kPrefill, kDecode };
 enum RouterKind : i64 { kLeastLoaded, kRoundRobin, kSessionSticky };
 enum Start : i64 { kCold, kWarm, kDown };

@@ -29,7 +29,8 @@ struct AccountRow { i64 pool, category, service, klass; };
 class Timeline {
   public:
     Timeline(Bins bins, std::size_t pools, std::size_t channels)
-        : bins_(bins), pools_(pools), channels_(channels), top_(pools * bins.count(), 0), moved_(channels * bins.count(), 0) {}
+        : bins_(bins), pools_(pools), channels_(channels), top_(pools * bins.count(), 0),
+          tier_top_(kTiers * bins.count(), 0), moved_(channels * bins.count(), 0) {}
 
     const Bins& bins() const { return bins_; }
 
@@ -70,9 +71,19 @@ class Timeline {
         top = std::max(top, bytes);
     }
     void raise(std::size_t pool, i64 bytes, i64 from, i64 to) {
-        to = std::min(to, bins_.horizon);
-        if (from >= to) return;
-        for (std::size_t bin = bins_.of(from); bin <= bins_.of(to - 1); ++bin) raise(pool, bin, bytes);
+        each_bin(from, to, [&](std::size_t bin) { raise(pool, bin, bytes); });
+    }
+    // The same of all pools of a tier together.
+    void raise(Tier tier, i64 bytes, i64 from, i64 to) {
+        each_bin(from, to, [&](std::size_t bin) {
+            i64& top = tier_top(tier, bin);
+            top = std::max(top, bytes);
+        });
+    }
+    i64& tier_top(Tier tier, std::size_t bin) { return tier_top_[bin * kTiers + static_cast<std::size_t>(tier)]; }
+    // A tier of this one pool holds what the pool does.
+    void tier_is(Tier tier, std::size_t pool) {
+        for (std::size_t bin = 0; bin < bins_.count(); ++bin) tier_top(tier, bin) = top_[bin * pools_ + pool];
     }
 
     void flow(std::size_t account, Cause cause, i64 t, i64 bytes) {
@@ -88,12 +99,19 @@ class Timeline {
     const std::vector<AccountRow>& accounts() const { return accounts_; }
     std::vector<i64>& mean() { return mean_; }
     std::vector<i64>& top() { return top_; }
+    std::vector<i64>& tier_top() { return tier_top_; }
     std::vector<i64>& flow() { return flow_; }
     std::vector<i64>& moved() { return moved_; }
 
   private:
     struct Open { std::size_t bin = 0; i128 sum = 0; };
 
+    template <class Act>
+    void each_bin(i64 from, i64 to, Act&& act) {
+        to = std::min(to, bins_.horizon);
+        if (from >= to) return;
+        for (std::size_t bin = bins_.of(from); bin <= bins_.of(to - 1); ++bin) act(bin);
+    }
     void settle(std::size_t account) {
         Open& open = open_[account];
         if (open.sum != 0) {
@@ -107,7 +125,7 @@ class Timeline {
     std::size_t pools_, channels_;
     std::vector<AccountRow> accounts_;
     std::vector<Open> open_;
-    std::vector<i64> mean_, top_, flow_, moved_;
+    std::vector<i64> mean_, top_, tier_top_, flow_, moved_;
 };
 
 // Bytes that change at whole nanoseconds and stay in between.

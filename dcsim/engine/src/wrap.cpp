@@ -169,6 +169,7 @@ class PyEngine {
         // Kept bin by bin, given with the bins last.
         out["mean"] = numpy(std::move(timeline.mean()), {bins, accounts}).attr("T");
         out["top"] = numpy(std::move(timeline.top()), {bins, pools}).attr("T");
+        out["tier_top"] = numpy(std::move(timeline.tier_top()), {bins, dcsim::kTiers}).attr("T");
         out["flow"] = numpy(std::move(timeline.flow()), {bins, accounts, causes}).attr("transpose")(1, 2, 0);
         out["moved"] = numpy(std::move(timeline.moved()), {bins, channels}).attr("T");
         std::vector<i64> events;
