@@ -129,9 +129,9 @@ class Ledger:
         return out
 
     def tier_top_by_bin(self) -> np.ndarray:
-        """From instant to instant at which any pool changes: what the pools of each tier hold.
+        """What the pools of each tier hold, from one change of any of them to the next.
 
-        Of an HBM pool both its weights and an iteration may be told of: the iteration's is the whole.
+        Of an HBM pool weights and an iteration may be told of: the iteration's is the whole.
         """
         begin: dict[int, list[tuple[int, int]]] = defaultdict(list)
         stop: dict[int, list[tuple[int, int]]] = defaultdict(list)

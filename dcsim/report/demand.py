@@ -52,7 +52,7 @@ def plot_demand(outline: Outline, path: Path) -> None:
         last = label if axes is panels[-1] else None
         frame(axes, times, y, title=title, x_label=last, y_label=unit)
     figure.suptitle(f"Memory demand: {outline.summary['scenario']}", x=0.01, ha="left", fontsize=12)
-    legend_below(figure, _handles(max((t.pools for t in outline.tiers.values()), default=0)))
+    legend_below(figure, _handles())
     save(figure, path)
 
 
@@ -93,7 +93,7 @@ def _draw_tier(axes: Any, series: TierSeries, edges: Floats) -> tuple[str, Ticks
         draw_area(axes, edges, floor, roof, color=CATEGORY_COLORS[category], lw=0)
         floor = roof
     if columns["shortfall"].any():
-        covered = (columns["demand_peak"] - columns["shortfall"]) / size
+        covered = np.maximum(columns["demand_peak"] - columns["shortfall"], 0) / size
         demanded = columns["demand_peak"] / size
         draw_area(axes, edges, covered, demanded, color=SHORTFALL, lw=0)
     draw_line(axes, edges, columns["demand_peak"] / size, color=DEMAND, lw=0.9, ls=":")
@@ -109,14 +109,13 @@ def _draw_tier(axes: Any, series: TierSeries, edges: Floats) -> tuple[str, Ticks
     return note, ticks(0, top / size, 6), unit
 
 
-def _handles(pools: int) -> list[Any]:
-    """The legend; with several pools to a tier their peaks are added up."""
-    peaks = "peak" if pools <= 1 else "pools' peaks"
+def _handles() -> list[Any]:
+    """The legend."""
     held = [Patch(color=color, label=name) for name, color in CATEGORY_COLORS.items()]
     return [
         *held,
         Line2D([], [], color=DEMAND, lw=1.3, label="demand (mean of bin)"),
-        Line2D([], [], color=DEMAND, lw=0.9, ls=":", label=f"demand ({peaks} in bin)"),
+        Line2D([], [], color=DEMAND, lw=0.9, ls=":", label="demand (peak in bin)"),
         Line2D([], [], color=CAPACITY, lw=1.8, ls="--", label="capacity"),
         Patch(color=SHORTFALL, label="shortfall of a pool"),
     ]

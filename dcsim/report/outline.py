@@ -24,7 +24,8 @@ MOST_STRETCHES = 1000
 """A picture is as many pixels wide; runs of more bins are drawn in stretches of several bins."""
 
 _MEANS = ("capacity", *CATEGORIES, "demand")
-_TOPS = ("peak", "demand_peak", "shortfall")
+_SHORT = "shortfall"
+_TOPS = ("peak", "demand_peak")
 _RATES = ("read", "taken")
 
 
@@ -32,9 +33,9 @@ _RATES = ("read", "taken")
 class TierSeries:
     """A tier over S stretches: bytes by name, int64[S], summed over the tier's pools.
 
-    `capacity`, the categories and `demand` are means over a stretch; `peak`, `demand_peak` and
-    `shortfall` the most of its bins, of which each is the sum of the pools' own; `read` and `taken`
-    are bytes/s.
+    `capacity`, the categories and `demand` are means over a stretch; `peak` and `demand_peak` the
+    most that all hold together; `shortfall` the most of its bins, of which each is the sum of the
+    pools' own; `read` and `taken` are bytes/s.
     """
 
     pools: int
@@ -68,7 +69,7 @@ class Outline:
         return cls(
             summary=results.summary,
             edges=stretches.edges,
-            tiers=_tiers(timeline, stretches),
+            tiers=_tiers(timeline, results.tiers(), stretches),
             held=_held(contents, stretches),
         )
 
@@ -110,21 +111,24 @@ class _Stretches:
         return np.asarray(np.maximum.reduceat(values, self.first, axis=-1))
 
 
-def _tiers(timeline: Any, stretches: _Stretches) -> dict[str, TierSeries]:
-    """The pools of each tier added up, bin by bin; the table goes pool by pool."""
+def _tiers(timeline: Any, peaks: Any, stretches: _Stretches) -> dict[str, TierSeries]:
+    """The pools of each tier added up, bin by bin; the tables go pool by pool and tier by tier."""
     bins = len(stretches.length)
     names, tier = _words(timeline["tier"])
     tier = tier[::bins]
     tables = {
-        name: timeline[name].to_numpy().reshape(-1, bins) for name in (*_MEANS, *_TOPS, *_RATES)
+        name: timeline[name].to_numpy().reshape(-1, bins) for name in (*_MEANS, _SHORT, *_RATES)
     }
+    tops = {name: peaks[name].to_numpy().reshape(len(TIERS), bins) for name in _TOPS}
     series = {}
     for code, name in enumerate(names):
         mine = np.flatnonzero(tier == code)
         if len(mine):
             sums = {each: table[mine].sum(axis=0) for each, table in tables.items()}
             columns = {each: stretches.means(sums[each]) for each in _MEANS}
-            columns |= {each: stretches.tops(sums[each]) for each in _TOPS}
+            columns[_SHORT] = stretches.tops(sums[_SHORT])
+            row = TIERS.index(name)
+            columns |= {each: stretches.tops(tops[each][row]) for each in _TOPS}
             columns |= {each: stretches.rates(sums[each]) for each in _RATES}
             series[name] = TierSeries(len(mine), columns)
     return {name: series[name] for name in TIERS if name in series}

@@ -24,7 +24,7 @@ def summary_table(results: Results) -> Group:
     Nothing in it depends on the clock.
     """
     parts: list[Any] = [_tier_table(results.summary), _job_table(results.summary)]
-    parts += [Text(each) for each in (*_bounds(results.summary), *remarks(results.summary))]
+    parts += [Text(each) for each in remarks(results.summary)]
     wear = results.summary["tiers"]["nand"]["wear"]
     if wear["bytes_written"]:
         parts.append(_wear_text(wear))
@@ -35,15 +35,6 @@ def remarks(summary: dict[str, Any]) -> list[str]:
     """Sentences on what a reader of the tables must know: requests that were not completed, queues
     that grow, tiers that run short."""
     return [*_unfinished(summary), *_loaded(summary), *_shortfalls(summary)]
-
-
-def _bounds(summary: dict[str, Any]) -> list[str]:
-    spans = [
-        figures[what] for figures in summary["tiers"].values() for what in ("occupancy", "demand")
-    ]
-    if not any("-" in _peak(span) for span in spans):
-        return []
-    return ["A peak of A-B lies between them: a tier's pools do not all peak at the same moment."]
 
 
 def _unfinished(summary: dict[str, Any]) -> list[str]:
@@ -127,21 +118,12 @@ def _tier_table(summary: dict[str, Any]) -> Table:
             TIER_NAMES[tier],
             bytes_text(figures["capacity"]),
             bytes_text(occupancy["mean"]),
-            _peak(occupancy),
+            bytes_text(occupancy["peak"]),
             bytes_text(demand["mean"]),
-            _peak(demand),
+            bytes_text(demand["peak"]),
             "never" if short is None else f"at {time_text(short)}",
         )
     return table
-
-
-def _peak(span: dict[str, int]) -> str:
-    """The most that a tier as a whole holds: between two bounds where its pools peak apart."""
-    least, most = bytes_text(span["peak_least"]), bytes_text(span["peak"])
-    if least == most:
-        return most
-    same_unit = least.split()[1] == most.split()[1]
-    return f"{least.split()[0] if same_unit else least}-{most}"
 
 
 def _job_table(summary: dict[str, Any]) -> Table:
@@ -188,15 +170,10 @@ def comparison_table(comparison: Comparison) -> Table:
     title = f"Variants, and their differences to {comparison.names[0]}"
     table = _table(title, ["", *comparison.names])
     section = ""
-    peaks: list[str] = []
     for figure in comparison.figures:
         label = _label(figure)
         if label is None or all(value is None for value in figure.values):
             continue
-        if figure.name.endswith(".peak"):
-            peaks = _cells(figure)
-        if figure.name.endswith(".peak_least") and _cells(figure) == peaks:
-            continue  # both bounds are the peak
         subject = TIER_NAMES.get(figure.subject, figure.subject) or "requests"
         if subject != section:
             table.add_row(f"[bold]{subject}[/bold]")
@@ -210,11 +187,9 @@ _SHOWN = {
     "tier": {
         "capacity": "capacity",
         "occupancy.mean": "held, mean",
-        "occupancy.peak": "held, peak at most",
-        "occupancy.peak_least": "held, peak at least",
+        "occupancy.peak": "held, peak",
         "demand.mean": "demand, mean",
-        "demand.peak": "demand, peak at most",
-        "demand.peak_least": "demand, peak at least",
+        "demand.peak": "demand, peak",
         "first_shortfall_ns": "first short at",
         "first_shortfall_pool_peak": "its pool, by up to",
         "first_shortfall_pool_ns": "its pool, in all for",

@@ -126,7 +126,7 @@ def _request_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
     return [_figure(summaries, "requests", "", "requests", *path) for path in paths]
 
 
-_SPANS = ("mean", "p95", "peak", "peak_least", "pools_peak")
+_SPANS = ("mean", "p95", "peak", "pools_peak")
 
 
 def _tier_figures(summaries: list[dict[str, Any]]) -> list[Figure]:

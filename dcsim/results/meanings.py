@@ -137,6 +137,17 @@ TABLES: Mapping[str, Table] = {
             _flow("read", "Loaded from here instead of computed again; stays where it is."),
         ),
     ),
+    "tiers": Table(
+        "One row a tier and bin: the most of what its pools hold together. Their own peaks, of the "
+        "timeline, need not come at the same time.",
+        (
+            _START,
+            _END,
+            _TIER,
+            Entry("peak", "int64", "bytes", "Most held at any time of the bin, all pools."),
+            Entry("demand_peak", "int64", "bytes", "The same with capacities lifted."),
+        ),
+    ),
     "contents": Table(
         "Whose bytes: one row a tier, category, job and bin, where any are held or demanded in "
         "the run. Weights, live and transient bytes are those of the job that has the replicas.",
@@ -221,14 +232,7 @@ def _over_time(key: str, what: str) -> tuple[Entry, ...]:
             f"{path}.peak",
             "int",
             "bytes",
-            "Most at any time, at most: the peaks of the pools within a bin, added up. Exact with "
-            "one pool.",
-        ),
-        Entry(
-            f"{path}.peak_least",
-            "int",
-            "bytes",
-            "Most at any time, at least: the largest mean of a bin, or the peak of one pool.",
+            "Most at any time, all pools together.",
         ),
         Entry(
             f"{path}.pools_peak",

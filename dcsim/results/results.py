@@ -22,7 +22,7 @@ from dcsim.results.manifest import manifest_of
 from dcsim.results.requests import requests_table
 from dcsim.results.series import pool_series
 from dcsim.results.summary import summarise
-from dcsim.results.timeline import channels_table, contents_table, timeline_table
+from dcsim.results.timeline import channels_table, contents_table, tiers_table, timeline_table
 
 __all__ = ["Results", "collect"]
 
@@ -44,6 +44,10 @@ class Results:
     def timeline(self) -> Any:
         """One row a pool and bin: capacity, contents by category, peak, demand, flows."""
         return self.tables["timeline"]
+
+    def tiers(self) -> Any:
+        """One row a tier and bin: the peaks of occupancy and demand, all pools together."""
+        return self.tables["tiers"]
 
     def contents(self) -> Any:
         """One row a tier, category, job and bin: bytes held and demanded."""
@@ -118,6 +122,7 @@ def collect(
         tables = {
             "requests": requests.result(),
             "timeline": timeline_table(plan, series),
+            "tiers": tiers_table(series),
             "contents": contents_table(plan, built, lifted),
             "channels": channels_table(plan, built),
             "events": events_table(plan, built, series),

@@ -41,12 +41,13 @@ class Bins:
 
 @dataclass(frozen=True)
 class Series:
-    """Bytes in P pools over B bins, with C categories and F causes of flow, all int64.
+    """Bytes in P pools and T tiers over B bins, with C categories and F causes of flow, all int64.
 
     `held` [C, P, B]: time-weighted means as built; `peak` [P, B]: the most at any time of a bin;
-    `demand` and `demand_peak`: the same with capacities lifted; `flow` [F, P, B]: bytes taken and
-    given up, as built. `capacity` [P, B]: its time-weighted mean, `capacity_low` and
-    `capacity_high` its extremes within a bin.
+    `demand` and `demand_peak`: the same with capacities lifted; `tier_peak` and `tier_demand_peak`
+    [T, B]: the most that all pools of a tier hold together at any time of a bin; `flow` [F, P, B]:
+    bytes taken and given up, as built. `capacity` [P, B]: its time-weighted mean, `capacity_low`
+    and `capacity_high` its extremes within a bin.
     """
 
     bins: Bins
@@ -54,6 +55,8 @@ class Series:
     peak: Ints
     demand: Ints
     demand_peak: Ints
+    tier_peak: Ints
+    tier_demand_peak: Ints
     flow: Ints
     capacity: Ints
     capacity_low: Ints
@@ -83,6 +86,8 @@ def pool_series(plan: Plan, built: Outputs, lifted: Outputs) -> Series:
         peak=built["top"],
         demand=_by_pool(lifted, pools, len(bins)),
         demand_peak=lifted["top"],
+        tier_peak=built["tier_top"],
+        tier_demand_peak=lifted["tier_top"],
         flow=np.moveaxis(flow, 1, 0),
         capacity=mean,
         capacity_low=low,

@@ -28,24 +28,25 @@ def tier_figures(plan: Plan, built: Outputs, series: Series) -> dict[str, Any]:
     """By tier: capacity, occupancy, demand, shortfall, flows; for NAND also wear. Bytes and ns.
 
     Means and the 95th percentile are over time, of the bins' means. Pools of a tier are added up.
-    The peak of their sum lies between `peak_least` and `peak`, since the engine tells the most of
-    each pool within a bin, and these need not come together; with one pool both are the peak.
-    `pools_peak` is the sum of each pool's own peak, whenever it comes. A shortfall is that of a
-    pool, since none can use the room of another.
+    `peak` is the most that all hold together at any time, `pools_peak` the sum of each pool's own
+    peak, whenever it comes. A shortfall is that of a pool, since none can use the room of another.
     """
     return {tier: _figures(plan, built, series, tier) for tier in TIERS}
 
 
 def _figures(plan: Plan, built: Outputs, series: Series, tier: str) -> dict[str, Any]:
-    rows = [row for row, pool in enumerate(plan.pools) if pool.tier == tier]
+    row = TIERS.index(tier)
+    rows = [pool for pool, each in enumerate(plan.pools) if each.tier == tier]
     capacity = series.capacity[rows].sum(axis=0)
     held, demand = series.held[:, rows].sum(axis=1), series.demand[:, rows].sum(axis=1)
     figures: dict[str, Any] = {
         "pools": len(rows),
         "capacity": sum(plan.pools[row].capacity for row in rows),
         "capacity_least": int(series.capacity_low[rows].sum(axis=0).min()),
-        "occupancy": _over_time(held.sum(axis=0), series.peak[rows], series.bins),
-        "demand": _over_time(demand.sum(axis=0), series.demand_peak[rows], series.bins),
+        "occupancy": _over_time(held, series.tier_peak[row], series.peak[rows], series.bins),
+        "demand": _over_time(
+            demand, series.tier_demand_peak[row], series.demand_peak[rows], series.bins
+        ),
         "utilisation": _ratio(_mean(held.sum(axis=0), series.bins), _mean(capacity, series.bins)),
         "occupancy_by_category": _by_category(held, series.bins),
         "demand_by_category": _by_category(demand, series.bins),
@@ -65,18 +66,14 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole > 0 else None
 
 
-def _over_time(mean: Ints, peak: Ints, bins: Bins) -> dict[str, int]:
-    """Of a tier's means int64[B] and its pools' peaks int64[P, B].
-
-    At some moment of a bin the tier holds its mean at least, and at some moment what its fullest
-    pool holds then; at no moment more than all of its pools' peaks.
-    """
+def _over_time(held: Ints, peak: Ints, pools: Ints, bins: Bins) -> dict[str, int]:
+    """Of a tier's means int64[C, B], its peaks int64[B] and those of its pools int64[P, B]."""
+    mean = held.sum(axis=0)
     return {
         "mean": round(_mean(mean, bins)),
         "p95": weighted_percentile(mean, bins.length, 95),
-        "peak": int(peak.sum(axis=0).max()),
-        "peak_least": int(max(mean.max(), peak.max(initial=0))),
-        "pools_peak": int(peak.max(axis=1, initial=0).sum()),
+        "peak": int(peak.max()),
+        "pools_peak": int(pools.max(axis=1, initial=0).sum()),
     }
 
 

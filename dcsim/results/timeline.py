@@ -14,7 +14,7 @@ from dcsim.engine.border import ACCOUNTS
 from dcsim.results.columns import by_name, names
 from dcsim.results.series import Bins, Series
 
-__all__ = ["channels_table", "contents_table", "timeline_table"]
+__all__ = ["channels_table", "contents_table", "tiers_table", "timeline_table"]
 
 Ints = NDArray[np.int64]
 
@@ -50,6 +50,19 @@ def timeline_table(plan: Plan, series: Series) -> Any:
     for cause, flow in zip(CAUSES, series.flow, strict=True):
         columns[cause] = flow.ravel()
     return pa.table(columns)
+
+
+def tiers_table(series: Series) -> Any:
+    """One row a tier and bin: the most that all its pools hold together, as built and lifted."""
+    row = np.repeat(np.arange(len(TIERS)), len(series.bins))
+    return pa.table(
+        {
+            **_times(series.bins, len(TIERS)),
+            "tier": names(row, TIERS),
+            "peak": series.tier_peak.ravel(),
+            "demand_peak": series.tier_demand_peak.ravel(),
+        }
+    )
 
 
 def contents_table(plan: Plan, built: Outputs, lifted: Outputs) -> Any:

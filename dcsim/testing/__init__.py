@@ -24,6 +24,7 @@ from dcsim.testing.laws import (
     check_events,
     check_outcomes,
     check_summary,
+    check_tiers,
 )
 from dcsim.testing.memory import memory_traces
 from dcsim.testing.mixes import job_mixes
@@ -63,6 +64,7 @@ __all__ = [
     "check_same_requests",
     "check_samples",
     "check_summary",
+    "check_tiers",
     "check_transfers",
     "from_yaml",
     "job_mixes",

@@ -28,6 +28,7 @@ __all__ = [
     "check_events",
     "check_outcomes",
     "check_summary",
+    "check_tiers",
 ]
 
 Law = Callable[[Results], None]
@@ -170,6 +171,24 @@ def check_demand(results: Results) -> None:
               headroom=grid["headroom"], demand_peak=peak, capacity_low=low)  # fmt: skip
 
 
+def check_tiers(results: Results) -> None:
+    """What the pools of a tier hold together follows from what each does.
+
+    At some moment of a bin a tier holds its mean at least, and at some moment what its fullest pool
+    holds then; at no moment more than all of its pools' peaks. The same of demand.
+    """
+    grid, rows = Grid(results), Rows(results, "tiers")
+    rows.hold("one row a tier and bin", rows.words("tier") == np.repeat(TIERS, grid.shape[1]))
+    for name, mean in (("peak", grid.held), ("demand_peak", grid["demand"])):
+        mine = [grid.tier == tier for tier in TIERS]
+        most = np.concatenate([grid[name][pools].sum(axis=0) for pools in mine])
+        fullest = np.concatenate([grid[name][pools].max(axis=0, initial=0) for pools in mine])
+        least = np.maximum(fullest, np.concatenate([mean[pools].sum(axis=0) for pools in mine]))
+        told = rows.ints(name)
+        rows.hold(f"{name} of a tier is between its bounds", (least <= told) & (told <= most),
+                  at_least=least, told=told, at_most=most)  # fmt: skip
+
+
 _NEXT: dict[str | None, tuple[str, ...]] = {None: ("loading", "up"),
          "loading": ("up", "down"), "up": ("down",), "down": ("loading",)}  # fmt: skip
 
@@ -238,20 +257,17 @@ def check_summary(results: Results) -> None:
     By tier: capacity, peak and mean of occupancy and demand, greatest and first shortfall, flows.
     Means are compared to one part in 10^9, all else exactly.
     """
-    grid = Grid(results)
+    grid, tiers = Grid(results), Rows(results, "tiers")
     width = (grid.end - grid.start).astype(np.float64)
     for tier in TIERS:
         mine, figures = grid.tier == tier, results.summary["tiers"][tier]
         where = f"the summary, tier {tier}"
-        for name, mean, peak in (("occupancy", grid.held, grid["peak"]),
-                                 ("demand", grid["demand"], grid["demand_peak"])):  # fmt: skip
-            worst = int(peak[mine].sum(axis=0).max())
-            must_equal(f"peak {name}", where, summary=figures[name]["peak"], timeline=worst)
-            least = max(int(mean[mine].sum(axis=0).max()), int(peak[mine].max(initial=0)))
-            must_equal(f"least peak {name}", where, summary=figures[name]["peak_least"],
-                       timeline=least)  # fmt: skip
-            if least > worst:
-                fail(f"peak {name}", where, {"at least": least, "at most": worst})
+        for name, mean, peak in (
+            ("occupancy", grid.held, "peak"),
+            ("demand", grid["demand"], "demand_peak"),
+        ):
+            most = int(tiers.ints(peak)[tiers.words("tier") == tier].max())
+            must_equal(f"peak {name}", where, summary=figures[name]["peak"], tiers=most)
             average = float(np.average(mean[mine].sum(axis=0), weights=width))
             if abs(figures[name]["mean"] - average) > 1 + 1e-9 * average:
                 fail(f"mean {name}", where, {"summary": figures[name]["mean"], "timeline": average})
@@ -270,6 +286,7 @@ LAWS: tuple[Law, ...] = (
     check_causality,
     check_capacity,
     check_demand,
+    check_tiers,
     check_flows,
     check_transfers,
     check_contents,

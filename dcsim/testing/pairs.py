@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from dcsim.assembly import Plan
-from dcsim.engine import CATEGORIES, CAUSES
+from dcsim.engine import CATEGORIES, CAUSES, TIERS
 from dcsim.planning import run
 from dcsim.results import Results
 from dcsim.testing.grid import Grid
@@ -147,6 +147,12 @@ def check_bins(fine: Results, coarse: Results) -> None:
         top = np.maximum.reduceat(a[peak], first, axis=1)
         b.hold(f"the peak is the greatest of the peaks, {peak}", b[peak] == top,
                coarse=b[peak], fine=top)  # fmt: skip
+    one, other = Rows(fine, "tiers"), Rows(coarse, "tiers")
+    for peak in ("peak", "demand_peak"):
+        tops = one.ints(peak).reshape(len(TIERS), -1)
+        top = np.maximum.reduceat(tops, first, axis=1).ravel()
+        other.hold(f"the peak of a tier is the greatest of its peaks, {peak}",
+                   other.ints(peak) == top, coarse=other.ints(peak), fine=top)  # fmt: skip
     width = (a.end - a.start).astype(object)
     accounts = 4 * (len(fine.summary["jobs"]) + 1)  # each is rounded down, in fine and in coarse
     for column in (*CATEGORIES, "demand"):
@@ -186,6 +192,9 @@ def check_room(results: Results) -> None:
               demand=grid["demand"], held=grid.held)  # fmt: skip
     grid.hold("peaks are equal where there is room", grid["demand_peak"] == grid["peak"],
               demand_peak=grid["demand_peak"], peak=grid["peak"])  # fmt: skip
+    rows = Rows(results, "tiers")
+    rows.hold("peaks of tiers are equal where there is room",
+              rows.ints("demand_peak") == rows.ints("peak"))  # fmt: skip
     for name, figures in results.summary["jobs"].items():
         must_equal("outcomes are equal where there is room", f"job {name}",
                    built=figures["outcomes"], lifted=figures["outcomes_lifted"])  # fmt: skip

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from cli_scenes import Dcsim, files_below, write_scene
 
-TABLES = {"requests", "timeline", "contents", "channels", "events"}
+TABLES = {"requests", "timeline", "tiers", "contents", "channels", "events"}
 PLOTS = {"demand.png", "contents.png", "latency.png"}
 FILES = {f"{name}.parquet" for name in TABLES} | PLOTS | {"summary.json", "manifest.json"}
 

@@ -12,6 +12,7 @@ from oracle import Oracle
 from dcsim.engine import Engine
 from engine.case import Case, run
 from engine.tables import FOCI, cases
+from engine.world import NS, world
 
 # How often an engine looks is its own affair.
 OWN = ("events", "boundaries")
@@ -52,6 +53,28 @@ def test_engine_is_the_oracle(focus: str, lifted: bool) -> None:
 @given(cases(most=50, focus=("links",)))
 def test_crowded_links_agree(case: Case) -> None:
     check(case, lifted=False)
+
+
+@pytest.mark.parametrize("bin", [997, 40_000])
+def test_many_stretches_of_several_replicas_agree(bin: int) -> None:
+    """The engine looks at what replicas held together some hundred stretches at a time."""
+    random = np.random.default_rng(6)
+    segments = [
+        {"steps": 9, "own": 3 * NS + 7, "own_slope": 5, "live": 50, "live_slope": 30, "peak": 20},
+        {"steps": 5, "own": 7 * NS + 1, "live": 90, "live_slope": -20, "peak": 5},
+    ]
+    works = [{"segment": 0, "segments": 2}, {"segments": 1}, {"segment": 1, "segments": 1}]
+    replicas = [{"hbm": i, "dram": 3, "home": 4, "store": 4, "start": 1} for i in range(3)]
+    arrivals = np.sort(random.integers(0, 30_000, 400)).tolist()
+    tables = world(
+        [{"arrival": t, "work": int(random.integers(3))} for t in arrivals],
+        pools=[{"tier": 0, "capacity": 3000}] * 3 + [{"tier": 1}, {"tier": 2}],
+        segments=segments,
+        works=works,
+        replicas=replicas,
+        services={"replicas": 3, "max_jobs": 6, "max_tokens": 9, "weights": 11},
+    )
+    check(Case(tables, 40_000, bin), lifted=False)
 
 
 @settings(deadline=None)

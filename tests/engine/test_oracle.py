@@ -255,6 +255,7 @@ def test_failure_cuts_the_iteration_and_sends_the_jobs_on(play: Play) -> None:
     assert out["mean"][2].tolist() == [7, 0, 0, 0, 0]
     assert out["top"][0].tolist() == [340, 0, 0, 0, 0]
     assert out["top"][1].tolist() == [340, 340, 340, 200, 200]
+    assert out["tier_top"][0].tolist() == [540, 340, 340, 200, 200]
     assert out["events"].tolist() == [[0, 1, 0, 0], [0, 1, 1, 0], [15, 2, 0, 0]]
 
 
@@ -292,3 +293,19 @@ def test_bins_and_the_horizon_cut(play: Play) -> None:
     out = play(world([{"arrival": 3}], segments=segments), horizon=33, bin=1000)
     assert out["outcome"].tolist() == [2]
     assert series(out, "mean", (0, 1)) == [9 * 30 // 33]
+
+
+@pytest.mark.parametrize(
+    ("live", "slope", "most"),
+    # 100, 150, 200 from 0 on and again from 15 on: 200 beside 150 in [25, 30), never beside 200
+    [(100, 50, [250, 350, 200]), (200, -50, [350, 300, 100])],
+    ids=["growing", "falling"],
+)
+def test_pools_of_a_tier_that_peak_apart(
+    live: int, slope: int, most: list[int], play: Play
+) -> None:
+    segments = {"steps": 3, "live": live, "live_slope": slope}
+    out = play(world([{}, {"arrival": 15}], segments=segments, **farm(1)), horizon=60, bin=20)
+    assert out["tier_top"][0].tolist() == most
+    assert (out["top"][:3].sum(axis=0) >= most).all()
+    assert (out["tier_top"][1:] == 0).all()

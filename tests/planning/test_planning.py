@@ -46,7 +46,7 @@ def test_a_run_has_both_passes() -> None:
     assert lifted["flow"][:, 6].sum() == 0
 
 
-def test_the_peak_of_a_tier_is_between_its_bounds() -> None:
+def test_the_peak_of_a_tier_is_that_of_its_pools_together() -> None:
     """What all pools of a tier hold at an instant, looked at every 100 ms."""
     sampler = [{"kind": "sampler", "every": "100 ms"}]
     results = run(make_plan(scenario_from_data(scene(operations=sampler, duration="3 min"))))
@@ -62,12 +62,11 @@ def test_the_peak_of_a_tier_is_between_its_bounds() -> None:
     for tier, most in seen.items():
         figures = results.summary["tiers"][tier]["occupancy"]
         assert most <= figures["peak"] <= figures["pools_peak"]
-        assert figures["peak_least"] <= figures["peak"]
     hbm = results.summary["tiers"]["hbm"]["occupancy"]
-    assert hbm["peak_least"] < seen["hbm"]  # ten looks a second come closer from below
+    assert hbm["peak"] < hbm["pools_peak"]  # they do not peak together
     assert results.summary["tiers"]["dram"]["pools"] == 1
     dram = results.summary["tiers"]["dram"]["occupancy"]
-    assert dram["peak_least"] == dram["peak"] == dram["pools_peak"]
+    assert dram["peak"] == dram["pools_peak"] == seen["dram"]
 
 
 def slow(env: Environment, datacenter: DataCenter) -> Generator[Event]:

@@ -65,7 +65,9 @@ def test_occupancy_of_a_tier_is_the_sum_of_its_pools() -> None:
     assert len(outline.edges) == 121
     mean = made_up().summary["tiers"]["hbm"]["occupancy"]["mean"]
     assert outline.tiers["hbm"].occupancy().mean() == pytest.approx(mean, rel=1e-6)
-    for name in ("peak", "demand", "shortfall"):
+    tops = [row["peak"] for row in made_up().tiers().to_pylist() if row["tier"] == "hbm"]
+    assert outline.tiers["hbm"].columns["peak"].tolist() == tops
+    for name in ("demand", "shortfall"):
         by_bin: dict[int, int] = {}
         for row in made_up().timeline().select(["tier", "start_ns", name]).to_pylist():
             if row["tier"] == "hbm":
@@ -92,7 +94,7 @@ def test_a_long_run_is_drawn_in_stretches() -> None:
     whole = Outline.of(made_up())
     times = 25
     tables = dict(made_up().tables)
-    for name in ("timeline", "contents"):
+    for name in ("timeline", "tiers", "contents"):
         table = tables[name]
         rows = np.arange(table.num_rows).repeat(times)
         width = table["end_ns"].to_numpy() - table["start_ns"].to_numpy()

@@ -18,6 +18,7 @@ from dcsim.results.files import write_json
 FILES = {
     "requests.parquet",
     "timeline.parquet",
+    "tiers.parquet",
     "contents.parquet",
     "channels.parquet",
     "events.parquet",

@@ -31,6 +31,7 @@ from dcsim.testing import (
     check_outputs,
     check_samples,
     check_summary,
+    check_tiers,
     check_transfers,
     scenarios,
 )
@@ -166,6 +167,12 @@ FORGERIES: list[tuple[Any, str, str, dict[str, Any]]] = [
      {"column": "cache", "to": more("cache", 10**10), "where": held("dram"), "skip": 3}),
     (check_flows, "objects are in DRAM and NAND only", "timeline",
      {"column": "artifacts", "to": 1, "where": held("hbm", "live")}),
+    # tiers
+    (check_tiers, "one row a tier and bin", "tiers", {"column": "tier", "to": "nand"}),
+    (check_tiers, "peak of a tier is between its bounds", "tiers",
+     {"column": "peak", "to": more("peak", 10**12)}),
+    (check_tiers, "demand_peak of a tier is between its bounds", "tiers",
+     {"column": "demand_peak", "to": 0}),
     # transfers
     (check_transfers, "taken there or spilled", "timeline",
      {"column": "spilled", "to": more("spilled"), "where": held("dram", "spilled")}),
@@ -211,6 +218,8 @@ FORGERIES: list[tuple[Any, str, str, dict[str, Any]]] = [
     # summary
     (check_summary, "peak occupancy", "summary",
      {"path": "tiers.hbm.occupancy.peak", "to": lambda n: n + 1}),
+    (check_summary, "peak demand", "tiers",
+     {"column": "demand_peak", "to": more("demand_peak", 10**12), "where": is_("tier", "dram")}),
     (check_summary, "mean demand", "summary",
      {"path": "tiers.dram.demand.mean", "to": lambda n: n * 1.001}),
     (check_summary, "bytes evicted", "summary",
