@@ -55,20 +55,37 @@ class Content(Residence):
             for node in nand:
                 if self.find(plan.dram, node) is not None:
                     continue
-                if not self.take(plan.dram, node, now):
+                if not self.take(plan.dram, node, plan, now):
                     break
                 taken.append(self.pool(plan.dram).nodes[-1])
         if taken:
             self.touch(whole, pools, now)
 
         def arrived(end: int) -> None:
-            self.land(plan.dram, taken, end)
+            self.come(taken, plan, end)
             done(end)
 
         self.store.transfer(now, self.bytes(nand), [plan.fetch, plan.onboard], arrived)
         return 2 if dram else 1
 
-    def fill(self, pool: int, path: list[int], now: int, source: int | None = None) -> list[Lies]:
+    def come(self, taken: list[Lies], plan: SimpleNamespace, now: int) -> None:
+        """A transfer has brought nodes to DRAM; where the tiers are exclusive they leave NAND."""
+        self.land(plan.dram, taken, now)
+        for lies in reversed(taken):
+            copy = self.find(plan.store, lies.node)
+            there = lies in self.pool(plan.dram).nodes and self.says(lies.node, "exclusive")
+            if there and copy is not None and copy.since is not None:
+                self.leave(plan.store, copy, books.MOVED, now)
+
+    def fill(
+        self,
+        pool: int,
+        path: list[int],
+        plan: SimpleNamespace,
+        now: int,
+        source: int | None = None,
+        alone: bool = False,
+    ) -> list[Lies]:
         """Take the nodes of a path that the pool lacks; those with no room are dropped.
 
         With a `source` only what is resident there, and not past the first that is not; what
@@ -82,7 +99,7 @@ class Content(Residence):
                 break
             if not self.admitted(pool, node):
                 break
-            if not self.take(pool, node, now):
+            if not self.take(pool, node, plan, now, alone):
                 for lost in path[place:]:
                     if self.find(pool, lost) is None:
                         self.flow(lost, pool, books.DROPPED, now)
@@ -98,11 +115,11 @@ class Content(Residence):
         self.count(path, pools)
         self.touch(path, pools, now)
         if service.cache_dram > 0:
-            taken = self.fill(plan.dram, path, now)
+            taken = self.fill(plan.dram, path, plan, now)
             self.touch(path, pools, now)
 
             def arrived(end: int) -> None:
-                self.land(plan.dram, taken, end)
+                self.come(taken, plan, end)
                 self.write_through(path, plan, end)
 
             if taken:
@@ -111,19 +128,34 @@ class Content(Residence):
             else:
                 self.write_through(path, plan, now)
         elif service.cache_nand > 0:
-            taken = self.fill(plan.store, path, now)
+            taken = self.fill(plan.store, path, plan, now)
             self.touch(path, pools, now)
             self.write(taken, plan, now, [plan.offload, plan.spill])
 
     def write_through(self, path: list[int], plan: SimpleNamespace, now: int) -> None:
+        if not self.says(path[-1], "back"):
+            self.copy(path, plan, now)
+
+    def back(self, lies: Lies, now: int) -> bool:
+        plan = lies.plan
+        assert plan is not None
+        alone = bool(self.says(lies.node, "exclusive"))
+        path = [lies.node] if alone else self.path(lies.node)
+        return any(each.node == lies.node for each in self.copy(path, plan, now, alone))
+
+    def copy(
+        self, path: list[int], plan: SimpleNamespace, now: int, alone: bool = False
+    ) -> list[Lies]:
+        """Write what NAND lacks of a path from DRAM."""
         if self.services[plan.service].cache_nand == 0:
-            return
-        taken = self.fill(plan.store, path, now, source=plan.dram)
+            return []
+        taken = self.fill(plan.store, path, plan, now, plan.dram, alone)
         for lies in taken:
             copy = self.find(plan.dram, lies.node)
             assert copy is not None
             lies.use, lies.time = copy.use, copy.time
         self.write(taken, plan, now, [plan.spill])
+        return taken
 
     def write(self, taken: list[Lies], plan: SimpleNamespace, now: int, paths: list[int]) -> None:
         if taken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import oracle_ledger as books
@@ -25,6 +26,7 @@ class Lies:
     since: int | None = None  # when it became resident
     taken: int = 0
     uses: int = 1
+    plan: SimpleNamespace | None = None  # the replica for which it was taken
 
 
 class Residence:
@@ -89,7 +91,11 @@ class Residence:
         if not self.policies:
             return 0
         tier = "dram" if self.pool(pool).tier == 1 else "nand"
-        return int(getattr(self.policies[self.service(node)], f"{what}_{tier}"))
+        return self.says(node, f"{what}_{tier}")
+
+    def says(self, node: int, what: str) -> int:
+        """What the node's service has to say."""
+        return int(getattr(self.policies[self.service(node)], what)) if self.policies else 0
 
     def admitted(self, pool: int, node: int) -> bool:
         return self.frequency[node] >= self.policy(node, pool, "admit")
@@ -103,17 +109,19 @@ class Residence:
                 if lies is not None:
                     lies.uses += 1
 
-    def take(self, pool: int, node: int, now: int) -> bool:
-        """Take room for a node in flight, if its parent is there."""
+    def take(
+        self, pool: int, node: int, plan: SimpleNamespace, now: int, alone: bool = False
+    ) -> bool:
+        """Take room for a node in flight, if its parent is there, or `alone`."""
         row = self.nodes[node]
-        if row.parent >= 0 and self.find(pool, row.parent) is None:
+        if not alone and row.parent >= 0 and self.find(pool, row.parent) is None:
             return False
         if not self.store.room(pool, row.bytes, now, row.parent):
             return False
         account = self.account(node, pool)
         span = self.ledger.hold(account, row.bytes, now * TICKS)
         self.takings += 1
-        self.pool(pool).nodes.append(Lies(node, row.bytes, span, taken=self.takings))
+        self.pool(pool).nodes.append(Lies(node, row.bytes, span, taken=self.takings, plan=plan))
         self.flow(node, pool, books.TAKEN, now)
         return True
 
@@ -122,6 +130,16 @@ class Residence:
             if lies in self.pool(pool).nodes:
                 lies.since = now
                 self.watch(pool, lies, now)
+
+    def go(self, pool: int, lies: Lies, cause: int, now: int) -> None:
+        """A node is evicted or expires: one in DRAM may be written back before."""
+        if self.pool(pool).tier == 1 and self.says(lies.node, "back") and self.back(lies, now):
+            cause = books.MOVED
+        self.leave(pool, lies, cause, now)
+
+    def back(self, lies: Lies, now: int) -> bool:
+        """Write a node of DRAM back; whether it is on its way to NAND now."""
+        raise NotImplementedError
 
     def leave(self, pool: int, lies: Lies, cause: int, now: int) -> None:
         self.pool(pool).nodes.remove(lies)
@@ -145,7 +163,7 @@ class Residence:
         def act() -> None:
             there = lies in self.pool(pool).nodes
             if there and lies.use == use and self.leaf(pool, lies):
-                self.leave(pool, lies, books.EXPIRED, due)
+                self.go(pool, lies, books.EXPIRED, due)
 
         sequence = AFTER_OBJECTS + use * len(self.store.pools) + pool
         self.store.at(due, 2, sequence, act)
@@ -178,7 +196,7 @@ class Residence:
             victim = self.first_to_go(pool, stays)
             if victim is None:
                 return
-            self.leave(pool, victim, books.EVICTED, now)
+            self.go(pool, victim, books.EVICTED, now)
 
     def shrink(self, pool: int, capacity: int, now: int, resident: bool) -> None:
         """Lose nodes while the pool holds more than its new capacity."""

@@ -20,7 +20,7 @@ COLUMNS = {
     "watermark checkpoint keep cache_dram cache_nand cache_least",
     "classes": "service artifact_dram artifact_nand context_dram context_nand",
     "nodes": "parent tokens bytes klass",
-    "policies": "evict_dram evict_nand admit_dram admit_nand",
+    "policies": "evict_dram evict_nand admit_dram admit_nand back exclusive",
     "replicas": "service hbm dram home store load onboard offload spill fetch start "
     "domain near_out near_in far_out far_in",
 }

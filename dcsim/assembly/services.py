@@ -242,7 +242,9 @@ def policy_row(job: Job) -> dict[str, int]:
         "evict_dram": EVICTIONS.index(reuse.eviction.dram),
         "evict_nand": EVICTIONS.index(reuse.eviction.nand),
         "admit_dram": reuse.admission.dram,
-        "admit_nand": reuse.admission.nand,
+        "admit_nand": reuse.admitted_to_nand,
+        "back": int(reuse.write == "write_back"),
+        "exclusive": int(reuse.exclusive),
     }
 
 

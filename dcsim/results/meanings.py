@@ -128,7 +128,10 @@ TABLES: Mapping[str, Table] = {
             Entry("shortfall", "int64", "bytes", "`demand_peak - capacity_low`, at least 0."),
             Entry("headroom", "int64", "bytes", "`capacity_low - demand_peak`, at least 0."),
             _flow("taken", "Came in."),
-            _flow("moved", "Left for NAND when their time in DRAM was over."),
+            _flow(
+                "moved",
+                "Left DRAM for NAND, due or written back; of exclusive tiers NAND for DRAM too.",
+            ),
             _flow("expired", "Left for good when their time was over."),
             _flow("evicted", "Contexts that made room for newer objects."),
             _flow("lost", "No longer fitted when the pool shrank."),

@@ -10,6 +10,10 @@ from dcsim.reading.forms import Either, Made, Word
 
 EVICTIONS = ("lru", "lfu", "fifo")
 """In the order of the engine's numbers for them."""
+WRITES = ("write_through", "write_through_selective", "write_back")
+SELECTIVE = 2
+"""Requests that must have left a block before `write_through_selective` writes it, unless
+`admission` asks for more: SGLang's `write_through_threshold` of that policy."""
 
 Order = Annotated[str, Word(EVICTIONS)]
 
@@ -49,7 +53,7 @@ class Admission(Concept):
 @dataclass(frozen=True)
 class Reuse(Concept):
     """Kept context is loaded by later turns that begin with it. After its last use it stays for
-    the times of `context`, in DRAM and, written through, in NAND."""
+    the times of `context`, in DRAM and in NAND."""
 
     block: Count = 16
     """Tokens of a KV block; only full blocks are kept."""
@@ -65,3 +69,20 @@ class Reuse(Concept):
         Either(Made(form_of(Count), Admission.alike), form_of(Admission)),
     ] = Admission()
     """How many requests must have left a block before it is taken, in both tiers or by tier."""
+    write: Annotated[str, Word(WRITES)] = "write_through"
+    """When DRAM writes to NAND: `write_through` as soon as it has the block,
+    `write_through_selective` when a second request has left it, `write_back` as it is evicted
+    from DRAM or its time there is over."""
+    exclusive: bool = False
+    """A block lies in DRAM or in NAND: what is loaded from NAND leaves it, what leaves DRAM goes
+    back alone. Needs `write: write_back`."""
+
+    def check(self) -> None:
+        if self.exclusive and self.write != "write_back":
+            raise ValueError("exclusive needs write: write_back")
+
+    @property
+    def admitted_to_nand(self) -> int:
+        """Requests that must have left a block before NAND takes it."""
+        least = SELECTIVE if self.write == "write_through_selective" else 1
+        return max(least, self.admission.nand)

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dcsim.reading.units import RATE, parse
-from dcsim.spec.reuse import EVICTIONS
+from dcsim.spec.reuse import EVICTIONS, WRITES
 from dcsim.testing.ladders import Count, Span, count, rates, time_text, times
 
 __all__ = ["clip_shapes", "keeps", "moments", "numbers", "processes", "sessions", "token_shapes"]
@@ -124,6 +124,10 @@ def reuses(draw: Draw) -> dict[str, Any]:
         if draw(st.booleans()):
             tiers = st.fixed_dictionaries({}, optional={"dram": one, "nand": one})
             reuse = reuse | {key: draw(st.one_of(one, tiers))}
+    if draw(st.booleans()):
+        reuse = reuse | {"write": draw(st.sampled_from(WRITES))}
+        if reuse["write"] == "write_back":
+            reuse["exclusive"] = draw(st.booleans())
     return reuse
 
 

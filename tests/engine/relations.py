@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 Draw = Any
+BACK = {"back": 1, "exclusive": 0}
 
 
 def draw_graph(draw: Draw, mix: Any) -> None:
@@ -72,8 +73,8 @@ def draw_content(draw: Draw, mix: Any) -> None:
 
 
 def draw_policies(draw: Draw, mix: Any) -> list[dict[str, int]]:
-    """In half of the cases with content, one row a service; often what is the default."""
-    if not mix.nodes or draw(st.booleans()):
+    """With content in half of the cases (in `reuse`: in all), one row a service."""
+    if not mix.nodes or (mix.focus != "reuse" and draw(st.booleans())):
         return []
     orders, often = st.integers(0, 2), st.sampled_from([0, 0, 0, 1, 2, 3])
     return [
@@ -82,6 +83,13 @@ def draw_policies(draw: Draw, mix: Any) -> list[dict[str, int]]:
             "evict_nand": draw(orders),
             "admit_dram": draw(often),
             "admit_nand": draw(often),
+            **draw(st.sampled_from([{"back": 0, "exclusive": 0}, BACK, BACK | {"exclusive": 1}])),
         }
         for _ in mix.services
     ]
+
+
+def shares_of_nodes(mix: Any) -> list[int]:
+    """Room for a part of the forest, so that some of it makes room for the rest."""
+    sizes = sorted(row["bytes"] for row in mix.nodes) or [0]
+    return [sum(sizes) // 3, sum(sizes) // 2, sum(sizes) - sizes[-1], sum(sizes) - 1, sizes[-1]]

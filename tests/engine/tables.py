@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from oracle_work import COLUMNS
 
 from engine.case import Case, Control, Row, content, graph, hand_overs, table
-from engine.relations import draw_content, draw_graph, draw_policies
+from engine.relations import draw_content, draw_graph, draw_policies, shares_of_nodes
 
 TICKS = 65536
 PATHS = ("load", "onboard", "offload", "spill", "fetch", "near_out", "near_in", "far_out", "far_in")
 FOCI = ("any", "storm", "tiers", "shelf", "loading", "links", "long", "reuse", "handover")
 Draw = Any
+LONG = [30, 1000, 10**5, 10**5]
 
 
 @dataclass
@@ -204,8 +205,10 @@ def draw_work(draw: Draw, mix: Mix) -> None:
             "reserve": draw(st.sampled_from([0, 1])) * scale.byte, "watermark": 0,
             "checkpoint": draw(st.sampled_from([weights, weights, weights // 2 + 1])),
             "keep": draw(st.integers(0, 1)),
-            "cache_dram": scale.ns * draw(mix.bend([0, 1, 6, 30, 1000], tiers=[6, 30, 1000, 5000])),
-            "cache_nand": scale.ns * draw(mix.bend([0, 6, 30, 1000], tiers=[0, 30, 1000, 5000])),
+            "cache_dram": scale.ns
+            * draw(mix.bend([0, 1, 6, 30, 1000], tiers=[6, 30, 1000, 5000], reuse=LONG)),
+            "cache_nand": scale.ns
+            * draw(mix.bend([0, 6, 30, 1000], tiers=[0, 30, 1000, 5000], reuse=[0, *LONG])),
             "cache_least": draw(st.sampled_from([0, 0, 1, 4, 20])),
         })  # fmt: skip
         mix.replicas += [{"service": service} for _ in range(replicas)]
@@ -288,7 +291,7 @@ def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
         tiers=few[2:],
         shelf=[plenty, sum(sizes)],
         links=[plenty],
-        reuse=[*few, plenty, plenty],
+        reuse=[plenty, plenty, *shares_of_nodes(mix)],
     )
     for row_number in range(len(pools), len(pools) + drams):
         mine = {r["service"] for r in mix.replicas if r["dram"] == row_number}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from block_cache import Prompt, named
@@ -11,8 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcsim.engine import EVICTIONS, Engine, Forest
-from engine.test_content import CHAIN, DRAM, HOUR, LINK, NAND, TURNS, reuse, turn
-from engine.world import Play, flows, player
+from engine.test_content import (
+    CHAIN,
+    DECODE,
+    DRAM,
+    HOUR,
+    LINK,
+    NAND,
+    PREFILL,
+    SPILL,
+    TURNS,
+    reuse,
+    turn,
+)
+from engine.world import NS, Play, flows, player, series
 
 LRU, LFU, FIFO = range(3)
 ALONE = [{"tokens": 40, "bytes": 40}, {"tokens": 30, "bytes": 30}, {"tokens": 35, "bytes": 35}]
@@ -130,6 +140,152 @@ def test_nand_takes_what_was_left_before(play: Play) -> None:
     assert flows(out, NAND) == {"taken": 40}
 
 
+# Written back
+
+BACK, ALONE_THERE = {"back": 1}, {"back": 1, "exclusive": 1}
+TIERS = {"cache_dram": HOUR, "cache_nand": HOUR}
+
+
+def test_nothing_is_written_before_it_leaves(play: Play) -> None:
+    # The chain of 70 bytes is in DRAM at 150. At 230 another 30 need room there: the child goes to
+    # NAND, and its parent with it. Room is free at once: both are in flight at the same time.
+    nodes = [*CHAIN, {"tokens": 30, "bytes": 30}]
+    turns = [turn(0, 70, leaves=1), turn(190, 30, leaves=2)]
+    tables = reuse(turns, nodes, pools=pools(70), service=TIERS, policies=[BACK])
+    out = play(tables, bin=10)
+    assert flows(out, DRAM) == {"taken": 100, "moved": 30}
+    assert flows(out, NAND) == {"taken": 70}
+    nand, dram = series(out, "mean", NAND), series(out, "mean", DRAM)
+    assert (nand[22], nand[23], dram[22], dram[23]) == (0, 70, 70, 70)
+    assert out["moved"][SPILL].nonzero()[0].tolist() == [23, 24, 25, 26, 27, 28, 29]
+
+
+def test_what_is_in_nand_is_not_written_again(play: Play) -> None:
+    # The parent went there with its child; when its own time in DRAM is over it expires.
+    service = {"cache_dram": 100, "cache_nand": HOUR}
+    out = play(reuse([turn(0, 70, leaves=1)], CHAIN, service=service, policies=[BACK]))
+    assert flows(out, DRAM) == {"taken": 70, "moved": 30, "expired": 40}
+    assert flows(out, NAND) == {"taken": 70}
+
+
+def test_what_nand_has_no_room_for_is_dropped(play: Play) -> None:
+    service = {"cache_dram": 100, "cache_nand": HOUR}
+    for nand, moved, dropped in ((70, 30, 0), (69, 0, 30), (39, 0, 70 + 40)):
+        tables = reuse(
+            [turn(0, 70, leaves=1)], CHAIN, pools=pools(70, nand), service=service, policies=[BACK]
+        )
+        out = play(tables)
+        # with 39 bytes both find none, when the child leaves and when the parent does
+        assert flows(out, DRAM).get("moved", 0) == moved
+        assert flows(out, NAND).get("dropped", 0) == dropped
+
+
+def test_what_leaves_too_seldom_is_not_written_back(play: Play) -> None:
+    service = {"cache_dram": 100, "cache_nand": HOUR}
+    policies = [BACK | {"admit_nand": 2}]
+    turns = [turn(0, 40, leaves=0), turn(60, 70, leaves=1)]
+    out = play(reuse(turns, CHAIN, service=service, policies=policies))
+    # the child left once, its parent twice: the parent is written as the child expires, unmoved
+    assert flows(out, DRAM) == {"taken": 70, "expired": 70}
+    assert flows(out, NAND) == {"taken": 40}
+
+
+def test_a_node_keeps_its_last_use_when_it_is_written_back(play: Play) -> None:
+    # Last used at 50, so it is due in DRAM at 150 and in NAND at 350, not 200 after it came there.
+    service = {"cache_dram": 100, "cache_nand": 300}
+    out = play(reuse([turn(0, 40, leaves=0)], CHAIN, service=service, policies=[BACK]), bin=10)
+    held = series(out, "mean", NAND)
+    assert (held[14], held[15], held[34], held[35]) == (0, 40, 40, 0)
+
+
+# In one tier or in the other
+
+
+def test_in_one_tier_or_in_the_other(play: Play) -> None:
+    # The child expires in DRAM first and goes alone, then its parent. A request reads both at 400
+    # over one link; at 470 they are in DRAM, and leave NAND.
+    service = {"cache_dram": 100, "cache_nand": HOUR}
+    turns = [turn(0, 70, leaves=1), turn(400, 71, reads=1)]
+    out = play(reuse(turns, CHAIN, service=service, policies=[ALONE_THERE]), horizon=480, bin=10)
+    assert out["hit_nand"].tolist() == [0, 70]
+    assert flows(out, DRAM) == {"taken": 140, "moved": 70}
+    assert flows(out, NAND) == {"taken": 70, "read": 70, "moved": 70}
+    dram, nand = series(out, "mean", DRAM), series(out, "mean", NAND)
+    assert [dram[i] + nand[i] for i in (10, 20, 30, 45, 47)] == [70, 70, 70, 140, 70]
+
+
+def test_a_branch_stays_in_nand_while_its_parent_is_in_dram(play: Play) -> None:
+    # Two children of 30 and 35 below the parent: all go to NAND. One branch is read: it and the
+    # parent are in DRAM again. The other branch is found over both tiers.
+    nodes = [*CHAIN, {"parent": 0, "tokens": 35, "bytes": 35}]
+    service = {"cache_dram": 150, "cache_nand": HOUR}
+    turns = [
+        turn(0, 70, leaves=1),
+        turn(5, 75, leaves=2),
+        turn(600, 71, reads=1),
+        turn(700, 76, reads=2),
+    ]
+    out = play(reuse(turns, nodes, service=service, policies=[ALONE_THERE]), horizon=720)
+    assert out["hit_nand"].tolist() == [0, 0, 70, 35]
+    assert out["hit_dram"].tolist() == [0, 0, 0, 40]
+    assert flows(out, NAND) == {"taken": 105, "read": 105, "moved": 70}
+
+
+def test_what_lies_below_a_lost_parent_is_found_when_it_is_back(play: Play) -> None:
+    # NAND of 35: the child fits there, its parent of 40 does not. A turn leaves the parent anew.
+    service = {"cache_dram": 100, "cache_nand": HOUR}
+    turns = [
+        turn(0, 70, leaves=1),
+        turn(500, 71, reads=1),
+        turn(600, 40, leaves=0),
+        turn(740, 71, reads=1),
+    ]
+    tables = reuse(turns, CHAIN, service=service, pools=pools(1000, 35), policies=[ALONE_THERE])
+    out = play(tables)
+    assert out["hit_dram"].tolist() == [0, 0, 0, 40]
+    assert out["hit_nand"].tolist() == [0, 0, 0, 30]
+    assert flows(out, NAND)["dropped"] >= 40
+
+
+# The four of docs/reuse.md
+
+# Four contexts of 40 bytes, left one after the other and then asked for in the same order, with one
+# more token. DRAM has room for two of them, NAND for three. A token costs 10 ns to compute: 41
+# cost 10 + 410 ns; a load of 40 bytes takes 40 ns, and one token on top 10 + 10.
+ROUND = [{"tokens": 40, "bytes": 40}] * 4
+TWICE = [turn(1000 * i, 40, leaves=i) for i in range(4)] + [
+    turn(1000 * (4 + i), 41, reads=i, leaves=i) for i in range(4)
+]
+
+
+@pytest.mark.parametrize(
+    ("policy", "found", "written"),
+    [
+        # each that comes back pushes the next one out of both tiers: none is ever found
+        ({}, [0, 0, 0, 0], 8 * 40),
+        # the same, but nothing is written before it has come back
+        ({"admit_nand": 2}, [0, 0, 0, 0], 4 * 40),
+        # 0 and 1 as 2 and 3 come, 2 and 3 as 0 and 1 come back; 2 makes room for 3
+        (BACK, [40, 40, 0, 40], 4 * 40),
+        # two lie in DRAM and two in NAND; each that comes back sends one there
+        (ALONE_THERE, [40, 40, 40, 40], 6 * 40),
+    ],
+    ids=["write_through", "write_through_selective", "write_back", "exclusive"],
+)
+def test_how_much_is_found_and_written(
+    play: Play, policy: dict[str, int], found: list[int], written: int
+) -> None:
+    segments = [PREFILL | {"own": 10 * NS}, DECODE]
+    tables = reuse(
+        TWICE, ROUND, segments=segments, pools=pools(80, 120), service=TIERS, policies=[policy]
+    )
+    out = play(tables, horizon=9000, bin=1000)
+    assert out["hit_nand"].tolist()[4:] == found
+    waits = [60 if tokens else 420 for tokens in found]
+    assert (out["first"] - out["arrived"]).tolist()[4:] == waits
+    assert flows(out, NAND)["taken"] == written
+
+
 # The same order of leaving as in the replay of a log
 
 
@@ -160,13 +316,14 @@ def test_it_hits_as_the_replay_does(prompts: list[Prompt], room: int, order: int
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([[3, 0, 0, 0]], "policies row 0: no such eviction"),
-        ([[0, 0, -1, 0]], "policies row 0: no value may be negative"),
-        ([[0, 0, 0, 0]] * 2, "policies row 0: one row a service"),
+        ([{"evict_dram": 3}], "policies row 0: no such eviction"),
+        ([{"admit_dram": -1}], "policies row 0: no value may be negative"),
+        ([{"back": 2}], "policies row 0: back is 0 or 1, and exclusive with it"),
+        ([{"exclusive": 1}], "policies row 0: back is 0 or 1, and exclusive with it"),
+        ([{}, {}], "policies row 0: one row a service"),
     ],
 )
-def test_wrong_policies_are_named(rows: list[list[int]], message: str) -> None:
-    tables: dict[str, Any] = reuse(TURNS, CHAIN)
-    tables["policies"] = np.array(rows, dtype=np.int64)
+def test_wrong_policies_are_named(rows: list[dict[str, int]], message: str) -> None:
+    tables = reuse(TURNS, CHAIN, policies=rows)
     with pytest.raises(ValueError, match=message):
         Engine(tables, 1000, 100)

@@ -28,11 +28,16 @@ def test_the_words_are_the_engines() -> None:
 
 
 def test_one_word_or_one_a_tier() -> None:
-    tiers = ("evict_dram", "evict_nand", "admit_dram", "admit_nand")
+    tiers = ("evict_dram", "evict_nand", "admit_dram", "admit_nand", "back", "exclusive")
+    selective = {"write": "write_through_selective"}
     for reuse, row in (
-        ({}, (0, 0, 1, 1)),
-        ({"eviction": "lfu", "admission": 2}, (1, 1, 2, 2)),
-        ({"eviction": {"nand": "fifo"}, "admission": {"dram": 3}}, (0, 2, 3, 1)),
+        ({}, (0, 0, 1, 1, 0, 0)),
+        ({"eviction": "lfu", "admission": 2}, (1, 1, 2, 2, 0, 0)),
+        ({"eviction": {"nand": "fifo"}, "admission": {"dram": 3}}, (0, 2, 3, 1, 0, 0)),
+        (selective, (0, 0, 1, 2, 0, 0)),
+        (selective | {"admission": 3}, (0, 0, 3, 3, 0, 0)),
+        ({"write": "write_back"}, (0, 0, 1, 1, 1, 0)),
+        ({"write": "write_back", "exclusive": True}, (0, 0, 1, 1, 1, 1)),
     ):
         assert tuple(policies(reuse)[column] for column in tiers) == row
 
@@ -43,6 +48,8 @@ def test_one_word_or_one_a_tier() -> None:
         ({"eviction": "lfru"}, "keep.reuse.eviction: 'lfru' is not allowed; did you mean 'lru'"),
         ({"eviction": {"dram": "mru"}}, "keep.reuse.eviction.dram: 'mru' is not allowed"),
         ({"eviction": {"hmb": "lru"}}, "keep.reuse.eviction.hmb: unknown key"),
+        ({"exclusive": True}, "keep.reuse: exclusive needs write: write_back"),
+        ({"write": "back"}, "keep.reuse.write: 'back' is not allowed"),
         ({"admission": 0}, "keep.reuse.admission: 0 must be 1 or more"),
         (
             {"admission": {"nand": "2"}},

@@ -10,14 +10,16 @@
 
 namespace dcsim {
 
-class Content {
+class Content : public WriteBack {
   public:
     // Tokens of the longest prefix, by where they were found; how many transfers bring it.
     struct Hit { i64 dram = 0, nand = 0, transfers = 0; };
     // What a move that has ended was for; loading -1: a write.
     struct Ended { std::size_t replica; i64 loading; };
 
-    Content(const Tables& tables, Channels& channels, Residence& lies) : tables_(tables), channels_(channels), lies_(lies) {}
+    Content(const Tables& tables, Channels& channels, Residence& lies) : tables_(tables), channels_(channels), lies_(lies) {
+        lies_.set_write_back(this);
+    }
 
     // The longest prefix of `reads` on its way to `replica`, if it is worth loading.
     Hit load(i64 t, i64 reads, std::size_t replica, i64 loading, i64 epoch) {
@@ -30,7 +32,7 @@ class Content {
         path_.resize(found.dram.size() + found.nand.size());
         touch(t, r);
         if (!found.dram.empty()) {
-            begin(t, {replica, loading, -1, {}}, epoch, read(t, r.dram, found.dram), r.onboard);
+            begin(t, {replica, loading, -1, false, {}}, epoch, read(t, r.dram, found.dram), r.onboard);
             ++hit.transfers;
         }
         if (found.nand.empty()) return hit;
@@ -39,10 +41,10 @@ class Content {
         if (s.cache_dram > 0)
             for (const i64 n : found.nand) {
                 if (!lies_.absent(r.dram, n)) continue;
-                if (!lies_.take(t, r.dram, n, taken)) break;
+                if (!lies_.take(t, r.dram, n, replica, taken)) break;
             }
         if (!taken.empty()) touch(t, r);
-        begin(t, {replica, loading, -1, std::move(taken)}, epoch, bytes, r.fetch, r.onboard);
+        begin(t, {replica, loading, -1, true, std::move(taken)}, epoch, bytes, r.fetch, r.onboard);
         ++hit.transfers;
         return hit;
     }
@@ -55,13 +57,13 @@ class Content {
         lies_.count(path_, {r.dram, r.store});
         touch(t, r);
         if (s.cache_dram > 0) {
-            std::vector<Taken> taken = fill(t, r.dram, -1);
+            std::vector<Taken> taken = fill(t, r.dram, -1, path_, replica);
             touch(t, r);
-            if (taken.empty()) return write_through(t, replica);
+            if (taken.empty()) return write_through(t, leaves, replica);
             const i64 bytes = bytes_of(taken);
-            begin(t, {replica, -1, leaves, std::move(taken)}, 0, bytes, r.offload);
+            begin(t, {replica, -1, leaves, true, std::move(taken)}, 0, bytes, r.offload);
         } else if (s.cache_nand > 0) {
-            std::vector<Taken> taken = fill(t, r.store, -1);
+            std::vector<Taken> taken = fill(t, r.store, -1, path_, replica);
             touch(t, r);
             write(t, replica, std::move(taken), r.offload, r.spill);
         }
@@ -72,11 +74,20 @@ class Content {
         const Moving moving = std::move(moves_[id]);
         free_moves_.push_back(id);
         lies_.land(t, moving.taken);
-        if (moving.leaves >= 0) {
-            walk(moving.leaves);
-            write_through(t, moving.replica);
-        }
+        const ReplicaRow& r = tables_.replicas[moving.replica];
+        if (moving.brings && policy(r).exclusive == 1) lies_.leave_other(t, moving.taken, r.store);
+        if (moving.leaves >= 0) write_through(t, moving.leaves, moving.replica);
         return {moving.replica, moving.loading};
+    }
+
+    // The path of a node (or it alone, of exclusive tiers) is written to NAND, as it leaves DRAM.
+    bool write_back(i64 t, i64 n, std::size_t replica) override {
+        const ReplicaRow& r = tables_.replicas[replica];
+        const bool alone = policy(r).exclusive == 1;
+        back_.clear();
+        for (; n >= 0; n = alone ? -1 : node(n).parent) back_.push_back(n);
+        std::reverse(back_.begin(), back_.end());
+        return copy(t, back_, replica, alone) == back_.back();
     }
 
   private:
@@ -84,6 +95,7 @@ class Content {
     struct Moving {
         std::size_t replica;
         i64 loading, leaves;
+        bool brings;  // nodes to DRAM
         std::vector<Taken> taken;
     };
 
@@ -112,6 +124,7 @@ class Content {
     }
 
     const Node& node(i64 n) const { return lies_.node(n); }
+    const Policy& policy(const ReplicaRow& r) const { return tables_.policies[static_cast<std::size_t>(r.service)]; }
     void touch(i64 t, const ReplicaRow& r) {
         for (const i64 pool : {r.dram, r.store}) lies_.touch(t, pool, path_);
     }
@@ -119,29 +132,38 @@ class Content {
     // Takes what the pool lacks of path_, as far as there is room; what finds none is dropped.
     // With a source only what is resident there, and not past the first that is not; what was not
     // left often enough stays out.
-    std::vector<Taken> fill(i64 t, i64 pool, i64 source) {
+    std::vector<Taken> fill(i64 t, i64 pool, i64 source, const std::vector<i64>& path, std::size_t replica, bool alone = false) {
         std::vector<Taken> taken;
-        for (std::size_t i = 0; i < path_.size(); ++i) {
-            if (!lies_.absent(pool, path_[i])) continue;
-            if (source >= 0 && !lies_.resident(source, path_[i])) break;
-            if (!lies_.admitted(pool, path_[i])) break;
-            if (lies_.take(t, pool, path_[i], taken)) continue;
-            for (; i < path_.size(); ++i)
-                if (lies_.absent(pool, path_[i])) lies_.flow(t, path_[i], pool, kDropped);
+        for (std::size_t i = 0; i < path.size(); ++i) {
+            if (!lies_.absent(pool, path[i])) continue;
+            if (source >= 0 && !lies_.resident(source, path[i])) break;
+            if (!lies_.admitted(pool, path[i])) break;
+            if (lies_.take(t, pool, path[i], replica, taken, alone)) continue;
+            for (; i < path.size(); ++i)
+                if (lies_.absent(pool, path[i])) lies_.flow(t, path[i], pool, kDropped);
         }
         return taken;
     }
-    void write_through(i64 t, std::size_t replica) {
+    void write_through(i64 t, i64 leaves, std::size_t replica) {
+        if (policy(tables_.replicas[replica]).back == 1) return;
+        walk(leaves);
+        copy(t, path_, replica, false);
+    }
+    // Writes what NAND lacks of a path from DRAM; the last node that is taken there, or -1.
+    i64 copy(i64 t, const std::vector<i64>& path, std::size_t replica, bool alone) {
         const ReplicaRow& r = tables_.replicas[replica];
-        if (tables_.services[static_cast<std::size_t>(r.service)].cache_nand == 0) return;
-        std::vector<Taken> taken = fill(t, r.store, r.dram);
+        if (tables_.services[static_cast<std::size_t>(r.service)].cache_nand == 0) return -1;
+        std::vector<Taken> taken = fill(t, r.store, r.dram, path, replica, alone);
+        if (taken.empty()) return -1;
         for (const Taken& each : taken) lies_.use_as(each, r.dram);
+        const i64 last = lies_.node_of(taken.back());
         write(t, replica, std::move(taken), r.spill);
+        return last;
     }
     void write(i64 t, std::size_t replica, std::vector<Taken> taken, i64 path, i64 then = -1) {
         if (taken.empty()) return;
         const i64 bytes = bytes_of(taken);
-        begin(t, {replica, -1, -1, std::move(taken)}, 0, bytes, path, then);
+        begin(t, {replica, -1, -1, false, std::move(taken)}, 0, bytes, path, then);
     }
 
     // Bytes of the nodes, counted as read in the pool.
@@ -175,7 +197,7 @@ class Content {
     Residence& lies_;
     std::vector<Moving> moves_;
     std::vector<std::size_t> free_moves_;
-    std::vector<i64> path_;
+    std::vector<i64> path_, back_;  // of the request at hand, and of the node that leaves
 };
 
 }  // namespace dcsim

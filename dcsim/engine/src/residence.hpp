@@ -4,12 +4,22 @@
 #include <algorithm>
 #include <initializer_list>
 #include <set>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "objects.hpp"
 
 namespace dcsim {
+
+// Writes a node of DRAM back to NAND before it leaves; says whether it is on its way there.
+class WriteBack {
+  public:
+    virtual bool write_back(i64 t, i64 node, std::size_t replica) = 0;
+
+  protected:
+    ~WriteBack() = default;
+};
 
 class Residence : public Evictor {
   public:
@@ -24,8 +34,11 @@ class Residence : public Evictor {
         dues_ = WinnerTree<Due>(lists_.size(), kNoDue);
     }
 
+    void set_write_back(WriteBack* back) { back_ = back; }
+
     const Node& node(i64 n) const { return tables_.nodes[static_cast<std::size_t>(n)]; }
-    const Node& node(const Taken& taken) const { return node(entries_[taken.entry].node); }
+    i64 node_of(const Taken& taken) const { return entries_[taken.entry].node; }
+    const Node& node(const Taken& taken) const { return node(node_of(taken)); }
     bool absent(i64 pool, i64 n) const { return find(pool, n) == kNone; }
     bool resident(i64 pool, i64 n) const {
         const std::size_t e = find(pool, n);
@@ -33,7 +46,7 @@ class Residence : public Evictor {
     }
 
     const Due& next_due() const { return dues_.top_key(); }
-    void expire(i64 t) { leave(t, free_to_go(lists_[dues_.top()]), kExpired); }
+    void expire(i64 t) { go(t, free_to_go(lists_[dues_.top()]), kExpired); }
 
     // Evicts until `bytes` fit or nothing can go; nothing if they could not fit anyway.
     void make_room(i64 t, i64 pool, i64 bytes) override {
@@ -42,7 +55,7 @@ class Residence : public Evictor {
         while (!pools_.room(pool, bytes)) {
             const std::size_t victim = first_to_go(pool);
             if (victim == kNone) return;
-            leave(t, victim, kEvicted);
+            go(t, victim, kEvicted);
         }
     }
 
@@ -70,7 +83,7 @@ class Residence : public Evictor {
     }
     // Whether the node was left often enough for the tier of the pool.
     bool admitted(i64 pool, i64 n) const {
-        const Policy& p = tables_.policies[static_cast<std::size_t>(service_of(n))];
+        const Policy& p = policy(n);
         return frequency_[static_cast<std::size_t>(n)] >= (is_dram(pool) ? p.admit_dram : p.admit_nand);
     }
 
@@ -91,11 +104,12 @@ class Residence : public Evictor {
         use(taken.entry, copy.mark.last, copy.time);
     }
 
-    // Takes room for a node in flight, if its parent is there: which does not go for it.
-    bool take(i64 t, i64 pool, i64 n, std::vector<Taken>& taken) {
+    // Takes room for a node in flight, for a replica, if its parent is there (which does not go for
+    // it) or it goes `alone`.
+    bool take(i64 t, i64 pool, i64 n, std::size_t replica, std::vector<Taken>& taken, bool alone = false) {
         const Node& row = node(n);
         const std::size_t above = row.parent < 0 ? kNone : find(pool, row.parent);
-        if (row.parent >= 0 && above == kNone) return false;
+        if (row.parent >= 0 && above == kNone && !alone) return false;
         if (above != kNone) add_child(above);
         if (!pools_.room_for(t, pool, row.bytes)) {
             if (above == kNone) return false;
@@ -104,6 +118,7 @@ class Residence : public Evictor {
             return false;
         }
         const std::size_t e = create(pool, n);
+        entries_[e].replica = replica;
         link(e);
         refresh(t, entries_[e].list);  // the parent may have been the next to go
         held_[static_cast<std::size_t>(pool)] += row.bytes;
@@ -122,6 +137,15 @@ class Residence : public Evictor {
         }
     }
 
+    // Those of the nodes that lie here now leave the other pool, where they are resident there.
+    void leave_other(i64 t, const std::vector<Taken>& taken, i64 pool) {
+        for (auto each = taken.rbegin(); each != taken.rend(); ++each) {
+            if (entries_[each->entry].life != each->life) continue;
+            const std::size_t copy = find(pool, entries_[each->entry].node);
+            if (copy != kNone && entries_[copy].resident) leave(t, copy, kMoved);
+        }
+    }
+
     // Bytes that pass a pool or are refused there.
     void flow(i64 t, i64 n, i64 pool, Cause cause) {
         timeline_.flow(pools_.timeline_account(objects_.account(node(n).klass, kCache, pool)), cause, t, node(n).bytes);
@@ -132,7 +156,7 @@ class Residence : public Evictor {
     // A node in a pool.
     struct Entry {
         i64 pool, node;
-        std::size_t account, list;
+        std::size_t account, list, replica = 0;  // the replica for which it was taken
         Mark mark{};
         i64 time = 0;      // of the last use
         i64 children = 0;  // in the same pool
@@ -167,6 +191,7 @@ class Residence : public Evictor {
         return kNone;
     }
     bool is_dram(i64 pool) const { return tables_.pools[static_cast<std::size_t>(pool)].tier == kDram; }
+    const Policy& policy(i64 n) const { return tables_.policies[static_cast<std::size_t>(service_of(n))]; }
     i64 service_of(i64 n) const { return tables_.classes[static_cast<std::size_t>(node(n).klass)].service; }
 
     std::size_t find(i64 pool, i64 n) const {
@@ -191,9 +216,17 @@ class Residence : public Evictor {
         entry.mark = {++takings_, 1, uses_};
         entry.other = first_[static_cast<std::size_t>(n)];
         entry.life = entries_[e].life;
+        entry.children = take_orphans(pool, n);
+        if (row.parent >= 0 && find(pool, row.parent) == kNone) ++orphans_[place(pool, row.parent)];
         entries_[e] = entry;
         first_[static_cast<std::size_t>(n)] = e;
         return e;
+    }
+    // Evicted or expired: one in DRAM may be written back first.
+    void go(i64 t, std::size_t e, Cause cause) {
+        const i64 n = entries_[e].node;
+        if (is_dram(entries_[e].pool) && policy(n).back == 1 && back_->write_back(t, n, entries_[e].replica)) cause = kMoved;
+        leave(t, e, cause);
     }
     void leave(i64 t, std::size_t e, Cause cause) {
         Entry& entry = entries_[e];
@@ -203,13 +236,31 @@ class Residence : public Evictor {
         held_[static_cast<std::size_t>(entry.pool)] -= row.bytes;
         unrank(e);
         unlink(e);
-        if (row.parent >= 0) drop_child(find(entry.pool, row.parent));
+        drop_from_parent(entry.pool, row.parent);
+        if (entry.children > 0) orphans_[place(entry.pool, entry.node)] = entry.children;
         std::size_t* at = &first_[static_cast<std::size_t>(entry.node)];
         while (*at != e) at = &entries_[*at].other;
         *at = entry.other;
         ++entry.life;
         free_.push_back(e);
         refresh(t, entry.list);
+    }
+    // Children of nodes that are not there themselves: of exclusive tiers alone.
+    i64 place(i64 pool, i64 n) const { return n * static_cast<i64>(held_.size()) + pool; }
+    i64 take_orphans(i64 pool, i64 n) {
+        if (orphans_.empty()) return 0;
+        const auto found = orphans_.find(place(pool, n));
+        if (found == orphans_.end()) return 0;
+        const i64 children = found->second;
+        orphans_.erase(found);
+        return children;
+    }
+    void drop_from_parent(i64 pool, i64 parent) {
+        if (parent < 0) return;
+        const std::size_t above = find(pool, parent);
+        if (above != kNone) return drop_child(above);
+        const auto found = orphans_.find(place(pool, parent));
+        if (--found->second == 0) orphans_.erase(found);
     }
     void add_child(std::size_t e) {
         unrank(e);
@@ -301,10 +352,12 @@ class Residence : public Evictor {
     Timeline& timeline_;
     Pools& pools_;
     const Objects& objects_;
+    WriteBack* back_ = nullptr;
     std::vector<std::size_t> first_;  // entry of each node in some pool
     std::vector<Entry> entries_;
     std::vector<std::size_t> free_;
     std::vector<i64> frequency_;  // by node: requests that have left it
+    std::unordered_map<i64, i64> orphans_;
     std::vector<i64> held_;       // bytes of nodes, by pool
     std::vector<List> lists_;
     std::vector<std::vector<std::pair<i64, std::size_t>>> lists_of_;  // by pool: (service, list)

@@ -69,8 +69,9 @@ struct Node {
 };
 // What a service's nodes of the forest obey.
 struct Policy {
-    static constexpr const char* columns = "evict_dram evict_nand admit_dram admit_nand";
+    static constexpr const char* columns = "evict_dram evict_nand admit_dram admit_nand back exclusive";
     i64 evict_dram = 0, evict_nand = 0, admit_dram = 0, admit_nand = 0;
+    i64 back = 0, exclusive = 0;
 };
 
 template <class Row>
@@ -271,6 +272,7 @@ inline void Tables::check_policies() const {
         for (const i64 order : {p.evict_dram, p.evict_nand})
             require(order >= 0 && order < static_cast<i64>(kEvictions.size()), "policies", i, "no such eviction");
         require(all_at_least({p.admit_dram, p.admit_nand}, 0), "policies", i, "no value may be negative");
+        require(p.exclusive >= 0 && p.exclusive <= p.back && p.back <= 1, "policies", i, "back is 0 or 1, and exclusive with it");
     }
 }
 
