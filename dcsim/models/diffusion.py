@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from dcsim.models import denoisers
 from dcsim.models.clip import ClipText
+from dcsim.models.decoder_text import DecoderText
 from dcsim.models.denoiser import Denoiser
 from dcsim.models.encoder import Encoder
 from dcsim.models.options import DIT, ModelError, Option
@@ -32,11 +33,18 @@ VAES = {
     "sd": VaeConfig(),
     "sd3": VaeConfig(channels=16, scale=1.5305),
     "flux": VaeConfig(channels=16, scale=0.3611),
+    "hunyuanvideo": VaeConfig(channels=16, video=True, scale=0.476986),
+    "wan-2.1": VaeConfig(channels=16, video=True, scale=1.0),
     "causal-16": VaeConfig(channels=16, video=True, scale=1.0),
 }
 """The VAEs that a model can name."""
 ENCODERS: Mapping[str, Encoder] = {
     "t5-xxl": T5(),
+    "umt5-xxl": T5(vocabulary=256384, own_bias=True),
+    # Llama's layers of the LLaVA model; the states before the last two, of a template of 95 tokens.
+    "llava-llama-3-8b": DecoderText("llama-3.1-8b", skip=2, template=95),
+    # With the head and the vision tower that its class loads.
+    "qwen2.5-vl-7b": DecoderText("qwen2-7b", template=34, idle=676_550_144 + 152_064 * 3584),
     "clip-l": ClipText(projection=0, skip=0),
     "clip-l-projected": ClipText(),
     "clip-g": ClipText(32, 1280, 20, 5120, projection=1280, activation="gelu"),

@@ -143,6 +143,34 @@ def logits_of(c: LlmConfig, w: Weights, x: Tensor, tp: int) -> Tensor:
     return scores[:, : c.vocabulary]
 
 
+def embedded(w: Weights, ids: Tensor, tp: int = 1) -> Tensor:
+    """Rows of the embedding; a rank looks up those it has, the sum over `tp` completes them."""
+    x = ops.embedding(w["embed"], ids, w.dtype)
+    all_reduce_(x, tp)
+    return x
+
+
+def pass_block(
+    c: LlmConfig,
+    w: Weights,
+    i: int,
+    x: Tensor,
+    cache: Cache,
+    tp: int = 1,
+    experts_read: float = 1.0,
+) -> None:
+    """Hidden states x (n, hidden) through block i, in place."""
+    block = c.blocks[i]
+    y = ops.rms_norm(x, w[f"{i}.norm1"], c.eps)
+    y = block.attention.forward(w, f"{i}", y, cache, i, tp, c.eps)
+    ops.add_(x, y)
+    # Handed over in a list: the block lets go of it as soon as it has been read.
+    given = [ops.rms_norm(x, w[f"{i}.norm2"], c.eps)]
+    del y
+    y = block.feed_forward.forward(w, f"{i}", given, tp, experts_read)
+    ops.add_(x, y)
+
+
 def forward(
     c: LlmConfig,
     w: Weights,
@@ -162,21 +190,11 @@ def forward(
     """
     check_execution(tape, layout)
     tokens = tape.tensor((count,), "int64", ids)
-    # A rank looks up the rows it holds; the sum over layout completes them.
-    x = ops.embedding(w["embed"], tokens, w.dtype)
-    all_reduce_(x, layout.tp)
+    x = embedded(w, tokens, layout.tp)
     if not cache.layers:
         cache.layers = [[] for _ in c.blocks]
-    for i, block in enumerate(c.blocks):
-        y = ops.rms_norm(x, w[f"{i}.norm1"], c.eps)
-        y = block.attention.forward(w, f"{i}", y, cache, i, layout.tp, c.eps)
-        ops.add_(x, y)
-        # Handed over in a list: the block lets go of it as soon as it has been read.
-        given = [ops.rms_norm(x, w[f"{i}.norm2"], c.eps)]
-        del y
-        y = block.feed_forward.forward(w, f"{i}", given, layout.tp, experts_read)
-        ops.add_(x, y)
-        del y
+    for i in range(len(c.blocks)):
+        pass_block(c, w, i, x, cache, layout.tp, experts_read)
     cache.tokens += count
     if not logits:
         return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -194,29 +195,64 @@ def dense(x: Tensor) -> Tensor:
     return x if x.shape[0] == 1 else ops.copy(x)
 
 
-def rotary(tape: Tape, shape: Shape, angles: Callable[[], Array]) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (1, tokens, 1, width) of `angles`, float32."""
-    cos = tape.run("rotary", MEMORY, (), shape, "fp32", lambda: _float(np.cos(angles())))
-    sin = tape.run("rotary", MEMORY, (), shape, "fp32", lambda: _float(np.sin(angles())))
-    return cos, sin
+@dataclass(frozen=True)
+class Wave:
+    """Rotations of pairs of neighbouring channels, for each token."""
+
+    parts: tuple[Tensor, ...]
+    """Cosines and sines, or complex numbers, (1, tokens, 1, channels) of float32."""
+
+    def turned(self, x: Tensor) -> Tensor:
+        """x (batch, tokens, heads, width) rotated, in float32 and back."""
+        if len(self.parts) == 1:
+            return _turned_complex(x, self.parts[0])
+        cos, sin = self.parts
+        other = ops.pointwise("turn", _other, x)
+        wide = ops.mul(ops.cast(x, "fp32"), cos)
+        return ops.cast(ops.add(wide, ops.mul(ops.cast(other, "fp32"), sin)), x.dtype)
 
 
-def _float(x: Array) -> Array:
-    return x.astype(np.float32)[None, :, None]
-
-
-def rotated(x: Tensor, wave: tuple[Tensor, Tensor]) -> Tensor:
-    """Pairs of neighbouring channels of x (batch, tokens, heads, width) rotated, in float32."""
-    cos, sin = wave
-    turned = ops.pointwise("turn", _turned, x)
-    wide = ops.mul(ops.cast(x, "fp32"), cos)
-    return ops.cast(ops.add(wide, ops.mul(ops.cast(turned, "fp32"), sin)), x.dtype)
-
-
-def _turned(x: Array) -> Array:
+def _other(x: Array) -> Array:
+    """Each pair turned by a right angle."""
     out = np.empty_like(x)
     out[..., 0::2], out[..., 1::2] = -x[..., 1::2], x[..., 0::2]
     return out
+
+
+def _turned_complex(x: Tensor, wave: Tensor) -> Tensor:
+    def turn(a: Array, turns: Array) -> Array:
+        cos, sin = turns[..., 0::2], turns[..., 1::2]
+        out = np.empty_like(a)
+        out[..., 0::2] = a[..., 0::2] * cos - a[..., 1::2] * sin
+        out[..., 1::2] = a[..., 0::2] * sin + a[..., 1::2] * cos
+        return out
+
+    return ops.cast(ops.pointwise("turn", turn, ops.cast(x, "fp32"), wave), x.dtype)
+
+
+def rotary(tape: Tape, shape: Shape, angles: Callable[[], Array]) -> Wave:
+    """Rotations by `angles` (tokens, channels), alike for pairs of neighbours."""
+    return Wave(
+        tuple(
+            tape.run("rotary", MEMORY, (), shape, "fp32", partial(_places, angles, of))
+            for of in (np.cos, np.sin)
+        )
+    )
+
+
+def rotary_complex(tape: Tape, shape: Shape, angles: Callable[[], Array]) -> Wave:
+    """The same as complex numbers."""
+
+    def both() -> Array:
+        turns = angles()
+        turns[:, 0::2], turns[:, 1::2] = np.cos(turns[:, 0::2]), np.sin(turns[:, 1::2])
+        return _places(lambda: turns, np.asarray)
+
+    return Wave((tape.run("rotary", MEMORY, (), shape, "fp32", both),))
+
+
+def _places(angles: Callable[[], Array], of: Callable[[Array], Array]) -> Array:
+    return of(angles()).astype(np.float32)[None, :, None]
 
 
 def out(p: Pass, name: str, x: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dcsim.models.tape import Array
@@ -54,3 +56,21 @@ def rotate(x: Array, start: int, theta: float) -> Array:
     sin = np.sin(angles).astype(np.float32)[None, :, None]
     a, b = x[..., : width // 2], x[..., width // 2 :]
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def axis_angles(places: Array, widths: Sequence[int], theta: float) -> Array:
+    """Angles of rotary positions on several axes, (tokens, channels), pairs of neighbours alike.
+
+    `places` (tokens, axes) are positions, `widths` the channels that turn with each axis.
+    """
+    parts = []
+    for axis, width in enumerate(widths):
+        frequencies = theta ** (-np.arange(0, width, 2, dtype=np.float64) / width)
+        angles = places[:, axis, None].astype(np.float64) * frequencies
+        parts.append(np.repeat(angles, 2, axis=1))
+    return np.concatenate(parts, axis=1)
+
+
+def grid_places(frames: int, rows: int, columns: int) -> Array:
+    """Frame, row and column of each patch of a grid, (patches, 3)."""
+    return np.indices((frames, rows, columns)).reshape(3, -1).T

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from dcsim.models.tape import Tape, Tensor
+from dcsim.models.tape import Event, Tape, Tensor
 
 Block = Callable[[int, list[Tensor]], Sequence[Tensor]]
 """Takes its tensors out of the list, which is left empty, and returns those of the next."""
@@ -35,7 +35,7 @@ class _Mark:
     def __init__(self, tape: Tape, state: Sequence[Tensor]) -> None:
         self.tape, self.next = tape, tape.numbered
         self.events, self.profile = len(tape.events), len(tape.profile)
-        self.held = tuple(tape.held)
+        self.held, self.module = tuple(tape.held), tape.module
         self.numbers = {tensor.storage.number for tensor in state}
         self.shapes = [
             (tensor.shape, tensor.dtype, tensor.storage.size, tensor.storage.number - self.next)
@@ -45,6 +45,8 @@ class _Mark:
     def same(self, after: _Mark) -> bool:
         """Whether the block from here to there began as it ended, and let go of nothing else."""
         if (self.held, self.shapes) != (after.held, after.shapes):
+            return False
+        if _on(self.module, 1) != after.module:
             return False
         ours = self.tape.events[self.events : after.events]
         return all(
@@ -56,10 +58,32 @@ class _Mark:
         tape = self.tape
         events, rows = tape.events[self.events :], tape.profile[self.profile :]
         step, length = tape.numbered - self.next, len(events)
+        parts = [(event, *_numbered(event[-1])) for event in events if event[0] == "op"]
         for i in range(1, times + 1):
             more, on = i * step, i * length
-            tape.events += [e if e[0] == "op" else (e[0], e[1] + more, *e[2:]) for e in events]
+            ops = iter(parts)
+            tape.events += [
+                _moved(*next(ops), i) if e[0] == "op" else (e[0], e[1] + more, *e[2:])
+                for e in events
+            ]
             tape.profile += [(at + on, held) for at, held in rows]
         for storage in {tensor.storage for tensor in state}:
             storage.number += times * step
         tape.numbered += times * step
+        tape.module = _on(tape.module, times)
+
+
+def _numbered(module: str) -> tuple[int | None, str]:
+    """The block's number with which a module's name begins, if it is of a block, and the rest."""
+    digits, dot, rest = module.partition(".")
+    return (int(digits), dot + rest) if digits.isdecimal() else (None, module)
+
+
+def _on(module: str, blocks: int) -> str:
+    """The same module of a block so many further on."""
+    number, rest = _numbered(module)
+    return rest if number is None else f"{number + blocks}{rest}"
+
+
+def _moved(event: Event, number: int | None, rest: str, blocks: int) -> Event:
+    return event if number is None else (*event[:-1], f"{number + blocks}{rest}")

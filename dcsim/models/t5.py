@@ -14,7 +14,7 @@ import numpy as np
 from dcsim.models import ops
 from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.repeat import repeated
-from dcsim.models.tape import MEMORY, Array, Shape, Tensor
+from dcsim.models.tape import MEMORY, Array, Shape, Tape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count
 
@@ -36,6 +36,8 @@ class T5(Encoder):
     ffn: Count = 10240
     vocabulary: Count = 32128
     buckets: Count = 32
+    own_bias: bool = False
+    """A table of relative positions in each layer (umT5); else the first layer's is all layers'."""
 
     @property
     def out_width(self) -> int:
@@ -48,8 +50,11 @@ class T5(Encoder):
     def parameters(self) -> Iterator[tuple[str, Shape]]:
         inner = self.heads * self.head
         yield "embed", (self.vocabulary, self.width)
-        yield "relative", (self.buckets, self.heads)
+        if not self.own_bias:
+            yield "relative", (self.buckets, self.heads)
         for i in range(self.layers):
+            if self.own_bias:
+                yield f"{i}.relative", (self.buckets, self.heads)
             yield f"{i}.norm1", (self.width,)
             for part in ("q", "k", "v"):
                 yield f"{i}.{part}", (inner, self.width)
@@ -67,14 +72,7 @@ class T5(Encoder):
 def _encode(c: T5, w: Weights, ids: Tensor) -> Tensor:
     batch, tokens = ids.shape
     x = ops.embedding(w["embed"], ids, w.dtype)
-    bias = x.tape.run(
-        "relative_bias",
-        MEMORY,
-        (w["relative"],),
-        (1, c.heads, tokens, tokens),
-        w.dtype,
-        lambda: w["relative"].data[_buckets(tokens, c.buckets)].transpose(2, 0, 1)[None],
-    )
+    shared = None if c.own_bias else _bias(c, w, "relative", tokens, x.tape)
 
     def layer(i: int, state: list[Tensor]) -> list[Tensor]:
         # What the half before has left is held until it is named anew.
@@ -86,8 +84,9 @@ def _encode(c: T5, w: Weights, ids: Tensor) -> Tensor:
             ops.linear(y, w[f"{i}.{part}"]).reshape(batch, tokens, c.heads, c.head)
             for part in ("q", "k", "v")
         )
+        bias = shared or _bias(c, w, f"{i}.relative", tokens, x.tape)
         y = ops.attention(q, k, v, kernel="math", scale=1.0, bias=bias)
-        del q, k, v
+        del q, k, v, bias
         y = ops.linear(y.reshape(batch, tokens, c.heads * c.head), w[f"{i}.out"])
         x = ops.add(x, y)
         y = ops.rms_norm(x, w[f"{i}.norm2"], EPS)
@@ -98,6 +97,18 @@ def _encode(c: T5, w: Weights, ids: Tensor) -> Tensor:
     del x
     repeated(ids.tape, c.layers, layer, state)
     return ops.rms_norm(state[0], w["norm"], EPS)
+
+
+def _bias(c: T5, w: Weights, name: str, tokens: int, tape: Tape) -> Tensor:
+    """What is added to the scores, (1, heads, tokens, tokens)."""
+    return tape.run(
+        "relative_bias",
+        MEMORY,
+        (w[name],),
+        (1, c.heads, tokens, tokens),
+        w.dtype,
+        lambda: w[name].data[_buckets(tokens, c.buckets)].transpose(2, 0, 1)[None],
+    )
 
 
 def _buckets(tokens: int, buckets: int) -> Array:
