@@ -54,7 +54,7 @@ class Model:
         if isinstance(network, LlmConfig):
             return {"transformer": count(llm.parameters(network))}
         found = {
-            "transformer": count(network.denoiser.parameters()),
+            "transformer": network.denoiser.copies * count(network.denoiser.parameters()),
             "vae": count(vae.parameters(network.vae)),
         }
         if network.prompts:

@@ -66,9 +66,19 @@ class Denoiser(Concept):
         raise NotImplementedError
 
     @property
+    def copies(self) -> int:
+        """Networks of that architecture that are loaded, of which each pass needs one."""
+        return 1
+
+    @property
     def labelled(self) -> bool:
         """Whether its condition is a class; else it is text."""
         return False
+
+    def padded(self, latent: Latent) -> Latent:
+        """A latent with so many frames more that patches divide them; they come first."""
+        frames, rows, columns = latent
+        return -(-frames // self.grain[0]) * self.grain[0], rows, columns
 
     def tokens(self, frames: int, rows: int, columns: int) -> int:
         """Patches of a latent of that size."""

@@ -35,6 +35,9 @@ VAES = {
     "flux": VaeConfig(channels=16, scale=0.3611),
     "hunyuanvideo": VaeConfig(channels=16, video=True, scale=0.476986),
     "wan-2.1": VaeConfig(channels=16, video=True, scale=1.0),
+    "cogvideox": VaeConfig(channels=16, video=True, scale=1.15258),
+    "ltx-video": VaeConfig(128, (128, 256, 512, 512, 512, 512), video=True, scale=1.0),
+    "wan-2.2": VaeConfig(48, (128, 256, 512, 512, 512), video=True, scale=1.0),
     "causal-16": VaeConfig(channels=16, video=True, scale=1.0),
 }
 """The VAEs that a model can name."""

@@ -231,6 +231,25 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, dtype: str | None = None) ->
     )
 
 
+def rms_norm_plain(x: Tensor, eps: float, dtype: str | None = None) -> Tensor:
+    """Unit mean square over the last axis, without a weight, as a program in eager mode does it:
+    squares and their mean, then the product, in float32."""
+    means = _root_of_mean(cast(x, "fp32"), eps)
+    return cast(mul(x, means), dtype or x.dtype)
+
+
+def _root_of_mean(wide: Tensor, eps: float) -> Tensor:
+    """One over the root of the mean square, (..., 1)."""
+    squares = pointwise("square", np.square, wide)
+    shape = (*wide.shape[:-1], 1)
+
+    def compute() -> Array:
+        found: Array = 1 / np.sqrt(squares.data.mean(-1, keepdims=True) + np.float32(eps))
+        return found
+
+    return wide.tape.run("mean", MEMORY, (squares,), shape, "fp32", compute)
+
+
 def rms_norm_(x: Tensor, weight: Tensor, eps: float) -> None:
     """`rms_norm` in place."""
     if x.tape.execute:

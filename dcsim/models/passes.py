@@ -66,15 +66,17 @@ def streams(
 # Conditions
 
 
-def scalar(p: Pass, name: str, values: Array, batch: int, tape: Tape) -> Tensor:
-    """A number a sample (a timestep) as a vector: its sinusoids through two layers."""
+def scalar(
+    p: Pass, name: str, values: Array, batch: int, tape: Tape, width: int = TIME_WIDTH
+) -> Tensor:
+    """A number a sample (a timestep) as a vector: `width` sinusoids through two layers."""
     wave = tape.run(
         "sinusoid",
         MEMORY,
         (),
-        (batch, TIME_WIDTH),
+        (batch, width),
         "fp32",
-        lambda: timestep_embedding(values, TIME_WIDTH),
+        lambda: timestep_embedding(values, width),
     )
     hidden = p.linear(f"{name}.0", ops.cast(wave, p.numerics.dtype))
     return p.linear(f"{name}.1", ops.silu(hidden))
@@ -210,6 +212,22 @@ class Wave:
         other = ops.pointwise("turn", _other, x)
         wide = ops.mul(ops.cast(x, "fp32"), cos)
         return ops.cast(ops.add(wide, ops.mul(ops.cast(other, "fp32"), sin)), x.dtype)
+
+    def turned_in_halves(self, x: Tensor) -> Tensor:
+        """The same, each half of the pairs by itself, in the dtype of x as Wan does."""
+        cos, sin = self.parts
+        pairs = (*x.shape[:-1], x.shape[-1] // 2, 2)
+        a, b = (x.reshape(*pairs)[..., j] for j in range(2))
+        cos, sin = cos[..., 0::2], sin[..., 0::2]
+        blank = np.empty(x.shape, np.float32) if x.tape.execute else None
+        out = x.tape.tensor(x.shape, x.dtype, blank)
+        halves = out.reshape(*pairs)
+        first = ops.sub(ops.mul(a, cos), ops.mul(b, sin))
+        ops.write_(halves[..., 0], first, lambda _, new: new)
+        del first
+        second = ops.add(ops.mul(a, sin), ops.mul(b, cos))
+        ops.write_(halves[..., 1], second, lambda _, new: new)
+        return out
 
 
 def _other(x: Array) -> Array:

@@ -87,6 +87,7 @@ class Pipeline:
         )
         self.size = size
         self.latent = networks.vae.latent(*size)
+        self.padded = networks.denoiser.padded(self.latent)
         self.sampler = Sampler(options["sampler"], steps)
         self.tiles = Tiles(self.latent, options["vae_tiling"])
         arrays = arrays or {}
@@ -158,7 +159,7 @@ class Pipeline:
 
     def prepare(self, noise: Array | None = None) -> None:
         """Draw the first latents, (1, channels, frames, rows, columns)."""
-        shape = (1, self.networks.denoiser.latent_channels, *self.latent)
+        shape = (1, self.networks.denoiser.latent_channels, *self.padded)
         if self.tape.execute and noise is None:
             noise = self._normal(shape)
         self.latents = self.tape.tensor(shape, LATENT, noise, "latents")
@@ -222,6 +223,7 @@ class Pipeline:
         assert self.latents is not None
         network = self.networks.vae
         (a, b, c), (t, h, w) = at, self.tiles.size
+        a += self.padded[0] - self.latent[0]
         tile = self.latents[:, :, a : a + t, b : b + h, c : c + w]
         if not network.video:
             tile = tile.reshape(1, tile.shape[1], h, w)

@@ -21,9 +21,9 @@ def timestep_embedding(steps: Array, width: int = 256, shift: int = 0) -> Array:
     return np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-def _sincos(length: int, width: int) -> Array:
+def _sincos(length: int, width: int, scale: float = 1.0) -> Array:
     omega = 1.0 / 10000.0 ** (np.arange(width // 2, dtype=np.float64) / (width / 2))
-    angles = np.arange(length, dtype=np.float64)[:, None] * omega[None]
+    angles = np.arange(length, dtype=np.float64)[:, None] / scale * omega[None]
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
@@ -37,13 +37,16 @@ def axis_widths(width: int, frames: int) -> tuple[int, int, int]:
     return time, (width - time) // 2, (width - time) // 2
 
 
-def grid_positions(frames: int, rows: int, columns: int, width: int, video: bool) -> Array:
-    """Fixed positions of a grid of patches, (frames * rows * columns, width), float32."""
+def grid_positions(
+    frames: int, rows: int, columns: int, width: int, video: bool, scale: float = 1.0
+) -> Array:
+    """Fixed positions of a grid of patches, (frames * rows * columns, width), float32; rows and
+    columns `scale` times closer."""
     wt, wc, wr = axis_widths(width, 2 if video else 1)
     grid = np.empty((frames, rows, columns, width), dtype=np.float32)
     grid[..., :wt] = _sincos(frames, wt)[:, None, None] if wt else 0
-    grid[..., wt : wt + wc] = _sincos(columns, wc)[None, None]
-    grid[..., wt + wc :] = _sincos(rows, wr)[None, :, None]
+    grid[..., wt : wt + wc] = _sincos(columns, wc, scale)[None, None]
+    grid[..., wt + wc :] = _sincos(rows, wr, scale)[None, :, None]
     return grid.reshape(-1, width)
 
 

@@ -163,7 +163,7 @@ def _denoise(
 
     With both guidance branches in turn a sampler step is two steps of the replica.
     """
-    tokens = networks.denoiser.tokens(*run.latent) * run.conditions[0][0].shape[0]
+    tokens = networks.denoiser.tokens(*run.padded) * run.conditions[0][0].shape[0]
     first = _segment(
         "first step",
         "denoise",
@@ -210,9 +210,9 @@ def _denoiser_phase(
     return Phase(
         "denoise",
         network.blocks,
-        count(network.parameters()),
-        layout.gpus * size(network.held(layout.tp), kept),
-        size(network.held(), kept),
+        network.copies * count(network.parameters()),
+        network.copies * layout.gpus * size(network.held(layout.tp), kept),
+        network.copies * size(network.held(), kept),
         layout.gpus * -(-record.total("weights", "dense") // passes),
         dtype,
         kept,

@@ -42,7 +42,8 @@ def copied(network: Denoiser, model: Any, names: Sequence[tuple[str, Any]]) -> d
         for ours, theirs in names:
             source = re.sub(ours, theirs, source)
         used.add(source)
-        found[name] = state[source].reshape(shape)
+        if source in state:
+            found[name] = state[source].reshape(shape)
     assert used >= set(state), sorted(set(state) - used)
     return found
 

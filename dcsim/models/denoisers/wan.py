@@ -1,0 +1,207 @@
+"""Wan 2.1 and 2.2 (Wan team 2025): self-attention among spacetime patches, then cross-attention to
+the text. Norms, modulation and residual sums are computed in float32.
+
+Numbers and lifetimes as diffusers' `WanTransformer3DModel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from dcsim.models import ops, passes
+from dcsim.models.denoiser import Denoiser, Latent, Numerics, heads_divide, widths_differ
+from dcsim.models.encoder import Encoder
+from dcsim.models.parallel import ALONE, all_gather, check_execution
+from dcsim.models.passes import Pass, Wave, layer
+from dcsim.models.positions import axis_angles, grid_places
+from dcsim.models.repeat import repeated
+from dcsim.models.tape import Array, Shape, Tensor
+from dcsim.models.weights import Weights
+from dcsim.reading.concept import Count, Least
+from dcsim.spec import Layout
+
+WIDE = "fp32"
+
+
+@dataclass(frozen=True)
+class Wan(Denoiser):
+    """Wan's video transformer."""
+
+    tag = "wan"
+
+    depth: Count
+    """Blocks."""
+    heads: Count
+    ffn: Count
+    """Width inside a feed-forward half."""
+    head: Count = 128
+    """Channels of a head."""
+    patch: Annotated[tuple[Count, ...], Least(3)] = (1, 2, 2)
+    """Latent frames, rows and columns of a patch."""
+    channels: Count = 16
+    text_width: Count = 4096
+    experts: Count = 1
+    """Networks of that size, of which each step needs one (Wan 2.2 A14B)."""
+    each_token: bool = False
+    """Every token has a timestep, and so a modulation, of its own (Wan 2.2 TI2V)."""
+
+    def check(self) -> None:
+        if len(self.patch) != 3:
+            raise ValueError("patch: needs 3 numbers")
+
+    @property
+    def hidden(self) -> int:
+        """Width of a token."""
+        return self.heads * self.head
+
+    @property
+    def grain(self) -> Latent:
+        return self.patch[0], self.patch[1], self.patch[2]
+
+    @property
+    def latent_channels(self) -> int:
+        return self.channels
+
+    @property
+    def frames(self) -> bool:
+        return True
+
+    @property
+    def blocks(self) -> int:
+        return self.depth
+
+    @property
+    def copies(self) -> int:
+        return self.experts
+
+    @property
+    def axes(self) -> tuple[int, int, int]:
+        """Channels of a head that turn with the frame, the row and the column."""
+        side = 2 * (self.head // 6)
+        return self.head - 2 * side, side, side
+
+    def wrong(self, layout: Layout) -> str | None:
+        return heads_divide(self.heads, layout)
+
+    def unfit(self, encoders: Sequence[Encoder]) -> str | None:
+        return widths_differ(
+            "text_width:", self.text_width, sum(each.out_width for each in encoders)
+        )
+
+    def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
+        h, part, cells = self.hidden, self.hidden // tp, passes.elements(self.grain)
+        yield from layer("embed", h, self.channels * cells)
+        yield from layer("time.0", h, passes.TIME_WIDTH)
+        yield from layer("time.1", h, h)
+        yield from layer("modulation", 6 * h, h)
+        yield from layer("text.0", h, self.text_width)
+        yield from layer("text.1", h, h)
+        for i in range(self.depth):
+            yield f"{i}.offset", (6, h)
+            yield from passes.attention_shapes(f"{i}", h, part, norm=part)
+            yield f"{i}.norm.weight", (h,)
+            yield f"{i}.norm.bias", (h,)
+            yield from passes.attention_shapes(f"{i}.cross", h, part, norm=part)
+            yield from passes.mlp_shapes(f"{i}", h, self.ffn // tp)
+        yield "final.offset", (2, h)
+        yield from layer("final.out", self.channels * cells, h)
+
+    def forward(
+        self,
+        w: Weights,
+        latents: Tensor,
+        steps: Array,
+        condition: Sequence[Tensor],
+        *,
+        numerics: Numerics,
+        layout: Layout = ALONE,
+        guidance: float | None = None,
+    ) -> Tensor:
+        check_execution(latents.tape, layout)
+        p, tape, batch = Pass(w, numerics, layout), latents.tape, latents.shape[0]
+        frames, rows, columns = (n // g for n, g in zip(latents.shape[2:], self.grain, strict=True))
+        x = passes.patchify(latents, self.grain, numerics.dtype, layout.sp)
+        x = ops.cast(p.linear("embed", x), numerics.residual)
+        wave = passes.rotary(
+            tape,
+            (1, x.shape[1], 1, self.head),
+            lambda: axis_angles(grid_places(frames, rows, columns), self.axes, 10000.0),
+        )
+        tokens = x.shape[1] if self.each_token else 1
+        told = steps.repeat(tokens)
+        signal = passes.scalar(p, "time", told, batch * tokens, tape)
+        six = p.linear("modulation", ops.silu(signal))
+        text = passes.two_layers(p, "text", condition[0], ops.gelu)
+        signal = signal.reshape(batch, tokens, self.hidden)
+        six = six.reshape(batch, tokens, 6, self.hidden)
+
+        block = partial(_block, self, p, six, text, wave)
+        state = [x]
+        del x
+        repeated(tape, self.depth, lambda i, held: [block(i, held.pop())], state)
+        ends = ops.add(signal.reshape(batch, tokens, 1, self.hidden), _offset(p, "final", 2))
+        x = state.pop()
+        x = _modulated(p, x, ends[:, :, 0], ends[:, :, 1])
+        x = all_gather(p.linear("final.out", x), layout.sp, axis=1)
+        return passes.unpatchify(x, latents.shape, self.grain, self.channels)
+
+
+def _offset(p: Pass, name: str, count: int) -> Tensor:
+    table = p.w[f"{name}.offset"]
+    return table.reshape(1, 1, count, table.shape[1])
+
+
+def _modulated(p: Pass, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """`norm(x) * (1 + scale) + shift` in float32, given in the network's dtype."""
+    normal = ops.layer_norm(ops.cast(x, WIDE), p.eps, WIDE)
+    return ops.cast(ops.add(ops.mul(normal, ops.affine(scale, 1.0, 1.0)), shift), p.numerics.dtype)
+
+
+def _block(c: Wan, p: Pass, six: Tensor, text: Tensor, wave: Wave, i: int, x: Tensor) -> Tensor:
+    kept = p.numerics.residual
+    every = ops.add(_offset(p, f"{i}", 6), ops.cast(six, WIDE))
+    shift, scale, gate, shift2, scale2, gate2 = (every[:, :, j] for j in range(6))
+    y = _modulated(p, x, shift, scale)
+    z = _self_attention(c, p, i, y, wave)
+    x = ops.cast(ops.add(ops.cast(x, WIDE), ops.mul(z, gate)), kept)
+
+    weight, bias = p.w.linear(f"{i}.norm")
+    wide = ops.cast(x, WIDE)
+    y = ops.cast(ops.layer_norm_learned(wide, weight, bias, p.eps, WIDE), p.numerics.dtype)
+    del wide
+    z = _cross_attention(c, p, i, y, text)
+    x = ops.add(x, z, dtype=kept)
+
+    y = _modulated(p, x, shift2, scale2)
+    f = passes.mlp(p, f"{i}", y)
+    return ops.cast(ops.add(ops.cast(x, WIDE), ops.mul(ops.cast(f, WIDE), gate2)), kept)
+
+
+def _normed(p: Pass, name: str, x: Tensor, heads: int) -> Tensor:
+    """A norm across all heads, then the heads apart."""
+    return passes.split_heads(ops.rms_norm(x, p.w[f"{name}_norm"], p.eps), heads)
+
+
+def _self_attention(c: Wan, p: Pass, i: int, y: Tensor, wave: Wave) -> Tensor:
+    heads = c.heads // p.layout.tp
+    q, k, v = (p.linear(f"{i}.{part}", y) for part in ("q", "k", "v"))
+    q = _normed(p, f"{i}.q", q, heads)
+    k = _normed(p, f"{i}.k", k, heads)
+    v = passes.split_heads(v, heads)
+    q = wave.turned_in_halves(q)
+    k = wave.turned_in_halves(k)
+    return passes.out(p, f"{i}.out", passes.attend(p, q, k, v))
+
+
+def _cross_attention(c: Wan, p: Pass, i: int, y: Tensor, text: Tensor) -> Tensor:
+    """Every GPU has all of the text, so nothing is sent."""
+    heads, name = c.heads // p.layout.tp, f"{i}.cross"
+    q, k, v = p.linear(f"{name}.q", y), p.linear(f"{name}.k", text), p.linear(f"{name}.v", text)
+    q = _normed(p, f"{name}.q", q, heads)
+    k = _normed(p, f"{name}.k", k, heads)
+    v = passes.split_heads(v, heads)
+    z = ops.attention(q, k, v, kernel=p.numerics.kernel)
+    return passes.out(p, f"{name}.out", z.reshape(*y.shape[:2], z.shape[2] * z.shape[3]))
