@@ -170,6 +170,7 @@ class Pipeline:
     def predict(self, index: int) -> Tensor:
         """The guided prediction at step `index`."""
         assert self.latents is not None
+        self.tape.module = ""
         parts = []
         for condition in self.conditions:
             batch = condition[0].shape[0]

@@ -58,7 +58,7 @@ class _Mark:
         tape = self.tape
         events, rows = tape.events[self.events :], tape.profile[self.profile :]
         step, length = tape.numbered - self.next, len(events)
-        parts = [(event, *_numbered(event[-1])) for event in events if event[0] == "op"]
+        parts = [(e, e[:-1], *_numbered(e[-1])) for e in events if e[0] == "op"]
         for i in range(1, times + 1):
             more, on = i * step, i * length
             ops = iter(parts)
@@ -85,5 +85,5 @@ def _on(module: str, blocks: int) -> str:
     return rest if number is None else f"{number + blocks}{rest}"
 
 
-def _moved(event: Event, number: int | None, rest: str, blocks: int) -> Event:
-    return event if number is None else (*event[:-1], f"{number + blocks}{rest}")
+def _moved(event: Event, head: Event, number: int | None, rest: str, blocks: int) -> Event:
+    return event if number is None else (*head, f"{number + blocks}{rest}")

@@ -107,11 +107,12 @@ class Tape:
         """Hold `size` bytes, rounded up to `grain`, until the storage dies."""
         index = CATEGORIES.index(category) if category != "activations" else 0
         size = -(-size // grain) * grain
+        if index == self._weights:
+            return Storage(self, -1, size, index)
         number = self.numbered
         self.numbered = number + 1
-        if index != self._weights:
-            self.held[index] += size
-            self.events.append(("alloc", number, size, category))
+        self.held[index] += size
+        self.events.append(("alloc", number, size, category))
         return Storage(self, number, size, index)
 
     def _free(self, storage: Storage) -> None:

@@ -62,24 +62,36 @@ class Weights:
     ) -> None:
         self.dtype = "bf16" if dtype in QUANTISED else dtype
         """The dtype of activations that meet these weights."""
-        self._tape = tape
+        self._tape, self._stored = tape, dtype
+        self._shapes = dict(parameters)
+        self._arrays: Mapping[str, Array] = {}
         self._tensors: dict[str, Tensor] = {}
-        for name, shape in parameters:
-            data = None
-            if tape.execute:
-                if arrays is None or name not in arrays:
-                    raise ValueError(f"no array for the parameter {name}")
-                data = arrays[name]
-                if data.shape != shape:
-                    raise ValueError(f"{name}: the array is {data.shape}, the model has {shape}")
-            kind = stored_dtype(name, shape, dtype)
-            self._tensors[name] = tape.tensor(shape, kind, data, "weights")
+        if tape.execute:
+            self._arrays = arrays or {}
+            for name, shape in self._shapes.items():
+                self._check(name, shape)
+
+    def _check(self, name: str, shape: Shape) -> None:
+        if name not in self._arrays:
+            raise ValueError(f"no array for the parameter {name}")
+        given = self._arrays[name].shape
+        if given != shape:
+            raise ValueError(f"{name}: the array is {given}, the model has {shape}")
+
+    def _tensor(self, name: str) -> Tensor:
+        """Made when it is first asked for: of equal blocks most never are."""
+        found = self._tensors.get(name)
+        if found is None:
+            shape, data = self._shapes[name], self._arrays.get(name)
+            kind = stored_dtype(name, shape, self._stored)
+            found = self._tensors[name] = self._tape.tensor(shape, kind, data, "weights")
+        return found
 
     def __getitem__(self, name: str) -> Tensor:
         self._tape.module = name.rpartition(".")[0] or name
-        return self._tensors[name]
+        return self._tensor(name)
 
     def linear(self, name: str) -> tuple[Tensor, Tensor]:
         """Weight and bias of a layer."""
         self._tape.module = name
-        return self._tensors[name + ".weight"], self._tensors[name + ".bias"]
+        return self._tensor(name + ".weight"), self._tensor(name + ".bias")

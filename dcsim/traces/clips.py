@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from math import ceil
 from typing import Any
 
 from dcsim.models import vae
 from dcsim.models.catalogue import Model
+from dcsim.models.denoiser import Denoiser
+from dcsim.models.encoder import Encoder
 from dcsim.models.options import ModelError
 from dcsim.models.pipeline import LATENT, Networks, Pipeline, Prompt
 from dcsim.models.sampler import TRAINED
@@ -179,6 +182,20 @@ def _denoise(
     return [first, rest] if steps > 1 else [first]
 
 
+@lru_cache(maxsize=256)
+def _sizes(network: Denoiser, tp: int, dtype: str) -> tuple[int, int, int]:
+    """Parameters, their bytes and those of tables on one of `tp` GPUs, and in a file."""
+    whole = size(network.held(), dtype)
+    local = whole if tp == 1 else size(network.held(tp), dtype)
+    return count(network.parameters()), local, whole
+
+
+@lru_cache(maxsize=256)
+def _encoder_size(encoder: Encoder, dtype: str) -> tuple[int, int]:
+    """Parameters and their bytes."""
+    return count(encoder.parameters()), size(encoder.parameters(), dtype)
+
+
 def _text_phase(
     name: str,
     prompt: Prompt,
@@ -188,11 +205,11 @@ def _text_phase(
     branches: int,
 ) -> Phase:
     encoder, dtype = prompt.encoder, options["dtype"]
-    stored = size(encoder.parameters(), dtype)
+    params, stored = _encoder_size(encoder, dtype)
     return Phase(
         name,
         encoder.blocks * branches,
-        count(encoder.parameters()),
+        params,
         gpus * stored,
         stored,
         gpus * record.total("weights", "dense"),
@@ -207,12 +224,13 @@ def _denoiser_phase(
     network, dtype = networks.denoiser, options["dtype"]
     kept = options["weights_dtype"]
     kept = dtype if kept == "as dtype" else kept
+    params, local, stored = (network.copies * each for each in _sizes(network, layout.tp, kept))
     return Phase(
         "denoise",
         network.blocks,
-        network.copies * count(network.parameters()),
-        network.copies * layout.gpus * size(network.held(layout.tp), kept),
-        network.copies * size(network.held(), kept),
+        params,
+        layout.gpus * local,
+        stored,
         layout.gpus * -(-record.total("weights", "dense") // passes),
         dtype,
         kept,

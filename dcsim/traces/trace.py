@@ -6,7 +6,7 @@ Only a `Record` is of one GPU.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from math import ceil
@@ -83,6 +83,7 @@ class Record:
         ops = [tape.events[at] for at, _ in rows]
         table = np.array([op[3:7] for op in ops], dtype=np.int64).reshape(-1, 4)
         flops, weights, moved, comm = (np.ascontiguousarray(table[:, i]) for i in range(4))
+        held = np.array([h for _, h in rows], dtype=np.int64).reshape(-1, len(CATEGORIES))
         return Record(
             names=tuple(op[1] for op in ops),
             kind=np.array([KINDS.index(op[2]) for op in ops], dtype=np.int64),
@@ -90,10 +91,10 @@ class Record:
             weights=weights,
             moved=moved,
             comm=comm,
-            held=np.array([h for _, h in rows], dtype=np.int64).reshape(-1, len(CATEGORIES)),
+            held=held,
             live=tape.live,
             modules=tuple(op[7] for op in ops),
-            holdings=_holdings(tape, rows),
+            holdings=_holdings(tape, rows[int(held.sum(axis=1).argmax())][0]) if rows else (),
         )
 
     @property
@@ -117,33 +118,28 @@ class Record:
         return int(getattr(self, column)[rows].sum())
 
 
-def _holdings(tape: Tape, rows: Sequence[tuple[int, tuple[int, ...]]]) -> tuple[Holding, ...]:
-    """What is held at the fullest of some ops; an allocation is of the next op on the tape."""
-    if not rows:
-        return ()
-    fullest = max(rows, key=lambda row: sum(row[1]))[0]
-    found: dict[int, tuple[str, str, str, int]] = {}
-    new: list[int] = []
-    for event in tape.events[: fullest + 1]:
+def _holdings(tape: Tape, fullest: int) -> tuple[Holding, ...]:
+    """What is held at an op, by its place among the events; an allocation is of the next op."""
+    events = tape.events
+    found: dict[int, int] = {}
+    kept: dict[int, str] = {}
+    for at in range(fullest + 1):
+        event = events[at]
         what = event[0]
         if what == "free":
             del found[event[1]]
         elif what == "alloc":
-            _, number, size, category = event
-            found[number] = ("", "", category, size)
-            if category == "activations":
-                new.append(number)
-        elif what == "op":
-            for number in new:
-                if number in found:
-                    found[number] = (event[7], event[1], *found[number][2:])
-            new.clear()
-        else:
-            _, number, category = event
-            found[number] = (*found[number][:2], category, found[number][3])
+            found[event[1]] = at
+        elif what == "keep":
+            kept[event[1]] = event[2]
     grouped: dict[tuple[str, str, str], list[int]] = {}
-    for module, op, category, size in found.values():
-        total = grouped.setdefault((module, op, category), [0, 0])
+    for number, at in found.items():
+        _, _, size, first = events[at]
+        op, module = "", ""
+        if first == "activations":
+            maker = next(events[i] for i in range(at, fullest + 1) if events[i][0] == "op")
+            op, module = maker[1], maker[7]
+        total = grouped.setdefault((module, op, kept.get(number) or first), [0, 0])
         total[0] += 1
         total[1] += size
     every = (Holding(*key, count, size) for key, (count, size) in grouped.items())
