@@ -36,7 +36,7 @@ VAES = {
     "hunyuanvideo": VaeConfig(channels=16, video=True, scale=0.476986),
     "wan-2.1": VaeConfig(channels=16, video=True, scale=1.0),
     "cogvideox": VaeConfig(channels=16, video=True, scale=1.15258),
-    "ltx-video": VaeConfig(128, (128, 256, 512, 512, 512, 512), video=True, scale=1.0),
+    "ltx-video": VaeConfig(128, (128, 256, 512, 512, 512, 512), video=True, scale=1.0, halvings=3),
     "wan-2.2": VaeConfig(48, (128, 256, 512, 512, 512), video=True, scale=1.0),
     "causal-16": VaeConfig(channels=16, video=True, scale=1.0),
 }

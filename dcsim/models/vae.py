@@ -34,6 +34,8 @@ class VaeConfig:
     video: bool = False
     scale: float = 0.18215
     """What latents are multiplied by to have unit variance."""
+    halvings: int = 2
+    """Stages, from the coarsest, that also halve time, of a video's."""
 
     @property
     def space(self) -> int:
@@ -43,11 +45,11 @@ class VaeConfig:
     @property
     def time(self) -> int:
         """Frames of a latent frame, but for the first."""
-        return 4 if self.video else 1
+        return 2**self.halvings if self.video else 1
 
     def halves_time(self, stage: int) -> bool:
-        """Whether going down from stage (0 is the finest) also halves time: the last two do."""
-        return self.video and stage >= len(self.widths) - 3
+        """Whether going down from stage (0 is the finest) also halves time."""
+        return self.video and stage >= len(self.widths) - 1 - self.halvings
 
     def latent(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Latent frames, rows and columns of a clip; ValueError where they do not divide."""

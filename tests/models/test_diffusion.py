@@ -11,7 +11,9 @@ from scene import scene
 from dcsim import traces
 from dcsim.assembly import make_plan
 from dcsim.models import ModelError, diffusion, get, names
+from dcsim.models.pipeline import Networks, Pipeline
 from dcsim.models.shapes import Clip
+from dcsim.models.tape import Tape
 from dcsim.spec import scenario_from_data
 
 CLIPS = [name for name in names() if get(name).kind == "dit"]
@@ -115,3 +117,56 @@ def test_shipped_models_can_be_named_and_traced() -> None:
     for name in CLIPS:
         found = traces.trace(name)
         assert found.peak_bytes > found.weights_bytes > 2 * get(name).params
+
+
+# Of the typical request: published, or by hand from patches and the VAE's strides.
+TOKENS = {
+    "dit-xl-2": 256,
+    "sd3-medium": 4096,
+    "sd3.5-medium": 4096,
+    "sd3.5-large": 4096,
+    "flux.1-dev": 4096,
+    "flux.1-schnell": 4096,
+    "qwen-image": 6889,  # 83 x 83
+    "hunyuanvideo": 118_800,
+    "open-sora-2.0": 33 * 36 * 64,
+    "wan2.1-t2v-1.3b": 32_760,
+    "wan2.1-t2v-14b": 75_600,
+    "wan2.2-t2v-a14b": 75_600,
+    "wan2.2-ti2v-5b": 27_280,
+    "cogvideox-2b": 17_550,
+    "cogvideox-5b": 17_550,
+    "cogvideox1.5-5b": 11 * 48 * 85,  # 21 latent frames, padded to 22
+    "ltx-video-2b": 21 * 16 * 22,
+    "ltx-video-13b": 16 * 22 * 38,
+}
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_tokens_of_the_typical_request(name: str) -> None:
+    networks, clip = get(name).network, get(name).request
+    assert isinstance(networks, Networks)
+    assert isinstance(clip, Clip)
+    latent = networks.vae.latent(clip.frames, clip.height, clip.width)
+    assert networks.denoiser.tokens(*networks.denoiser.padded(latent)) == TOKENS[name]
+
+
+def test_padded_frames_come_first_and_are_not_decoded() -> None:
+    """CogVideoX1.5 denoises 22 latent frames for 81 of a clip and decodes the last 21."""
+    model = get("cogvideox1.5-5b")
+    assert isinstance(model.network, Networks)
+    run = Pipeline(Tape(), model.network, model.resolve(), (81, 64, 64), 1)
+    run.encode()
+    run.prepare()
+    assert run.latents is not None
+    assert run.latents.shape == (1, 16, 22, 8, 8)
+    run.step(0)
+    assert run.decode().shape == (1, 3, 81, 64, 64)
+
+
+def test_of_two_experts_both_are_loaded_and_one_is_read() -> None:
+    one, two = traces.trace("wan2.1-t2v-14b"), traces.trace("wan2.2-t2v-a14b")
+    (a,), (b,) = ([p for p in t.phases if p.name == "denoise"] for t in (one, two))
+    assert (b.params, b.weights, b.checkpoint) == (2 * a.params, 2 * a.weights, 2 * a.checkpoint)
+    assert (b.reads, b.layers) == (a.reads, a.layers)
+    assert get("wan2.2-t2v-a14b").params == 2 * 14_288_491_584
