@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from dcsim.cli.looks import COMMANDS, AsJson
 from dcsim.cli.trouble import checked, complain, explained, progress_bar
 
 app = typer.Typer(
@@ -30,7 +31,6 @@ Sets = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Plots = Annotated[bool, typer.Option("--plots/--no-plots", help="Draw pictures too.")]
-AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 def print_version(wanted: bool) -> None:
@@ -253,60 +253,6 @@ def info(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def trace(
-    model: Annotated[
-        str | None,
-        typer.Argument(metavar="[MODEL]", help="A reference model, or a trace file (.npz)."),
-    ] = None,
-    torch: Annotated[
-        str | None,
-        typer.Option(
-            "--torch",
-            metavar="MODULE:FACTORY",
-            help="Trace a PyTorch module in place of a model, without weights or GPU.",
-        ),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Shape, option or layout, or argument of the factory; may be repeated.",
-        ),
-    ] = None,
-    gpu: Annotated[
-        str, typer.Option("--gpu", metavar="PART", help="A GPU of the catalogue.")
-    ] = "h100",
-    profile: Annotated[
-        str | None,
-        typer.Option("--profile", metavar="NAME", help="How far a serving stack gets on the GPU."),
-    ] = None,
-    as_json: AsJson = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Save the trace to a file (.npz).")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw it (.png, .svg, .pdf).")
-    ] = None,
-) -> None:
-    """Print the memory trace of one request, phase by phase."""
-    with explained():
-        from dcsim.cli.trace import trace_command
-
-        text = trace_command(
-            model,
-            sets or [],
-            gpu,
-            profile=profile,
-            as_json=as_json,
-            out=out,
-            plot=plot,
-            torch=torch,
-        )
-        print(text)
-
-
-@app.command()
 def validate(
     csv: Annotated[
         Path | None,
@@ -367,60 +313,6 @@ def hitrate(
 
 
 @app.command()
-def kv(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A language model, such as llama-3.1-70b.")
-    ],
-    gpu: Annotated[
-        str, typer.Option("--gpu", metavar="PART", help="A GPU of the catalogue.")
-    ] = "h100",
-    tp: Annotated[int, typer.Option("--tp", metavar="N", help="GPUs that share the model.")] = 1,
-    kv_dtype: Annotated[
-        str, typer.Option("--kv-dtype", metavar="TYPE", help="auto (as the model), fp8, fp4.")
-    ] = "auto",
-    kv_gib: Annotated[
-        float | None,
-        typer.Option("--kv-gib", metavar="X", help="GiB a GPU for KV [what the budget leaves]."),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="OPTION=VALUE", help="An option of the model; repeatable."),
-    ] = None,
-    batched_tokens: Annotated[
-        int, typer.Option("--batched-tokens", metavar="N", help="Most tokens of an iteration.")
-    ] = 8192,
-    sequences: Annotated[
-        int, typer.Option("--sequences", metavar="N", help="Most sequences of an iteration.")
-    ] = 1024,
-    sampler: Annotated[
-        str, typer.Option("--sampler", metavar="KIND", help="fused or sort.")
-    ] = "fused",
-    cuda_graphs_gib: Annotated[
-        float, typer.Option("--cuda-graphs-gib", metavar="X", help="GiB a GPU for CUDA graphs.")
-    ] = 0.36,
-    as_json: AsJson = False,
-) -> None:
-    """Print KV bytes a token, and the tokens that fit beside a language model."""
-    with explained():
-        from dcsim.cli.kv import kv_command
-
-        text = kv_command(
-            model,
-            gpu,
-            tp,
-            kv_dtype=kv_dtype,
-            sets=sets or [],
-            as_json=as_json,
-            kv_gib=kv_gib,
-            batched_tokens=batched_tokens,
-            sequences=sequences,
-            sampler=sampler,
-            cuda_graphs_gib=cuda_graphs_gib,
-        )
-        print(text)
-
-
-@app.command()
 def bench(
     as_json: AsJson = False,
     requests: Annotated[
@@ -474,6 +366,10 @@ def init(
         with open(file, "x", encoding="utf-8") as out:
             out.write(text)
         print(f"{file}: a copy of {base}; next: dcsim run {file}")
+
+
+for look in COMMANDS:
+    app.command()(look)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from dcsim.spec import TRACE_SUFFIX, Layout, SpecError, did_you_mean, load_parts
 from dcsim.spec.draws import Resolution
 from dcsim.traces import MemoryTrace, options_of, request_of
 from dcsim.traces.files import save
+from dcsim.traces.perfetto import write_timeline
 from dcsim.traces.plot import plot as draw
 from dcsim.traces.report import report
 
@@ -38,9 +39,11 @@ def trace_command(
     as_json: bool = False,
     out: Path | None = None,
     plot: Path | None = None,
+    perfetto: Path | None = None,
     torch: str | None = None,
 ) -> str:
-    """The text of `dcsim trace`; saves to `out` and draws to `plot` where given.
+    """The text of `dcsim trace`; saves to `out`, draws to `plot`, and writes a timeline to
+    `perfetto` where given.
 
     `torch`: the factory of a PyTorch module, in place of `model`. Raises ModelError for an
     unknown model, key, value, GPU, or a place where nothing can be written, all at once.
@@ -48,6 +51,7 @@ def trace_command(
     gpus = load_parts().gpus
     problems = [*place_problems("--out", out, (TRACE_SUFFIX,))]
     problems += place_problems("--plot", plot, FORMATS)
+    problems += place_problems("--perfetto", perfetto, (".json",))
     if (model is None) == (torch is None):
         raise ModelError([("MODEL", "name a model, or a factory with --torch; one of them")])
     if gpu not in gpus:
@@ -68,6 +72,9 @@ def trace_command(
     if plot is not None:
         with whole(plot) as part:
             draw(memory, priced, part)
+    if perfetto is not None:
+        with whole(perfetto) as part:
+            write_timeline(memory, priced, part)
     return json.dumps(facts, indent=2) if as_json else trace_text(facts)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from dcsim.report.quantities import bytes_text, time_text
 
-__all__ = ["trace_text"]
+__all__ = ["holding_text", "trace_text"]
 
 
 def trace_text(facts: dict[str, Any]) -> str:
@@ -43,4 +43,33 @@ def trace_text(facts: dict[str, Any]) -> str:
         f"in {facts['peak_phase']}, which {fits}; artifact {bytes_text(facts['artifact_bytes'])}",
         f"alone on the replica: {time_text(facts['seconds'] * 1e9)}",
     ]
-    return "\n".join([head, "", *table, "", *foot])
+    return "\n".join([head, "", *table, "", *foot, "", *_peaks(facts)])
+
+
+MOST_HOLDINGS = 6
+"""Origins of tensors that are named; the rest is one line."""
+
+
+def _peaks(facts: dict[str, Any]) -> list[str]:
+    """What holds the peak, by module and op, of the phase that makes it."""
+    mine = [each for each in facts["peaks"] if each["phase"] == facts["peak_phase"]]
+    fullest = max(mine, key=lambda each: each["bytes"])
+    total = bytes_text(fullest["bytes"])
+    lines = [f"fullest moment of {fullest['step']}: {total} on one GPU, beside weights"]
+    shown = fullest["holdings"][:MOST_HOLDINGS]
+    lines += [f"  {bytes_text(each['bytes']).rjust(8)}  {holding_text(each)}" for each in shown]
+    rest = fullest["holdings"][MOST_HOLDINGS:]
+    if rest:
+        size = bytes_text(sum(each["bytes"] for each in rest))
+        lines.append(f"  {size.rjust(8)}  {len(rest)} more")
+    return lines
+
+
+def holding_text(holding: dict[str, Any]) -> str:
+    """`gelu of blocks.3.up`, `2 x add of final`, `latents`."""
+    times = f"{holding['count']} x " if holding["count"] > 1 else ""
+    if not holding["op"]:
+        return f"{times}{holding['category']}"
+    place = f" of {holding['module']}" if holding["module"] else ""
+    kind = "" if holding["category"] == "activations" else f" ({holding['category']})"
+    return f"{times}{holding['op']}{place}{kind}"

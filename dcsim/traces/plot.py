@@ -10,7 +10,7 @@ import numpy as np
 from dcsim.models.tape import CATEGORIES
 from dcsim.spec import Gpu
 from dcsim.traces.report import step_seconds
-from dcsim.traces.trace import MemoryTrace
+from dcsim.traces.trace import Holding, MemoryTrace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +21,7 @@ GIB = 2**30
 COLOURS = {
     "weights": "#999999",
     "embeddings": "#CC79A7",
+    "inputs": "#CC79A7",
     "latents": "#009E73",
     "kv": "#009E73",
     "output": "#F0E442",
@@ -29,22 +30,25 @@ COLOURS = {
     "live": "#009E73",
     "transient": "#56B4E9",
 }
-ORDER = ("embeddings", "latents", "kv", "output", "activations", "workspace")
+ORDER = ("inputs", "embeddings", "latents", "kv", "output", "activations", "workspace")
 
 
 def plot(trace: MemoryTrace, gpu: Gpu, path: Path | str) -> None:
-    """Two panels: memory of one GPU against op index within a step of every phase, and of the
-    replica against time over the request, both by category. The suffix of `path` is the format.
+    """Three panels: memory of one GPU against op index within a step of every phase, and of the
+    replica against time over the request, both by category; and which tensors hold the fullest
+    moment of every step, by module and op. The suffix of `path` is the format.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 7.5), layout="constrained")
+    held = len(trace.records)
+    figure = Figure(figsize=(9, 7.5 + 0.9 * held), layout="constrained")
     FigureCanvasAgg(figure)
-    upper, lower = figure.subplots(2, 1)
+    upper, lower, peaks = figure.subplots(3, 1, height_ratios=(3.4, 3.4, 0.8 + 0.9 * held))
     figure.suptitle(f"{trace.model}: memory of one request on {trace.gpus} x {gpu.name}")
     _draw_ops(upper, trace)
     _draw_time(lower, trace, gpu)
+    _draw_peaks(peaks, trace)
     figure.savefig(path, dpi=130)
 
 
@@ -87,6 +91,46 @@ def _mark(axes: Axes, marks: list[tuple[float, str]], end: float, top: float) ->
             fontsize="small",
         )
     axes.set(xlim=(0, max(end, 1e-9)), ylim=(0, top * (1.06 + 0.07 * len(marks))))
+
+
+MOST_HOLDINGS = 8
+"""Tensors of a peak that are drawn one by one; the rest is one bar."""
+
+
+def _draw_peaks(axes: Axes, trace: MemoryTrace) -> None:
+    """A bar a record: what is held when it is fullest, named below the bar."""
+    names = list(trace.records)
+    for row, record in enumerate(trace.records.values()):
+        at, said = 0.0, []
+        parts = [(h.bytes, COLOURS[h.category], _origin(h)) for h in record.holdings]
+        rest = sum(size for size, _, _ in parts[MOST_HOLDINGS:])
+        more = [(rest, "#dddddd", "the rest")] if rest else []
+        for size, colour, text in parts[:MOST_HOLDINGS] + more:
+            axes.barh(row, size / GIB, 0.45, at / GIB, color=colour, edgecolor="white")
+            at += size
+            if size > 0.05 * sum(h.bytes for h in record.holdings):
+                said.append(f"{text} {size / GIB:.3g}")
+        words = axes.text(
+            0, row + 0.42, _cut(" | ".join(said), 120), fontsize="x-small", va="center"
+        )
+        words.set_in_layout(False)
+    axes.set(
+        yticks=range(len(names)),
+        yticklabels=names,
+        ylim=(len(names) - 0.3, -0.6),
+        xlabel="held on one GPU at the fullest moment of a step, beside weights (GiB)",
+    )
+
+
+def _origin(holding: Holding) -> str:
+    if not holding.op:
+        return holding.category
+    module = ".".join(holding.module.split(".")[-3:])
+    return f"{holding.op} of {module}" if module else holding.op
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _draw_time(axes: Axes, trace: MemoryTrace, gpu: Gpu) -> None:

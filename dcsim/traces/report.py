@@ -28,6 +28,7 @@ def report(trace: MemoryTrace, gpu: Gpu | None = None) -> dict[str, Any]:
 
     A phase's `flops` are those of all its steps, `peak_bytes` what it holds beyond weights and
     live bytes, `live_bytes` the most it leaves held, `seconds` of all its steps run alone.
+    `peaks` say which tensors one GPU holds when a recorded step is fullest, the largest first.
     """
     phases = []
     total = 0.0
@@ -62,11 +63,23 @@ def report(trace: MemoryTrace, gpu: Gpu | None = None) -> dict[str, Any]:
         "artifact_bytes": trace.artifact,
         "overhead_bytes": trace.overhead,
         "phases": phases,
+        "peaks": [_peak(trace, name) for name in trace.records],
     }
     if gpu is not None:
         out |= {"gpu": gpu.name, "seconds": total}
         out["fits"] = trace.peak_bytes + trace.overhead <= trace.gpus * gpu.hbm
     return out
+
+
+def _peak(trace: MemoryTrace, name: str) -> dict[str, Any]:
+    """What one GPU holds, beside weights, at the fullest moment of a recorded step."""
+    record = trace.records[name]
+    return {
+        "step": name,
+        "phase": next(row.phase for row in trace.rows if row.record == name),
+        "bytes": sum(each.bytes for each in record.holdings),
+        "holdings": [asdict(each) for each in record.holdings],
+    }
 
 
 def _flops(s: Segment) -> int:

@@ -28,7 +28,7 @@ class Holding:
     module: str
     """Part of the network that made them, or whose parameters were read last before."""
     op: str
-    """What made them; empty for what was there before the first op."""
+    """What made them; empty for what is no activation, as its category says enough."""
     category: str
     """One of `CATEGORIES`."""
     count: int
@@ -135,11 +135,11 @@ def _holdings(tape: Tape, fullest: int) -> tuple[Holding, ...]:
     grouped: dict[tuple[str, str, str], list[int]] = {}
     for number, at in found.items():
         _, _, size, first = events[at]
-        op, module = "", ""
-        if first == "activations":
+        op, module, category = "", "", kept.get(number, first)
+        if category == "activations":
             maker = next(events[i] for i in range(at, fullest + 1) if events[i][0] == "op")
             op, module = maker[1], maker[7]
-        total = grouped.setdefault((module, op, kept.get(number) or first), [0, 0])
+        total = grouped.setdefault((module, op, category), [0, 0])
         total[0] += 1
         total[1] += size
     every = (Holding(*key, count, size) for key, (count, size) in grouped.items())

@@ -328,6 +328,14 @@ def test_constants_made_outside_are_held() -> None:
     assert record.held.sum(axis=1).tolist() == [3 * 2048]
 
 
+def test_nearest_upsampling_is_one_kernel() -> None:
+    def run(_: Any, x: Any) -> Any:
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+    record = recorded(lambda: (function(run), torch.zeros(1, 4, 16, 16)))
+    assert record.held.sum(axis=1).tolist() == [5 * 4 * 16 * 16 * 2]
+
+
 RETURNS = {
     "None": (lambda: None, "returned None"),
     "a module": (lambda: nn.Linear(2, 2), "Linear without example inputs"),

@@ -125,3 +125,8 @@ def traffic(func: Any, inputs: list[Any], outputs: list[Any]) -> list[int]:
 def is_new(func: Any) -> bool:
     """Whether an op only makes room, and writes nothing."""
     return str(func).startswith(("aten.empty", "aten.new_empty"))
+
+
+def is_whole(func: Any) -> bool:
+    """Whether a composite op is one kernel on a GPU, though Python would write it out by index."""
+    return str(func).startswith("aten.upsample")

@@ -112,11 +112,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         if func.namespace == "prim":
             return func(*args, **kwargs)
         try:
-            # Under inference_mode composite ops come whole.
-            with self:
-                out = func.decompose(*args, **kwargs)
-            if out is not NotImplemented:
-                return out
+            if func._can_decompose() and not kernels.is_whole(func):
+                with self:  # under inference_mode composite ops come whole
+                    return func.decompose(*args, **kwargs)
             if (dtype := kernels.autocast_dtype(func)) is not None:
                 args, kwargs = self.cast((args, kwargs), dtype)
             inputs = tensors((args, kwargs))
