@@ -25,6 +25,14 @@ def trace(
             help="Trace a PyTorch module in place of a model, without weights or GPU.",
         ),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device",
+            metavar="DEVICE",
+            help="fake, or cuda: with --torch, add what a run on the GPU allocates.",
+        ),
+    ] = "fake",
     sets: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,6 +79,7 @@ def trace(
             plot=plot,
             perfetto=perfetto,
             torch=torch,
+            device=device,
         )
         print(text)
 

@@ -41,6 +41,7 @@ def trace_command(
     plot: Path | None = None,
     perfetto: Path | None = None,
     torch: str | None = None,
+    device: str = "fake",
 ) -> str:
     """The text of `dcsim trace`; saves to `out`, draws to `plot`, and writes a timeline to
     `perfetto` where given.
@@ -59,8 +60,13 @@ def trace_command(
     elif profile is not None and profile not in gpus[gpu].profiles:
         known = did_you_mean(profile, gpus[gpu].profiles)
         problems.append(("--profile", f"{gpu} has no profile {profile!r}; {known}"))
+    if model is not None and device != "fake":
+        raise ModelError([("--device", "is for --torch")])
     try:
-        memory = traced(model, sets) if model is not None else torch_traced(torch or "", sets)
+        if model is not None:
+            memory = traced(model, sets)
+        else:
+            memory = torch_traced(torch or "", sets, device)
     except ModelError as error:
         raise ModelError([*problems, *error.problems]) from None
     if problems:
@@ -117,7 +123,7 @@ def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
     return memory
 
 
-def torch_traced(factory: str, sets: Sequence[str] = ()) -> MemoryTrace:
+def torch_traced(factory: str, sets: Sequence[str] = (), device: str = "fake") -> MemoryTrace:
     """The trace of what a factory returns, with `key=value` settings: options of tracing, and
     arguments of the factory. Raises ModelError, also where PyTorch is not installed."""
     problems: list[tuple[str, str]] = []
@@ -129,7 +135,7 @@ def torch_traced(factory: str, sets: Sequence[str] = ()) -> MemoryTrace:
     except ImportError as error:
         message = f"needs the extra torch, pip install 'dcsim[torch]': {error}"
         raise ModelError([("--torch", message)]) from None
-    options = {key: value for key, value in given.items() if key in OPTIONS}
+    options = {"device": device} | {key: v for key, v in given.items() if key in OPTIONS}
     return trace(factory, options, {k: v for k, v in given.items() if k not in OPTIONS})
 
 

@@ -118,7 +118,7 @@ def _ops(record: Record, s: Segment, rates: Rates, start: float, length: float) 
 def op_seconds(record: Record, rates: Rates) -> Any:
     """Seconds of every op by its roofline, on one of the GPUs that `rates` are of, but for a
     factor that all have in common."""
-    traffic = (record.weights + record.moved) / float(rates.bytes)
+    traffic = record.weights / float(rates.weights) + record.moved / float(rates.bytes)
     slow = {KINDS.index(kind): float(rate) for kind, rate in rates.flops.items()}
     compute = np.zeros(len(traffic))
     for kind, rate in slow.items():

@@ -45,6 +45,20 @@ def fake(dtype: str, autocast: str) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def real(dtype: str, autocast: str) -> Iterator[None]:
+    """Within, modules are built on the GPU with random weights, and run."""
+    before = torch.get_default_dtype()
+    with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, before)
+        torch.set_default_dtype(DTYPES[dtype])
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.device("cuda"))
+        if autocast != "none":
+            stack.enter_context(torch.autocast("cuda", DTYPES[autocast]))
+        yield
+
+
 def _patches() -> Iterator[Any]:
     """`Module.to` on fake tensors, CUDA's autocast without CUDA, and no traceback on stderr."""
     yield mock.patch.object(torch.nn.Module, "_apply", _apply)

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import torch
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -18,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dcsim.models.options import FLOATS, RUNTIME, ModelError, Option, resolve
 from dcsim.models.tape import ATTENTION, CONV, DENSE
 from dcsim.traces.torch import factory as factories
-from dcsim.traces.torch.fake import fake
+from dcsim.traces.torch.fake import fake, real
 from dcsim.traces.torch.recorder import Recorder, stored
 from dcsim.traces.torch.stages import Stage, TorchRequest, request
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
@@ -32,6 +34,12 @@ OPTIONS = {
         "fused",
         "`scaled_dot_product_attention` as one kernel; `math` holds the scores of all pairs.",
         ("fused", "math"),
+    ),
+    "device": Option(
+        "fake",
+        "`cuda`: run it on a GPU too, and count as workspace what the allocator's history shows "
+        "beyond the lifetimes of tensors.",
+        ("fake", "cuda"),
     ),
     "runtime_overhead": RUNTIME,
 }
@@ -52,6 +60,8 @@ def trace(
     chosen, given = resolve(OPTIONS, options or {}), dict(arguments or {})
     if clash := sorted(OPTIONS.keys() & given.keys()):
         raise ModelError([(name, "is an option of tracing, no argument") for name in clash])
+    if chosen["device"] == "cuda" and not torch.cuda.is_available():
+        raise ModelError([("options.device", "cuda, but PyTorch finds no CUDA GPU here")])
     name = factory if isinstance(factory, str) else getattr(factory, "__name__", "factory")
     with fake(chosen["dtype"], chosen["autocast"]):
         make = factories.find(factory) if isinstance(factory, str) else factory
@@ -62,7 +72,31 @@ def trace(
         kernel = sdpa_kernel(SDPBackend.MATH) if chosen["attention"] == "math" else nullcontext()
         with kernel:
             passes = [record(stage) for stage in found.stages]
-        return _assembled(name, {**chosen, **given}, found, passes)
+        traced = _assembled(name, {**chosen, **given}, found, passes)
+    if chosen["device"] == "cuda":
+        inputs = {stage.name: each.inputs for stage, each in zip(found.stages, passes, strict=True)}
+        with factories.explained(f"{name} on the GPU"):
+            traced = _measured(traced, lambda: request(make(**given), name), inputs)
+    return traced
+
+
+def _measured(
+    trace: MemoryTrace, make: Callable[[], TorchRequest], inputs: Mapping[str, int]
+) -> MemoryTrace:
+    """The trace with the workspaces that a run on a GPU shows, and what was measured as options."""
+    from dcsim.traces.torch.cuda import run, with_workspace
+
+    records, facts = dict(trace.records), dict(trace.options)
+    kernel = sdpa_kernel(SDPBackend.MATH) if facts["attention"] == "math" else nullcontext()
+    with real(facts["dtype"], facts["autocast"]), kernel:
+        for stage in make().stages:
+            args, kwargs = stage.arguments()
+            found = run(partial(stage.run, *args, **kwargs))
+            record = with_workspace(records[stage.name], inputs[stage.name], found)
+            records[stage.name] = record
+            facts |= {f"{stage.name} {key}": value for key, value in vars(found).items()}
+    rows = (replace(row, peak=records[row.record].peak) for row in trace.rows)
+    return replace(trace, records=records, options=facts, rows=tuple(rows))
 
 
 @dataclass(frozen=True)
@@ -73,6 +107,8 @@ class Pass:
     rows: int
     layers: int
     rates: Mapping[tuple[str, str], int]
+    inputs: int
+    """Bytes of its inputs, held before it runs."""
 
 
 def record(stage: Stage) -> Pass:
@@ -80,6 +116,7 @@ def record(stage: Stage) -> Pass:
     recorder = Recorder(stage.modules)
     args, kwargs = stage.arguments()
     recorder.hold((args, kwargs), "inputs")
+    inputs = recorder.tape.live
     try:
         with recorder.watching():
             result = stage.run(*args, **kwargs)
@@ -90,7 +127,8 @@ def record(stage: Stage) -> Pass:
     recorder.hold(result, "output")
     found = Record.of(recorder.tape)
     del result
-    return Pass(found, recorder.rows, stage.layers or recorder.layers, recorder.rates)
+    layers = stage.layers or recorder.layers
+    return Pass(found, recorder.rows, layers, recorder.rates, inputs)
 
 
 _DATA = "a trace has shapes, but no values; compute it from shapes or pass it as an argument"
