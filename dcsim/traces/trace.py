@@ -135,7 +135,8 @@ def _holdings(tape: Tape, fullest: int) -> tuple[Holding, ...]:
     grouped: dict[tuple[str, str, str], list[int]] = {}
     for number, at in found.items():
         _, _, size, first = events[at]
-        op, module, category = "", "", kept.get(number, first)
+        op = module = ""
+        category = kept.get(number) or first
         if category == "activations":
             maker = next(events[i] for i in range(at, fullest + 1) if events[i][0] == "op")
             op, module = maker[1], maker[7]
