@@ -19,6 +19,7 @@ from oracle_content import Content
 from oracle_handover import HandOvers
 from oracle_ledger import TICKS, Ledger, account_rows
 from oracle_replica import DOWN, LOADING, UP, Replica, WeightSet
+from oracle_slack import Slack
 from oracle_store import HBM, Store
 from oracle_weights import Weights
 from oracle_work import Request, rows
@@ -26,6 +27,7 @@ from oracle_work import Request, rows
 EDGE, _, _, ARRIVAL = range(4)
 QUEUED, RUNNING, COMPLETED, REJECTED, AWAITED, ABANDONED = range(6)
 NEVER = 2**63 - 1
+HITS = ("hit_hbm", "hit_dram", "hit_nand", "hit_again")
 _, _, WENT_DOWN, CAPACITY = range(4)
 COLD, WARM = 0, 1
 
@@ -79,7 +81,9 @@ class Oracle(Weights, HandOvers):
     def replica(self, row: int, plan: SimpleNamespace) -> Replica:
         service = self.services[plan.service]
         budget = self.pools[plan.hbm].capacity - service.weights - service.reserve
-        return Replica(row, plan, service, None if self.lifted else budget)
+        replica = Replica(row, plan, service, None if self.lifted else budget)
+        replica.slack = Slack(replica, self.content, budget)
+        return replica
 
     def file(self, tables: dict[str, np.ndarray]) -> None:
         arrival = tables["arrival"].tolist()
@@ -87,7 +91,7 @@ class Oracle(Weights, HandOvers):
         self.out = {name: [-1] * n for name in ("start", "first", "end", "replica")}
         self.out |= {"outcome": [QUEUED] * n, "preemptions": [0] * n, "arrived": list(arrival)}
         if self.content.nodes:
-            self.out |= {name: [0] * n for name in ("hit_dram", "hit_nand", "hit_again")}
+            self.out |= {name: [0] * n for name in HITS}
         start, after, self.delay = graph(tables, n)
         self.after = [after[start[row] : start[row + 1]] for row in range(n)]
         self.open = [set(after[start[row] : start[row + 1]]) for row in range(n)]
@@ -109,6 +113,8 @@ class Oracle(Weights, HandOvers):
                 self.out["arrived"][row] = -1
             else:
                 self.at(t, ARRIVAL, row, partial(self.arrive, self.requests[row]))
+        for hand_over in self.hand_overs:
+            self.requests[hand_over.taker].takes_over = True
 
     # Time.
 
@@ -210,7 +216,7 @@ class Oracle(Weights, HandOvers):
             request = replica.waiting.pop(0)
             first = self.out["start"][request.row] == -1
             taken = first and self.takes_over(replica, request, ns)
-            if taken or self.loads(replica, request, ns):
+            if taken or self.loads(replica, request, instant):
                 replica.stalled.append(request)
             else:
                 replica.batch.append(request)
@@ -218,28 +224,40 @@ class Oracle(Weights, HandOvers):
             if first:
                 self.out["start"][request.row] = ns
                 self.book(replica, request.row, ns)
+            replica.slack.make_room(instant)
         while replica.over_budget:
             request = replica.batch.pop()
             self.out["preemptions"][request.row] += 1
             self.out["outcome"][request.row] = QUEUED
+            replica.slack.preempted(request, instant)
             request.start_over()
             replica.waiting.insert(0, request)
+        replica.slack.make_room(instant)
         if replica.batch:
             replica.share_out()
             self.begin(replica, instant)
         else:
             replica.begun = instant
 
-    def loads(self, replica: Replica, request: Request, ns: int) -> bool:
+    def loads(self, replica: Replica, request: Request, instant: int) -> bool:
         """Whether a request that is admitted has a prefix to load; then its transfers start."""
-        found = self.content.look_up(request.reads, replica.plan)
-        tokens = [self.content.tokens(nodes) for nodes in found]
-        if sum(tokens) < max(1, replica.service.cache_least):
-            return False
-        if self.out["start"][request.row] == -1:
-            self.out["hit_dram"][request.row], self.out["hit_nand"][request.row] = tokens
-        else:
+        hbm = replica.slack.hit(request)
+        found = self.content.look_up(request.reads, replica.plan, len(hbm))
+        worth = sum(map(self.content.tokens, found)) >= max(1, replica.service.cache_least)
+        if not worth:
+            found = ([], [])
+        ns = -(-instant // TICKS)
+        replica.slack.hold(request, hbm, instant)
+        tokens = [self.content.tokens(nodes) for nodes in (hbm, *found)]
+        if any(tokens) and self.out["start"][request.row] != -1:
             self.out["hit_again"][request.row] += sum(tokens)
+        elif any(tokens):
+            for name, each in zip(HITS, tokens, strict=False):
+                self.out[name][request.row] = each
+        if not worth:
+            request.fed = min(sum(tokens), request.prompt - 1) if hbm else 0
+            self.content.touch(hbm, [replica.plan.dram, replica.plan.store], ns)
+            return False
         generation = replica.generation
         ends: list[int] = []
 
@@ -252,7 +270,7 @@ class Oracle(Weights, HandOvers):
             if not replica.batch:
                 self.edge(replica, end * TICKS)
 
-        transfers = self.content.load(found, replica.plan, ns, done)
+        transfers = self.content.load(hbm, found, replica.plan, ns, done)
         return True
 
     def book_idle(self, replica: Replica, until: int) -> None:
@@ -281,8 +299,11 @@ class Oracle(Weights, HandOvers):
         self.stats["iterations"] += 1
         self.stats["steps"] += len(replica.batch)
         for request in list(replica.batch):
+            prefill = request.in_prefill
             if request.advance() and self.out["first"][request.row] == -1:
                 self.out["first"][request.row] = ns
+            if prefill and not request.in_prefill:
+                replica.slack.prefill_ended(request, replica.ends)
             if request.done:
                 replica.batch.remove(request)
                 self.out["end"][request.row] = ns
@@ -291,6 +312,7 @@ class Oracle(Weights, HandOvers):
                 artifact = self.works[request.work].artifact
                 klass = self.classes[request.klass]
                 self.store.finished(request, klass, replica.plan, artifact, ns)
+                replica.slack.completed(request, replica.ends)
                 if request.leaves >= 0:
                     self.content.left(request.leaves, replica.plan, ns)
         replica.begun = replica.ends
@@ -335,6 +357,7 @@ class Oracle(Weights, HandOvers):
         weights = self.weight_set(replica)
         if replica in weights.waiting:
             weights.waiting.remove(replica)
+        replica.slack.lose(self.now * TICKS)
         requests = replica.batch + replica.stalled + replica.waiting
         replica.batch, replica.stalled, replica.ready, replica.waiting = [], [], [], []
         replica.kept, replica.freed, replica.booked = {}, [], []

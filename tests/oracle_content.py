@@ -12,11 +12,11 @@ from oracle_residence import Lies, Residence
 class Content(Residence):
     """Nodes in pools, read and written by requests."""
 
-    def look_up(self, reads: int, plan: SimpleNamespace) -> tuple[list[int], list[int]]:
-        """The nodes of the longest prefix, found in DRAM and found in NAND."""
+    def look_up(self, reads: int, plan: SimpleNamespace, above: int) -> tuple[list[int], list[int]]:
+        """The nodes of the longest prefix, found in DRAM and found in NAND, but the first ones."""
         dram: list[int] = []
         nand: list[int] = []
-        for node in self.path(reads):
+        for node in self.path(reads)[above:]:
             if self.resident(plan.dram, node):
                 dram.append(node)
             elif self.resident(plan.store, node):
@@ -33,14 +33,15 @@ class Content(Residence):
 
     def load(
         self,
+        above: list[int],
         found: tuple[list[int], list[int]],
         plan: SimpleNamespace,
         now: int,
         done: Callable[[int], None],
     ) -> int:
-        """Start the transfers of what was found; how many there are."""
+        """Start the transfers of what was found below the nodes hit; how many there are."""
         dram, nand = found
-        whole = sorted(dram + nand)  # from the root on: a parent is a lower row
+        whole = above + sorted(dram + nand)  # from the root on: a parent is a lower row
         pools = [plan.dram, plan.store]
         self.touch(whole, pools, now)
         for pool, nodes in zip(pools, found, strict=True):

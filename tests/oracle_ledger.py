@@ -156,8 +156,8 @@ class Ledger:
         """Each pool's bytes as a staircase. In HBM only weights: iterations give the rest."""
         changes: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for span in self.spans:
-            pool, category = span.account[:2]
-            if category in (LIVE, TRANSIENT):
+            pool, category, _, klass = span.account
+            if category in (LIVE, TRANSIENT) or (category, klass) == (CACHE, -1):
                 continue
             changes[pool][span.start] += span.bytes
             if span.end is not None:
@@ -194,7 +194,8 @@ def account_rows(
     """The accounts in the order of the output."""
     out: list[Account] = []
     for p in plans:
-        out += [(p.hbm, c, p.service, -1) for c in (WEIGHTS, LIVE, TRANSIENT)]
+        cache = [CACHE] if services[p.service].cache_hbm else []
+        out += [(p.hbm, c, p.service, -1) for c in (WEIGHTS, LIVE, TRANSIENT, *cache)]
     out += dict.fromkeys((p.dram, WEIGHTS, p.service, -1) for p in plans)
     out += dict.fromkeys((p.home, WEIGHTS, p.service, -1) for p in plans)
     for row, klass in enumerate(classes):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from oracle_ledger import Span
 from oracle_work import Request
 
 LOADING, UP, DOWN = range(3)
+
+if TYPE_CHECKING:
+    from oracle_slack import Slack
 
 
 @dataclass(eq=False)
@@ -38,6 +42,7 @@ class Replica:
     weights: Span | None = None
     begun: int = 0
     ends: int = 0
+    slack: Slack = field(init=False)
 
     @property
     def requests(self) -> int:
@@ -47,12 +52,14 @@ class Replica:
     @property
     def holds(self) -> int:
         """Holds of all for the coming iteration, and what is kept."""
-        return sum(request.hold for request in self.batch + self.stalled) + sum(self.kept.values())
+        held = sum(request.hold for request in self.batch + self.stalled) - self.slack.twice
+        return held + sum(self.kept.values())
 
     @property
     def live(self) -> int:
         """Live bytes of all, those that load included, and what is kept."""
-        return sum(request.live for request in self.batch + self.stalled) + sum(self.kept.values())
+        held = sum(request.live for request in self.batch + self.stalled) - self.slack.twice
+        return held + sum(self.kept.values())
 
     @property
     def over_budget(self) -> bool:
@@ -71,7 +78,8 @@ class Replica:
             return False
         if there and self.share_out() < (1 if head.is_token else head.segment.tokens):
             return False
-        return self.budget is None or self.holds + head.hold <= self.budget - service.watermark
+        more = head.hold - self.slack.shares(head)
+        return self.budget is None or self.holds + more <= self.budget - service.watermark
 
     def share_out(self) -> int:
         """Gives those in prefill their chunks of the coming iteration; the tokens that are left."""

@@ -17,7 +17,7 @@ COLUMNS = {
     "peak mean first",
     "works": "segment segments artifact",
     "services": "router replica replicas max_jobs max_tokens same_shape weights reserve "
-    "watermark checkpoint keep cache_dram cache_nand cache_least",
+    "watermark checkpoint keep cache_hbm cache_dram cache_nand cache_least",
     "classes": "service artifact_dram artifact_nand context_dram context_nand",
     "nodes": "parent tokens bytes klass",
     "policies": "evict_dram evict_nand admit_dram admit_nand back exclusive",
@@ -121,6 +121,7 @@ class Request:
     output: int
     reads: int = -1
     leaves: int = -1
+    takes_over: bool = False
     segments: list[Segment] = field(default_factory=list)
     fed: int = 0
     largest: int = 0

@@ -46,6 +46,7 @@ class Outputs(TypedDict):
     outcome: npt.NDArray[np.int8]
     preemptions: npt.NDArray[np.int32]
     replica: npt.NDArray[np.int32]
+    hit_hbm: NotRequired[Int64]
     hit_dram: NotRequired[Int64]
     hit_nand: NotRequired[Int64]
     hit_again: NotRequired[Int64]

@@ -44,17 +44,34 @@ def draw_hand_over(draw: Draw, mix: Any, row: int) -> None:
     mix.fed.append(draw(st.sampled_from([0, 1, prompt - 1, prompt, prompt])) if takes else 0)
 
 
+def lives(mix: Any, service: int) -> list[int]:
+    """Bytes a token that decodes of a service hold."""
+    works = [work for work in mix.work_of[service] if mix.is_token(work)]
+    return [mix.segments[mix.works[work]["segment"] + 1]["live"] for work in works]
+
+
+def held(mix: Any, node: int) -> int:
+    """Bytes of the path of a node."""
+    row = mix.nodes[node]
+    return int(row["bytes"]) + (held(mix, row["parent"]) if row["parent"] >= 0 else 0)
+
+
 def draw_content(draw: Draw, mix: Any) -> None:
-    """In half of the cases (in `reuse`: in all) token works share prefixes, a forest a service."""
+    """In half of the cases (in `reuse` and `slack`: in all) token works share prefixes.
+
+    A service has a forest. One that keeps it in HBM has nodes no larger than a prompt's own bytes.
+    """
     klasses = [row["service"] for row in mix.classes]
     depth: list[int] = []
-    few = draw(st.integers(1, 9)) if mix.focus == "reuse" or draw(st.booleans()) else 0
+    few = draw(st.integers(1, 9)) if mix.focus in ("reuse", "slack") or draw(st.booleans()) else 0
     for _ in range(few):
         klass = draw(st.integers(0, len(klasses) - 1))
         kin = [i for i, n in enumerate(mix.nodes) if klasses[n["klass"]] == klasses[klass]]
         parent = draw(st.sampled_from([-1, *kin, *kin[-2:], *kin[-2:]]))
         tokens = draw(st.sampled_from([0, 1, 2, 4, 8]))
         size = draw(st.sampled_from([0, tokens, tokens, 2 * tokens, 5])) * mix.scale.byte
+        if mix.services[klasses[klass]]["cache_hbm"]:
+            size = tokens * draw(st.sampled_from([*lives(mix, klasses[klass]), 0, 1]))
         mix.nodes.append({"parent": parent, "tokens": tokens, "bytes": size, "klass": klass})
         depth.append(tokens + (depth[parent] if parent >= 0 else 0))
     left: set[int] = set()
@@ -63,6 +80,12 @@ def draw_content(draw: Draw, mix: Any) -> None:
         known = kin if mix.is_token(work) else []
         short = [i for i in known if depth[i] <= prompt]
         again = [i for i in short if i in left]
+        if mix.services[klasses[klass]]["cache_hbm"]:
+            live = mix.segments[mix.works[work]["segment"] + mix.works[work]["segments"] - 1][
+                "live"
+            ]
+            short = [i for i in short if held(mix, i) <= live * prompt]
+            again = [i for i in short if i in left]
         mix.reads.append(draw(st.sampled_from([-1, *short, *again, *again])))
         grown = [i for i in known if mix.nodes[i]["parent"] == mix.reads[-1]]
         mix.leaves.append(draw(st.sampled_from([-1, *known, *grown, *grown])))

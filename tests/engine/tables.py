@@ -8,7 +8,7 @@ what the drawn requests need. A focus bends the choices towards one kind of trou
 links carry objects), `loading` (cold starts, failures),
 `links` (many transfers at once over slow links that they share),
 `long` (few requests of hundreds of steps, arrivals anywhere), `reuse` (prefixes that come again),
-`handover` (stages on several services).
+`handover` (stages on several services), `slack` (prefixes stay in an HBM that is nearly full).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from engine.relations import draw_content, draw_graph, draw_policies, shares_of_
 
 TICKS = 65536
 PATHS = ("load", "onboard", "offload", "spill", "fetch", "near_out", "near_in", "far_out", "far_in")
-FOCI = ("any", "storm", "tiers", "shelf", "loading", "links", "long", "reuse", "handover")
+FOCI = ("any", "storm", "tiers", "shelf", "loading", "links", "long", "reuse", "handover", "slack")
 Draw = Any
 LONG = [30, 1000, 10**5, 10**5]
 
@@ -129,7 +129,12 @@ class Mix:
     work_of: list[list[int]] = field(default_factory=list)
 
     def bend(self, usual: list[Any], **focused: list[Any]) -> st.SearchStrategy[Any]:
-        """One of `usual`, or of the choices given for the focus (`shelf`, `reuse`: as `tiers`)."""
+        """One of `usual`, or of the choices given for the focus.
+
+        `shelf` and `reuse` are as `tiers` but for their own, `slack` as `reuse`.
+        """
+        if self.focus == "slack":
+            focused = {"slack": focused.get("reuse", focused.get("tiers", usual))} | focused
         if self.focus in ("shelf", "reuse"):
             focused = {self.focus: focused.get("tiers", usual)} | focused
         return st.sampled_from(focused.get(self.focus, usual))
@@ -205,6 +210,7 @@ def draw_work(draw: Draw, mix: Mix) -> None:
             "reserve": draw(st.sampled_from([0, 1])) * scale.byte, "watermark": 0,
             "checkpoint": draw(st.sampled_from([weights, weights, weights // 2 + 1])),
             "keep": draw(st.integers(0, 1)),
+            "cache_hbm": draw(mix.bend([0, 1], slack=[1])),
             "cache_dram": scale.ns
             * draw(mix.bend([0, 1, 6, 30, 1000], tiers=[6, 30, 1000, 5000], reuse=LONG)),
             "cache_nand": scale.ns
@@ -234,7 +240,7 @@ def draw_requests(draw: Draw, mix: Mix, most: int) -> int:
     if mix.focus == "long":
         most = min(most, 5)
         gaps = st.integers(0, 400 * ns)
-    if mix.focus == "reuse":
+    if mix.focus in ("reuse", "slack"):
         gaps = st.sampled_from([0, ns, 10 * ns, 60 * ns, 60 * ns, 200 * ns])
     t = draw(st.sampled_from([0, 0, ns]))
     crowd = mix.focus == "storm" and draw(st.booleans())
@@ -247,9 +253,10 @@ def draw_requests(draw: Draw, mix: Mix, most: int) -> int:
             chunk = mix.segments[mix.works[work]["segment"]]["tokens"]
             short = st.sampled_from([1, chunk, 2 * chunk, chunk + 1, max(1, chunk - 1)])
             prompt = draw(short if mix.focus == "storm" else st.one_of(short, st.integers(1, 40)))
-            if mix.focus == "reuse":
+            if mix.focus in ("reuse", "slack"):
                 prompt = draw(st.integers(8, 40))
             outputs = {"storm": [1, 5, 9, 20, 30], "long": [100, 400], "reuse": [1, 2, 5, 20]}
+            outputs["slack"] = [1, 5, 20, 60]
             output = draw(mix.bend([1, 1, 2, 3, 9, 30], **outputs))
         mix.requests.append((t, klass, work, prompt, output))
         t += draw(st.just(0) if crowd else gaps)
@@ -269,7 +276,8 @@ def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
         most = max(needs, default=byte)
         tight = [most, most + 1, most + byte, most + most // 2, 2 * most]
         average = sum(needs) // max(1, len(needs))
-        budget = draw(mix.bend([*tight, 4 * most, 100 * most, most - 1, average], storm=tight))
+        usual = [*tight, 4 * most, 100 * most, most - 1, average]
+        budget = draw(mix.bend(usual, storm=tight, slack=[*tight, 3 * most]))
         watermark = draw(mix.bend([0, 0, 1, budget // 20, budget // 3], storm=[0, 0, 1]))
         service["watermark"] = max(0, watermark)
         capacity = budget + service["weights"] + service["reserve"]

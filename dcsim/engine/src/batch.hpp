@@ -19,6 +19,7 @@ struct Running {
     i64 tokens_out = 0;  // before the present course began
     i64 begun = 0;       // iteration at which the segment began
     i64 order = -1;      // of admission; -1: the slot is free
+    i64 uses = -1;       // of what it reads, the deepest node in HBM that it uses; -1: none
 };
 
 class Batch {
@@ -78,14 +79,15 @@ class Batch {
     }
 
     // Calls `done(request)` for requests whose segment has run out and that have no
-    // next one, in order of admission; moves the others on.
-    template <class First, class Done>
-    void turn(First&& first, Done&& done) {
+    // next one, in order of admission; moves the others on. Before that `first(row)` where it
+    // ends with a first result, `fed(request)` where it ends a prefill.
+    template <class First, class Fed, class Done>
+    void turn(First&& first, Fed&& fed, Done&& done) {
         auto next = prefills_.begin();  // the first prefill that has not been looked at
         auto kept = next;
         const auto prefills_before = [&](i64 order) {
             for (; next != prefills_.end() && slots_[*next].order < order; ++next)
-                if (turn_prefill(*next, first, done)) *kept++ = *next;
+                if (turn_prefill(*next, first, fed, done)) *kept++ = *next;
         };
         while (!ends_.empty() && (stale(ends_.front()) || ends_.front().iteration == iteration_)) {
             const End end = ends_.front();
@@ -140,6 +142,11 @@ class Batch {
     }
 
     i64 steps_done(const Running& request) const { return iteration_ - request.begun; }
+    // Tokens of its prompt that are computed, of a request in prefill; -1: it is in none.
+    i64 fed(const Running& request) const {
+        if (!request.course.in_prefill()) return -1;
+        return request.course.at() + (request.segment.steps > 0 ? steps_done(request) * request.segment.tokens : 0);
+    }
 
     // Iterations until a segment ends or the holds outgrow the budget.
     i64 run_length(i64 budget) {
@@ -305,14 +312,15 @@ class Batch {
         prefill_end_ = std::min(prefill_end_, request.begun + request.segment.steps);
     }
     // True if the request is still in prefill.
-    template <class First, class Done>
-    bool turn_prefill(std::size_t slot, First&& first, Done&& done) {
+    template <class First, class Fed, class Done>
+    bool turn_prefill(std::size_t slot, First&& first, Fed&& fed, Done&& done) {
         Running& request = slots_[slot];
         if (request.begun + request.segment.steps != iteration_) return true;
         leave(request);
         if (request.segment.first) first(request.row);
         request.segment.steps = 0;
         if (request.course.in_prefill()) return true;
+        fed(request);
         if (request.course.next(request.segment)) {
             push_end(slot);
         } else {

@@ -21,16 +21,18 @@ class Content : public WriteBack {
         lies_.set_write_back(this);
     }
 
-    // The longest prefix of `reads` on its way to `replica`, if it is worth loading.
-    Hit load(i64 t, i64 reads, std::size_t replica, i64 loading, i64 epoch) {
+    // The longest prefix of `reads` on its way to `replica`, if it is worth loading, but for its first
+    // nodes: those are in HBM.
+    Hit load(i64 t, i64 reads, std::size_t replica, i64 loading, i64 epoch, std::size_t above) {
         const ReplicaRow& r = tables_.replicas[replica];
         const Service& s = tables_.services[static_cast<std::size_t>(r.service)];
         walk(reads);
-        const Found found = look_up(r);
+        const Found found = look_up(r, above);
         Hit hit{tokens_of(found.dram), tokens_of(found.nand), 0};
-        if (hit.dram + hit.nand < std::max<i64>(1, s.cache_least)) return Hit{};
-        path_.resize(found.dram.size() + found.nand.size());
+        const bool worth = hit.dram + hit.nand >= std::max<i64>(1, s.cache_least);
+        path_.resize(above + (worth ? found.dram.size() + found.nand.size() : 0));
         touch(t, r);
+        if (!worth) return Hit{};
         if (!found.dram.empty()) {
             begin(t, {replica, loading, -1, false, {}}, epoch, read(t, r.dram, found.dram), r.onboard);
             ++hit.transfers;
@@ -99,11 +101,12 @@ class Content : public WriteBack {
         std::vector<Taken> taken;
     };
 
-    // The nodes of path_ from its root on that lie somewhere near, by where they were found.
+    // The nodes of path_ from one on that lie somewhere near, by where they were found.
     struct Found { std::vector<i64> dram, nand; };
-    Found look_up(const ReplicaRow& r) const {
+    Found look_up(const ReplicaRow& r, std::size_t from) const {
         Found found;
-        for (const i64 n : path_) {
+        for (std::size_t i = from; i < path_.size(); ++i) {
+            const i64 n = path_[i];
             if (lies_.resident(r.dram, n)) found.dram.push_back(n);
             else if (lies_.resident(r.store, n)) found.nand.push_back(n);
             else break;

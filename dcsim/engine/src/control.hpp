@@ -82,9 +82,7 @@ inline std::vector<Waiting> Engine::cut(std::size_t r) {
     std::vector<Waiting> requests;
     settle_idle(r);
     if (!replica.batch.empty()) {
-        const i128 x = ticks_of(now_) - replica.began;
-        const i64 n = replica.batch.cost().steps_within(x);
-        settle(r, n, x - replica.batch.cost().sum(n));
+        settle_now(r);
         replica.began = ticks_of(now_);
         for (const std::size_t slot : replica.batch.by_admission()) requests.push_back(put_back(replica.batch, slot));
         edges_.clear(r);
@@ -97,6 +95,7 @@ inline std::vector<Waiting> Engine::cut(std::size_t r) {
         out_.outcome[static_cast<std::size_t>(l.request.row)] = kQueued;
         requests.push_back(l.request);
     }
+    if (replica.slack.on()) replica.slack.lose(replica.batch, ticks_of(now_));
     requests.insert(requests.end(), replica.waiting.begin(), replica.waiting.end());
     replica.waiting.clear();
     return requests;

@@ -62,10 +62,8 @@ class Engine {
         for (std::size_t r = 0; r < replicas_.size(); ++r) {
             Replica& replica = replicas_[r];
             settle_idle(r);
-            if (replica.batch.empty()) continue;
-            const i128 x = ticks_of(now_) - replica.began;
-            const i64 n = replica.batch.cost().steps_within(x);
-            settle(r, n, x - replica.batch.cost().sum(n));
+            if (!replica.batch.empty()) settle_now(r);
+            if (replica.slack.on()) replica.slack.finish(ticks_of(now_));
         }
         channels_.close(now_);
         pools_.finish(now_);
@@ -100,8 +98,12 @@ class Engine {
         replica.weights = pools_.add_account({row.hbm, kWeights, row.service, -1});
         replica.accounts = {static_cast<std::size_t>(row.hbm), timeline_.add_account({row.hbm, kLive, row.service, -1}),
                             timeline_.add_account({row.hbm, kTransient, row.service, -1})};
-        const i64 capacity = tables_.pools[static_cast<std::size_t>(row.hbm)].capacity;
-        replica.budget = lifted_ ? kNever / 4 : capacity - s.weights - s.reserve;
+        const i64 budget = tables_.pools[static_cast<std::size_t>(row.hbm)].capacity - s.weights - s.reserve;
+        replica.budget = lifted_ ? kNever / 4 : budget;
+        if (s.cache_hbm != 0) {
+            const std::size_t cache = timeline_.add_account({row.hbm, kCache, row.service, -1});
+            if (has_content()) replica.slack = Slack(tables_, timeline_, cache, budget);
+        }
         replica.watermark = lifted_ ? 0 : s.watermark;
         replicas_.push_back(std::move(replica));
     }
@@ -182,23 +184,32 @@ class Engine {
 
     void boundary(std::size_t r) {
         Replica& replica = replicas_[r];
-        settle(r, replica.planned, 0);
-        replica.batch.turn([&](i64 request) { note_first(request); },
+        settle(r, replica.planned, 0, replica.planned - 1);
+        replica.batch.turn([&](i64 request) { note_first(request); }, [&](Running& request) { prefilled(r, request); },
                            [&](const Running& request) { complete(r, request); });
         edge(r);
     }
 
-    // Writes down n iterations and `rest` ticks of the next, and moves on by n.
-    void settle(std::size_t r, i64 n, i128 rest) {
+    // Writes down n iterations and `rest` ticks of the next, and moves on by n; `begun`: how many have
+    // begun after the one in hand.
+    void settle(std::size_t r, i64 n, i128 rest, i64 begun) {
         Replica& replica = replicas_[r];
         Batch& batch = replica.batch;
         const i128 whole = batch.cost().sum(n);
+        if (replica.slack.on()) replica.slack.run(batch, replica.began, begun);
         batch.account(timeline_, replica.accounts, replica.began, n, rest, pools_.held(replica.weights));
         tell(r, replica.began + whole + rest, rest > 0 ? n : n - 1);
         replica.began += whole;
         batch.advance(n);
         stats_.iterations += n;
         stats_.steps += n * batch.running();
+    }
+
+    void settle_now(std::size_t r) {
+        const Replica& replica = replicas_[r];
+        const i128 x = ticks_of(now_) - replica.began;
+        const i64 n = replica.batch.cost().steps_within(x);
+        settle(r, n, x - replica.batch.cost().sum(n), n);
     }
 
     // Admission, preemption, and the plan up to the next boundary.
@@ -217,6 +228,7 @@ class Engine {
             while (!batch.empty() && batch.hold().a > replica.budget) preempt(r);
             batch.feed_all(max_tokens);
         }
+        if (replica.slack.on()) replica.slack.make_room(batch, replica.began);
         if (batch.empty()) {
             edges_.clear(r);
             return;
@@ -243,7 +255,7 @@ class Engine {
         const i64 prompt = prompt_of(request);
         return batch.running() + static_cast<i64>(replica.loading.size()) < s.max_jobs &&
                (alone || ((!s.same_shape || batch.work() == work) && info.first_tokens() <= batch.left())) &&
-               batch.hold().at(after) + info.admission_hold(prompt) <= replica.budget - replica.watermark;
+               batch.hold().at(after) + info.admission_hold(prompt) - shares(replica, request.row) <= replica.budget - replica.watermark;
     }
 
     // The head of the queue joins the batch, or loads what it can of its prompt first.
@@ -252,7 +264,8 @@ class Engine {
         const Waiting request = replica.waiting.front();
         replica.waiting.pop_front();
         const auto q = static_cast<std::size_t>(request.row);
-        if (!(hand_overs_.any() && take_over(r, request)) && !begin_load(r, request)) join(r, {request, 0, 0, 0});
+        if (!(hand_overs_.any() && take_over(r, request))) look_up(r, request);
+        if (replica.slack.on()) replica.slack.make_room(replica.batch, replica.began);
         out_.outcome[q] = kRunning;
         out_.replica[q] = static_cast<std::int32_t>(r);
         if (out_.start[q] >= 0) return;
@@ -261,12 +274,14 @@ class Engine {
     }
 
     // ---- requests that load: loading.hpp
-    bool begin_load(std::size_t r, const Waiting& request);
+    void look_up(std::size_t r, const Waiting& request);
     void stall(std::size_t r, const Loading& loading);
     void unstall(Replica& replica, const Waiting& request) const;
     void loaded(std::size_t r, i64 id);
     void edge_soon(std::size_t r);
     Loading take_loading(Replica& replica, i64 id);
+    i64 reads_of(i64 request) const { return has_content() ? tables_.requests.reads[static_cast<std::size_t>(request)] : -1; }
+    i64 shares(const Replica& replica, i64 request) const;
 
     void join(std::size_t r, const Loading& from) {
         const auto q = static_cast<std::size_t>(from.request.row);
@@ -276,6 +291,7 @@ class Engine {
         running.row = from.request.row;
         running.work = work;
         running.tokens_out = from.request.tokens_out;
+        running.uses = from.uses;
         running.course = Course(info.rows, info.count, info.hold, prompt_of(from.request), tables_.requests.output[q] - from.request.tokens_out);
         if (from.tokens > 0) running.course.loaded(from.tokens);
         if (!running.course.in_prefill()) running.course.next(running.segment);
@@ -321,7 +337,12 @@ class Engine {
 
     void preempt(std::size_t r) {
         Replica& replica = replicas_[r];
-        const Waiting request = put_back(replica.batch, replica.batch.youngest());
+        const std::size_t slot = replica.batch.youngest();
+        if (replica.slack.on()) {
+            const Running& leaving = replica.batch.request(slot);
+            replica.slack.preempted(replica.batch, replica.began, reads_of(leaving.row), leaving.uses, replica.batch.fed(leaving));
+        }
+        const Waiting request = put_back(replica.batch, slot);
         ++out_.preemptions[static_cast<std::size_t>(request.row)];
         replica.waiting.push_front(request);
     }
@@ -329,6 +350,14 @@ class Engine {
     void note_first(i64 request) {
         i64& first = out_.first[static_cast<std::size_t>(request)];
         if (first < 0) first = now_;
+    }
+
+    void prefilled(std::size_t r, Running& request) {
+        Replica& replica = replicas_[r];
+        const i64 reads = reads_of(request.row);
+        if (!replica.slack.on() || reads < 0) return;
+        replica.slack.prefilled(replica.batch, replica.began, reads, request.uses);
+        request.uses = reads;
     }
 
     void complete(std::size_t r, const Running& request) {
@@ -342,6 +371,8 @@ class Engine {
         const i64 klass = tables_.requests.klass[q];
         objects_->put(now_, klass, kArtifacts, works_[static_cast<std::size_t>(request.work)].artifact, r);
         const i64 leaves = has_content() ? tables_.requests.leaves[q] : -1;
+        Replica& replica = replicas_[r];
+        if (replica.slack.on()) replica.slack.completed(replica.batch, replica.began, request.uses, leaves);
         if (leaves >= 0)
             content_->left(now_, leaves, r);
         else if (request.course.token())

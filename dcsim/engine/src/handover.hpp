@@ -42,6 +42,12 @@ class HandOvers {
     }
 
     bool any() const { return !open_.empty(); }
+    // Whether anything is to be handed over to a request.
+    bool to(i64 taker) const {
+        bool found = false;
+        each(taker, [&](i64, i64) { found = true; });
+        return found;
+    }
     // Calls `act(giver, bytes)` for each hand-over to a request, in order of givers.
     template <class Act>
     void each(i64 taker, Act&& act) const {

@@ -5,20 +5,29 @@
 
 namespace dcsim {
 
-// Loads what is known of its prompt. False: there is nothing.
-inline bool Engine::begin_load(std::size_t r, const Waiting& request) {
+// Joins with what is in HBM of its prompt, or loads first what lies below.
+inline void Engine::look_up(std::size_t r, const Waiting& request) {
+    Replica& replica = replicas_[r];
     const auto q = static_cast<std::size_t>(request.row);
-    if (!has_content() || tables_.requests.reads[q] < 0) return false;
-    const Content::Hit hit = content_->load(now_, tables_.requests.reads[q], r, loads_begun_, replicas_[r].epoch);
-    if (hit.transfers == 0) return false;
+    const i64 reads = reads_of(request.row);
+    if (reads < 0) return join(r, {request, 0, 0, 0});
+    const Slack::Hit here = replica.slack.on() ? replica.slack.admit(replica.batch, replica.began, reads) : Slack::Hit{};
+    const Content::Hit hit = content_->load(now_, reads, r, loads_begun_, replica.epoch, static_cast<std::size_t>(here.nodes));
+    const i64 tokens = here.tokens + hit.dram + hit.nand;
     if (out_.start[q] < 0) {
+        out_.hit_hbm[q] = here.tokens;
         out_.hit_dram[q] = hit.dram;
         out_.hit_nand[q] = hit.nand;
     } else {
-        out_.hit_again[q] += hit.dram + hit.nand;
+        out_.hit_again[q] += tokens;
     }
-    stall(r, {request, loads_begun_++, hit.dram + hit.nand, hit.transfers});
-    return true;
+    if (hit.transfers == 0) return join(r, {request, 0, tokens, 0, false, here.node});
+    stall(r, {request, loads_begun_++, tokens, hit.transfers, false, here.node});
+}
+
+// Bytes of the head of a queue that others hold already. What is handed over comes as its own.
+inline i64 Engine::shares(const Replica& replica, i64 request) const {
+    return replica.slack.on() && !hand_overs_.to(request) ? replica.slack.shares(reads_of(request)) : 0;
 }
 
 // It holds its bytes from now on, and takes no part in iterations.

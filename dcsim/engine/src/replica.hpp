@@ -5,8 +5,8 @@
 #include <deque>
 #include <vector>
 
-#include "batch.hpp"
 #include "graph.hpp"
+#include "slack.hpp"
 
 namespace dcsim {
 
@@ -19,6 +19,7 @@ struct Loading {
     Waiting request;
     i64 id, tokens, transfers;
     bool handed = false;  // what comes is from the requests that it waited for
+    i64 uses = -1;        // the deepest node in HBM that it uses; -1: none
 };
 
 enum class State : char { kDown, kLoading, kUp };
@@ -26,6 +27,7 @@ struct Replica {
     State state = State::kDown;
     Batch batch;
     Batch::Accounts accounts{};
+    Slack slack;
     std::size_t weights = 0;  // account
     i64 budget = 0, watermark = 0;
     i128 began = 0;  // tick at which the coming iterations began
@@ -45,8 +47,8 @@ struct RequestColumns {
     std::vector<i64> arrived, start, first, end;
     std::vector<std::int8_t> outcome;
     std::vector<std::int32_t> preemptions, replica;
-    std::vector<i64> hit_dram, hit_nand, hit_again;  // empty: no content is known
-    std::vector<i64> handed;                         // empty: nothing is handed over
+    std::vector<i64> hit_hbm, hit_dram, hit_nand, hit_again;  // empty: no content is known
+    std::vector<i64> handed;                                  // empty: nothing is handed over
 
     RequestColumns(const Tables& tables, const Graph& graph) : arrived(tables.requests.arrival) {
         const std::size_t n = arrived.size();
@@ -56,7 +58,7 @@ struct RequestColumns {
         replica.assign(n, -1);
         if (!tables.requests.handover.empty()) handed.assign(n, -1);
         if (!tables.nodes.empty())
-            for (auto* hits : {&hit_dram, &hit_nand, &hit_again}) hits->assign(n, 0);
+            for (auto* hits : {&hit_hbm, &hit_dram, &hit_nand, &hit_again}) hits->assign(n, 0);
         for (std::size_t q = 0; graph.any() && q < n; ++q)
             if (graph.waits(q)) {
                 arrived[q] = -1;

@@ -33,6 +33,7 @@ class Course {
     // Bytes of the KV blocks at the end of a token work.
     i64 context() const { return rows_->live * (prompt_ + output_ - 1); }
 
+    i64 at() const { return at_; }
     void fed(i64 tokens) { at_ += tokens; }
     // The first tokens of the prompt have been loaded; one at least is computed.
     void loaded(i64 tokens) { at_ = std::min(tokens, prompt_ - 1); }

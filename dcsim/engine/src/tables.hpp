@@ -48,9 +48,9 @@ struct Work {
 struct Service {
     static constexpr const char* columns =
         "router replica replicas max_jobs max_tokens same_shape weights reserve watermark checkpoint keep "
-        "cache_dram cache_nand cache_least";
+        "cache_hbm cache_dram cache_nand cache_least";
     i64 router, replica, replicas, max_jobs, max_tokens, same_shape, weights, reserve, watermark, checkpoint, keep;
-    i64 cache_dram, cache_nand, cache_least;
+    i64 cache_hbm, cache_dram, cache_nand, cache_least;
 };
 struct Class {
     static constexpr const char* columns = "service artifact_dram artifact_nand context_dram context_nand";
@@ -200,7 +200,7 @@ inline void Tables::check_services() const {
         require(s.router >= 0 && s.router <= kSessionSticky && s.replicas >= 1 && in(s.replica, replicas) &&
                     in(s.replica + s.replicas - 1, replicas), "services", i, "no such router or replicas");
         require(s.max_jobs >= 1 && s.max_tokens >= 1 &&
-                    all_at_least({s.weights, s.reserve, s.watermark, s.checkpoint, s.cache_dram, s.cache_nand, s.cache_least}, 0), "services", i, "limit out of range");
+                    all_at_least({s.weights, s.reserve, s.watermark, s.checkpoint, s.cache_hbm, s.cache_dram, s.cache_nand, s.cache_least}, 0) && s.cache_hbm <= 1, "services", i, "limit out of range");
     }
     for (std::size_t i = 0; i < classes.size(); ++i)
         require(in(classes[i].service, services) &&
@@ -241,7 +241,7 @@ inline void Tables::check_content() const {
     using detail::all_at_least, detail::in, detail::require;
     const Requests& q = requests;
     require(q.reads.size() == q.arrival.size() && q.leaves.size() == q.arrival.size(), "requests", 0, "arrays differ in length");
-    std::vector<i64> depth(nodes.size());  // tokens of the path
+    std::vector<i64> depth(nodes.size()), bytes(nodes.size());  // tokens and bytes of the path
     for (std::size_t i = 0; i < nodes.size(); ++i) {
         const Node& n = nodes[i];
         require(n.parent >= -1 && n.parent < static_cast<i64>(i), "nodes", i, "the parent is a lower row");
@@ -250,6 +250,7 @@ inline void Tables::check_content() const {
         const Node& above = nodes[root ? i : static_cast<std::size_t>(n.parent)];
         require(service_of(n.klass) == service_of(above.klass), "nodes", i, "its parent is another service's");
         depth[i] = n.tokens + (root ? 0 : depth[static_cast<std::size_t>(n.parent)]);
+        bytes[i] = n.bytes + (root ? 0 : bytes[static_cast<std::size_t>(n.parent)]);
     }
     for (std::size_t i = 0; i < q.reads.size(); ++i)
         for (const i64 n : {q.reads[i], q.leaves[i]}) {
@@ -261,6 +262,9 @@ inline void Tables::check_content() const {
                         segments[static_cast<std::size_t>(first)].rule != kFixed, "requests", i,
                     "a node of another service, or of a fixed work");
             require(n != q.reads[i] || depth[node] <= q.prompt[i], "requests", i, "reads more tokens than its prompt has");
+            const bool in_hbm = services[static_cast<std::size_t>(service_of(q.klass[i]))].cache_hbm != 0;
+            const i64 live = segments[static_cast<std::size_t>(first) + 1].live;  // it is token work: decode
+            require(!in_hbm || n != q.reads[i] || bytes[node] <= live * q.prompt[i], "requests", i, "reads more bytes than its prompt has");
         }
 }
 

@@ -66,6 +66,16 @@ class Timeline {
         }
     }
 
+    // The same from tick to tick, within the horizon.
+    void hold_ticks(std::size_t account, i64 bytes, i128 from, i128 to) {
+        for (i128 t = from; t < to;) {
+            const std::size_t bin = bins_.of(static_cast<i64>(t / kTicksPerNs));
+            const i128 end = std::min(to, ticks_of(bins_.end(bin)));
+            add(account, bin, bytes * (end - t));
+            t = end;
+        }
+    }
+
     void raise(std::size_t pool, std::size_t bin, i64 bytes) {
         i64& top = top_[bin * pools_ + pool];
         top = std::max(top, bytes);

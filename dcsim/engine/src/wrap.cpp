@@ -151,6 +151,7 @@ class PyEngine {
         out["first"] = numpy(std::move(r.first), {n});
         out["end"] = numpy(std::move(r.end), {n});
         if (engine_->has_content()) {
+            out["hit_hbm"] = numpy(std::move(r.hit_hbm), {n});
             out["hit_dram"] = numpy(std::move(r.hit_dram), {n});
             out["hit_nand"] = numpy(std::move(r.hit_nand), {n});
             out["hit_again"] = numpy(std::move(r.hit_again), {n});

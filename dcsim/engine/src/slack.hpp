@@ -1,0 +1,236 @@
+// The prefix forest in the HBM of a replica: nodes that requests use, and nodes cached in what they leave free.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "batch.hpp"
+#include "slots.hpp"
+
+namespace dcsim {
+
+// Whoever is here has its parent here: paths come in from the root on and leave from the leaf on. A path that
+// is touched goes to the back of the list of cached nodes deepest first, so its front is always a leaf.
+class Slack {
+  public:
+    // Of a path: the deepest node here (-1: none), and how many tokens and nodes there are down to it.
+    struct Hit { i64 node = -1, tokens = 0, nodes = 0; };
+
+    Slack() = default;  // off
+    // `room`: bytes for holds and cache.
+    Slack(const Tables& tables, Timeline& timeline, std::size_t account, i64 room)
+        : tables_(&tables), timeline_(&timeline), account_(account), room_(room) {}
+
+    bool on() const { return tables_ != nullptr; }
+
+    // ---- what requests do. Instants are ticks; what they hold twice comes off the batch.
+
+    // One that reads is admitted, and uses from now on what is here.
+    Hit admit(Batch& batch, i128 t, i64 reads) {
+        Hit hit;
+        const std::uint32_t deepest = find(reads);
+        if (deepest == Slots::kNone) return hit;
+        hit.node = entries_[deepest].node;
+        i64 bytes = 0;
+        for (std::uint32_t e = deepest; e != Slots::kNone; e = entries_[e].above) {
+            const Node& n = node(entries_[e].node);
+            bytes += n.bytes;
+            hit.tokens += n.tokens;
+            ++hit.nodes;
+            use(batch, t, e);
+        }
+        timeline_->flow(account_, kRead, ns_of(t), bytes);
+        return hit;
+    }
+    // Bytes in use of what it reads: it would hold them twice.
+    i64 shares(i64 reads) const {
+        std::uint32_t e = find(reads);
+        while (e != Slots::kNone && entries_[e].users == 0) e = entries_[e].above;
+        i64 bytes = 0;
+        for (; e != Slots::kNone; e = entries_[e].above) bytes += bytes_of(e);
+        return bytes;
+    }
+    // Its prefill has ended: it uses all that it reads, where it used the path of `used`.
+    void prefilled(Batch& batch, i128 t, i64 reads, i64 used) {
+        for (std::uint32_t e = come(t, reads, true); e != Slots::kNone && entries_[e].node != used; e = entries_[e].above)
+            use(batch, t, e);
+    }
+    void completed(Batch& batch, i128 t, i64 used, i64 leaves) {
+        leave(batch, t, used, used);
+        if (leaves < 0) return;
+        come(t, leaves, false);
+        leave(batch, t, leaves, -1);
+    }
+    // `fed`: tokens of its prompt that are computed; all of what it reads is used once all are.
+    void preempted(Batch& batch, i128 t, i64 reads, i64 used, i64 fed) {
+        walk(reads);
+        i64 computed = -1;
+        for (auto n = path_.rbegin(); n != path_.rend() && node(*n).tokens <= fed; ++n) {
+            fed -= node(*n).tokens;
+            computed = *n;
+        }
+        // parents have lower rows
+        if (computed > used) come(t, computed, false);
+        leave(batch, t, std::max(computed, used), used);
+    }
+
+    // ---- room
+
+    // Evicts what has no room beside the holds of the coming iteration.
+    void make_room(const Batch& batch, i128 t) { evict(t, room_ - batch.hold().a); }
+
+    // Evicts what had no room in the next `begun` iterations after the one that came at `start`.
+    void run(const Batch& batch, i128 start, i64 begun) {
+        const Line& hold = batch.hold();
+        if (hold.b <= 0) return;
+        while (cached_ > 0) {
+            const i64 k = (room_ - cached_ - hold.a) / hold.b + 1;  // the first for which it is too much
+            if (k > begun) return;
+            evict(start + batch.cost().sum(k), room_ - hold.at(k));
+        }
+    }
+    // The replica fails.
+    void lose(Batch& batch, i128 t) {
+        while (front_ != Slots::kNone) drop(t, front_, kLost);
+        hold_twice(batch, -twice_);
+        entries_.clear();
+        free_.clear();
+        slots_.clear();
+    }
+    void finish(i128 t) { settle(t); }
+
+  private:
+    struct Entry {
+        i64 node = -1, users = 0;
+        std::uint32_t above = Slots::kNone;                          // its parent
+        std::uint32_t before = Slots::kNone, after = Slots::kNone;  // cached: in the list, by use
+    };
+
+    const Node& node(i64 n) const { return tables_->nodes[static_cast<std::size_t>(n)]; }
+    i64 bytes_of(std::uint32_t e) const { return node(entries_[e].node).bytes; }
+    // The deepest node of the path that is here.
+    std::uint32_t find(i64 n) const {
+        std::uint32_t e = Slots::kNone;
+        for (; n >= 0 && e == Slots::kNone; n = node(n).parent) e = slots_.find(n);
+        return e;
+    }
+    // The path of a node, deepest first, into path_.
+    void walk(i64 n) {
+        path_.clear();
+        for (; n >= 0; n = node(n).parent) path_.push_back(n);
+    }
+
+    // What is not here of a path comes, cached, or for a use that follows. The entry of its last node.
+    std::uint32_t come(i128 t, i64 n, bool for_use) {
+        path_.clear();
+        std::uint32_t e = Slots::kNone;
+        for (; n >= 0 && (e = slots_.find(n)) == Slots::kNone; n = node(n).parent) path_.push_back(n);
+        for (auto missing = path_.rbegin(); missing != path_.rend(); ++missing) {
+            e = create(*missing, e);
+            if (for_use)
+                entries_[e].users = kFresh;
+            else
+                cache(t, e);
+        }
+        return e;
+    }
+    std::uint32_t create(i64 n, std::uint32_t above) {
+        auto e = static_cast<std::uint32_t>(entries_.size());
+        if (free_.empty()) {
+            entries_.emplace_back();
+        } else {
+            e = free_.back();
+            free_.pop_back();
+        }
+        entries_[e] = {n, 0, above, Slots::kNone, Slots::kNone};
+        slots_.insert(n, e);
+        return e;
+    }
+
+    void use(Batch& batch, i128 t, std::uint32_t e) {
+        Entry& entry = entries_[e];
+        if (entry.users == kFresh) {
+            entry.users = 1;
+            return;
+        }
+        if (entry.users++ == 0) {
+            unlink(e);
+            change(t, -bytes_of(e), kMoved);
+        } else {
+            hold_twice(batch, bytes_of(e));
+        }
+    }
+    // Touches the path of `n`; a request that used down to `used` does no more.
+    void leave(Batch& batch, i128 t, i64 n, i64 used) {
+        bool in_use = false;
+        for (std::uint32_t e = n < 0 ? Slots::kNone : slots_.find(n); e != Slots::kNone; e = entries_[e].above) {
+            Entry& entry = entries_[e];
+            in_use = in_use || entry.node == used;
+            if (!in_use) {
+                if (entry.users > 0) continue;
+                unlink(e);
+                link(e);
+            } else if (--entry.users == 0) {
+                cache(t, e);
+            } else {
+                hold_twice(batch, -bytes_of(e));
+            }
+        }
+    }
+    void hold_twice(Batch& batch, i64 bytes) {
+        twice_ += bytes;
+        batch.keep(-bytes, -bytes);
+    }
+    void cache(i128 t, std::uint32_t e) {
+        link(e);
+        change(t, bytes_of(e), kTaken);
+    }
+
+    void evict(i128 t, i64 slack) {
+        while (cached_ > std::max<i64>(0, slack)) drop(t, front_, kEvicted);
+    }
+    void drop(i128 t, std::uint32_t e, Cause cause) {
+        unlink(e);
+        change(t, -bytes_of(e), cause);
+        slots_.erase(entries_[e].node);
+        free_.push_back(e);
+    }
+
+    void change(i128 t, i64 bytes, Cause cause) {
+        settle(t);
+        cached_ += bytes;
+        timeline_->flow(account_, cause, ns_of(t), std::abs(bytes));
+    }
+    void settle(i128 t) {
+        if (t > since_ && cached_ > 0) timeline_->hold_ticks(account_, cached_, since_, t);
+        since_ = t;
+    }
+
+    void link(std::uint32_t e) {
+        entries_[e].before = back_;
+        entries_[e].after = Slots::kNone;
+        (back_ == Slots::kNone ? front_ : entries_[back_].after) = e;
+        back_ = e;
+    }
+    void unlink(std::uint32_t e) {
+        const std::uint32_t before = entries_[e].before, after = entries_[e].after;
+        (before == Slots::kNone ? front_ : entries_[before].after) = after;
+        (after == Slots::kNone ? back_ : entries_[after].before) = before;
+    }
+
+    static constexpr i64 kFresh = -1;  // comes with its first user
+
+    const Tables* tables_ = nullptr;
+    Timeline* timeline_ = nullptr;
+    std::size_t account_ = 0;
+    i64 room_ = 0;
+    Slots slots_;
+    std::vector<Entry> entries_;
+    std::vector<std::uint32_t> free_;
+    std::uint32_t front_ = Slots::kNone, back_ = Slots::kNone;  // cached nodes, the first used in front
+    i64 cached_ = 0, twice_ = 0;
+    i128 since_ = 0;  // tick up to which the cache is written down
+    std::vector<i64> path_;
+};
+
+}  // namespace dcsim
