@@ -60,7 +60,7 @@ class Slack:
     # One node.
 
     def flow(self, node: int, cause: int, instant: int) -> None:
-        self.content.ledger.flow(self.account, cause, self.bytes(node), -(-instant // TICKS))
+        self.content.ledger.flow(self.account, cause, self.bytes(node), instant // TICKS)
 
     def cache(self, here: InHbm, instant: int) -> None:
         self.flow(here.node, books.TAKEN, instant)

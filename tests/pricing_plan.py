@@ -211,9 +211,9 @@ class Planner:
     @staticmethod
     def cache(keep: Any) -> dict[str, int]:
         if keep.reuse is None:
-            return {"cache_dram": 0, "cache_nand": 0, "cache_least": 0}
-        context, least = keep.context, keep.reuse.least
-        return {"cache_dram": context.dram, "cache_nand": context.nand, "cache_least": least}
+            return dict.fromkeys(("cache_hbm", "cache_dram", "cache_nand", "cache_least"), 0)
+        times = {"cache_dram": keep.context.dram, "cache_nand": keep.context.nand}
+        return {"cache_hbm": int(keep.reuse.hbm), **times, "cache_least": keep.reuse.least}
 
     def add_work(self, service: int, trace: slow.Trace, gpu: Any) -> int:
         phases, segments = slow.price(trace, gpu)

@@ -254,6 +254,7 @@ def _cache(job: Job) -> dict[str, int]:
     if keep.reuse is None:
         return {}
     return {
+        "cache_hbm": int(keep.reuse.hbm),
         "cache_dram": keep.context.dram,
         "cache_nand": keep.context.nand,
         "cache_least": keep.reuse.least,

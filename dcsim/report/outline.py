@@ -40,10 +40,13 @@ class TierSeries:
 
     pools: int
     columns: dict[str, Ints]
+    slack: bool = False
+    """Whether its cache makes room for anything at no cost (HBM)."""
 
     def occupancy(self) -> Ints:
-        """Bytes held, all categories, int64[S]."""
-        return np.asarray(sum(self.columns[category] for category in CATEGORIES))
+        """Bytes held, all categories but a cache in the slack, int64[S]."""
+        held = [self.columns[c] for c in CATEGORIES if not (self.slack and c == "cache")]
+        return np.asarray(sum(held))
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def _tiers(timeline: Any, peaks: Any, stretches: _Stretches) -> dict[str, TierSe
             row = TIERS.index(name)
             columns |= {each: stretches.tops(tops[each][row]) for each in _TOPS}
             columns |= {each: stretches.rates(sums[each]) for each in _RATES}
-            series[name] = TierSeries(len(mine), columns)
+            series[name] = TierSeries(len(mine), columns, slack=name == "hbm")
     return {name: series[name] for name in TIERS if name in series}
 
 

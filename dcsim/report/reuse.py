@@ -22,6 +22,7 @@ _PANELS = {
     "taken": "Taken in, contexts and clips, by",
 }
 _COLORS = {"dram": "#56B4E9", "nand": "#D55E00"}
+_HBM = {"hbm": "#009E73"}
 
 
 def reuses(outline: Outline) -> bool:
@@ -35,27 +36,34 @@ def plot_reuse(outline: Outline, path: Path) -> None:
     panels = figure.subplots(len(_PANELS), 1, sharex=True)
     duration = outline.summary["duration_ns"]
     edges = outline.edges / time_unit(duration)[0]
+    found = "hbm" in outline.tiers and outline.tiers["hbm"].columns["read"].any()
+    seen = _HBM | _COLORS if found else _COLORS
     for axes, (column, title) in zip(panels, _PANELS.items(), strict=True):
         times, label = time_axis(axes, duration)
-        y, unit = _draw(axes, outline, column, edges)
+        shown = seen if column == "read" else _COLORS
+        y, unit = _draw(axes, outline, column, shown, edges)
         text = f"{title} {' and '.join(TIER_NAMES[tier] for tier in _COLORS)}"
+        if len(shown) > len(_COLORS):
+            text = f"Found in HBM, or {text[0].lower()}{text[1:]}"
         last = label if axes is panels[-1] else None
         frame(axes, times, y, title=text, x_label=last, y_label=f"{unit}/s")
     name = outline.summary["scenario"]
     figure.suptitle(f"Context that is used again: {name}", x=0.01, ha="left", fontsize=12)
-    legend_below(figure, [Patch(color=c, label=TIER_NAMES[tier]) for tier, c in _COLORS.items()])
+    legend_below(figure, [Patch(color=c, label=TIER_NAMES[tier]) for tier, c in seen.items()])
     save(figure, path)
 
 
-def _draw(axes: Any, outline: Outline, column: str, edges: Floats) -> tuple[Ticks, str]:
+def _draw(
+    axes: Any, outline: Outline, column: str, colors: dict[str, str], edges: Floats
+) -> tuple[Ticks, str]:
     """One area above the other; the ticks of the rates and their unit."""
-    rates = {t: outline.tiers[t].columns[column] for t in _COLORS if t in outline.tiers}
+    rates = {t: outline.tiers[t].columns[column] for t in colors if t in outline.tiers}
     most = 1.12 * max(float(np.max(sum(rates.values()))), 1.0)
     size, unit = byte_unit(most)
     floor = np.zeros(len(edges) - 1)
     for tier, rate in rates.items():
         roof = floor + rate / size
-        draw_area(axes, edges, floor, roof, color=_COLORS[tier], lw=0)
+        draw_area(axes, edges, floor, roof, color=colors[tier], lw=0)
         floor = roof
     axes.set_ylim(0, most / size)
     return ticks(0, most / size, 6), unit

@@ -71,10 +71,11 @@ def _loaded(summary: dict[str, Any]) -> list[str]:
     for job, figures in summary["jobs"].items():
         reuse = figures.get("reuse")
         if reuse and reuse["share"] is not None:
-            dram, nand = (100 * reuse[f"{tier}_share"] for tier in ("dram", "nand"))
+            hbm, dram, nand = (100 * reuse[f"{tier}_share"] for tier in ("hbm", "dram", "nand"))
+            there = f"{hbm:.1f} % found in HBM, " if hbm else ""
             texts.append(
                 f"{job}: {100 * reuse['share']:.1f} % of the prompt tokens were loaded instead of "
-                f"computed, {dram:.1f} % from DRAM and {nand:.1f} % from NAND."
+                f"computed, {there}{dram:.1f} % from DRAM and {nand:.1f} % from NAND."
             )
     return texts
 
@@ -201,6 +202,7 @@ _SHOWN = {
         "latency_ns.p50": "completed, p50",
         "latency_ns.p99": "completed, p99",
         "reuse.share": "prompts loaded",
+        "reuse.hbm_share": "  found in HBM",
         "reuse.dram_share": "  from DRAM",
         "reuse.nand_share": "  from NAND",
     },

@@ -158,7 +158,7 @@ def _job_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
                 figure = _figure(summaries, "job", job, "ns", measure, p)
                 if any(value is not None for value in figure.values):
                     figures.append(figure)
-        for share in ("share", "dram_share", "nand_share"):
+        for share in ("share", "hbm_share", "dram_share", "nand_share"):
             figure = _figure(summaries, "job", job, "share", "reuse", share)
             if any(value is not None for value in figure.values):
                 figures.append(figure)

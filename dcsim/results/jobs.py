@@ -94,19 +94,19 @@ def _figures(
 
 
 def _reuse(built: Outputs, prompt: NDArray[np.int64], mine: Members) -> dict[str, Any]:
-    """What of the prompts was loaded instead of computed."""
+    """What of the prompts was found in HBM or loaded, instead of computed."""
     admitted = built["start"][mine] >= 0
     tokens = int(prompt[mine][admitted].sum())
-    hits = (built["hit_dram"], built["hit_nand"], built["hit_again"])
-    dram, nand, again = (int(each[mine].sum()) for each in hits)
+    hits = (built["hit_hbm"], built["hit_dram"], built["hit_nand"], built["hit_again"])
+    hbm, dram, nand, again = (int(each[mine].sum()) for each in hits)
+    found = {"share": hbm + dram + nand, "hbm_share": hbm, "dram_share": dram, "nand_share": nand}
     return {
         "prompt_tokens": tokens,
+        "hbm_tokens": hbm,
         "dram_tokens": dram,
         "nand_tokens": nand,
         "again_tokens": again,
-        "share": (dram + nand) / tokens if tokens else None,
-        "dram_share": dram / tokens if tokens else None,
-        "nand_share": nand / tokens if tokens else None,
+        **{share: part / tokens if tokens else None for share, part in found.items()},
     }
 
 

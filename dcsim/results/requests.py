@@ -56,7 +56,7 @@ def requests_table(plan: Plan, built: Outputs) -> Any:
         columns[name] = optional(values, is_clip, nothing)
     columns["artifact_bytes"] = optional(_artifacts(plan), is_clip, nothing)
     columns["context_bytes"] = optional(_contexts(plan), is_turn, nothing)
-    for tier in ("dram", "nand", "again"):  # null where no content is known
+    for tier in ("hbm", "dram", "nand", "again"):  # null where no content is known
         hits = dict(built).get(f"hit_{tier}")
         columns[f"hit_{tier}_tokens"] = nothing if hits is None else pa.array(hits)
     return pa.table(columns)

@@ -47,7 +47,9 @@ class Series:
     `demand` and `demand_peak`: the same with capacities lifted; `tier_peak` and `tier_demand_peak`
     [T, B]: the most that all pools of a tier hold together at any time of a bin; `flow` [F, P, B]:
     bytes taken and given up, as built. `capacity` [P, B]: its time-weighted mean, `capacity_low`
-    and `capacity_high` its extremes within a bin.
+    and `capacity_high` its extremes within a bin. `slack` [P]: whether what is cached in the pool
+    makes room for anything at no cost (HBM); then it is in `held`, but neither occupies nor is
+    demanded.
     """
 
     bins: Bins
@@ -61,6 +63,20 @@ class Series:
     capacity: Ints
     capacity_low: Ints
     capacity_high: Ints
+    slack: NDArray[np.bool_]
+
+    @property
+    def occupied(self) -> Ints:
+        """int64[P, B]: means held as built, but for what is cached in the slack."""
+        return self._firm(self.held)
+
+    @property
+    def demanded(self) -> Ints:
+        """int64[P, B]: the same with capacities lifted."""
+        return self._firm(self.demand)
+
+    def _firm(self, held: Ints) -> Ints:
+        return np.asarray(held.sum(axis=0) - held[CATEGORIES.index("cache")] * self.slack[:, None])
 
     @property
     def shortfall(self) -> Ints:
@@ -92,6 +108,7 @@ def pool_series(plan: Plan, built: Outputs, lifted: Outputs) -> Series:
         capacity=mean,
         capacity_low=low,
         capacity_high=high,
+        slack=np.array([pool.tier == "hbm" for pool in plan.pools], dtype=np.bool_),
     )
 
 

@@ -30,6 +30,7 @@ def tier_figures(plan: Plan, built: Outputs, series: Series) -> dict[str, Any]:
     Means and the 95th percentile are over time, of the bins' means. Pools of a tier are added up.
     `peak` is the most that all hold together at any time, `pools_peak` the sum of each pool's own
     peak, whenever it comes. A shortfall is that of a pool, since none can use the room of another.
+    What is cached in HBM makes room for anything, so it is told by category alone.
     """
     return {tier: _figures(plan, built, series, tier) for tier in TIERS}
 
@@ -39,15 +40,16 @@ def _figures(plan: Plan, built: Outputs, series: Series, tier: str) -> dict[str,
     rows = [pool for pool, each in enumerate(plan.pools) if each.tier == tier]
     capacity = series.capacity[rows].sum(axis=0)
     held, demand = series.held[:, rows].sum(axis=1), series.demand[:, rows].sum(axis=1)
+    occupied, demanded = series.occupied[rows].sum(axis=0), series.demanded[rows].sum(axis=0)
     figures: dict[str, Any] = {
         "pools": len(rows),
         "capacity": sum(plan.pools[row].capacity for row in rows),
         "capacity_least": int(series.capacity_low[rows].sum(axis=0).min()),
-        "occupancy": _over_time(held, series.tier_peak[row], series.peak[rows], series.bins),
+        "occupancy": _over_time(occupied, series.tier_peak[row], series.peak[rows], series.bins),
         "demand": _over_time(
-            demand, series.tier_demand_peak[row], series.demand_peak[rows], series.bins
+            demanded, series.tier_demand_peak[row], series.demand_peak[rows], series.bins
         ),
-        "utilisation": _ratio(_mean(held.sum(axis=0), series.bins), _mean(capacity, series.bins)),
+        "utilisation": _ratio(_mean(occupied, series.bins), _mean(capacity, series.bins)),
         "occupancy_by_category": _by_category(held, series.bins),
         "demand_by_category": _by_category(demand, series.bins),
         **_shortfall(plan, series, rows),
@@ -66,9 +68,8 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole > 0 else None
 
 
-def _over_time(held: Ints, peak: Ints, pools: Ints, bins: Bins) -> dict[str, int]:
-    """Of a tier's means int64[C, B], its peaks int64[B] and those of its pools int64[P, B]."""
-    mean = held.sum(axis=0)
+def _over_time(mean: Ints, peak: Ints, pools: Ints, bins: Bins) -> dict[str, int]:
+    """Of a tier's means and peaks int64[B] and those of its pools int64[P, B]."""
     return {
         "mean": round(_mean(mean, bins)),
         "p95": weighted_percentile(mean, bins.length, 95),

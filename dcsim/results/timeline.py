@@ -24,7 +24,8 @@ def timeline_table(plan: Plan, series: Series) -> Any:
 
     `weights` to `artifacts` are time-weighted means, which with `free` add up to `capacity`;
     `peak` is the most at any time of the bin; `demand` and `demand_peak` are mean and most with
-    capacities lifted; `taken` to `spilled` are the bytes of objects that came and went.
+    capacities lifted, but for what is cached in HBM, which makes room for anything; `taken` to
+    `spilled` are the bytes of objects that came and went.
     """
     bins, pools = series.bins, len(plan.pools)
     row = np.repeat(np.arange(pools), len(bins))
@@ -42,7 +43,7 @@ def timeline_table(plan: Plan, series: Series) -> Any:
     columns |= {
         "free": (series.capacity - series.held.sum(axis=0)).ravel(),
         "peak": series.peak.ravel(),
-        "demand": series.demand.sum(axis=0).ravel(),
+        "demand": series.demanded.ravel(),
         "demand_peak": series.demand_peak.ravel(),
         "shortfall": series.shortfall.ravel(),
         "headroom": series.headroom.ravel(),
@@ -68,8 +69,9 @@ def tiers_table(series: Series) -> Any:
 def contents_table(plan: Plan, built: Outputs, lifted: Outputs) -> Any:
     """Whose bytes: one row a tier, category, job and bin that holds or demands any over the run.
 
-    `mean_bytes` is the time-weighted mean as built, `demand_bytes` with capacities lifted.
-    Weights, live and transient bytes go to the job whose replicas hold them.
+    `mean_bytes` is the time-weighted mean as built, `demand_bytes` with capacities lifted; no
+    demand is what is cached in HBM. Weights, live, transient and cached bytes of HBM go to the job
+    whose replicas hold them.
     """
     bins = Bins.of(plan.scenario.duration, plan.scenario.bin)
     owners = list(dict.fromkeys([*plan.classes, *plan.services]))
@@ -78,6 +80,8 @@ def contents_table(plan: Plan, built: Outputs, lifted: Outputs) -> Any:
     sums = np.zeros((2, len(groups), len(bins)), dtype=np.int64)
     for total, outputs in zip(sums, (built, lifted), strict=True):
         np.add.at(total, group.ravel(), outputs["mean"])
+    spare = (groups[:, 0] == TIERS.index("hbm")) & (groups[:, 1] == CATEGORIES.index("cache"))
+    sums[1, spare] = 0
     used = sums.any(axis=(0, 2))
     row = np.repeat(np.arange(int(used.sum())), len(bins))
     tier, category, owner = groups[used].T

@@ -111,14 +111,15 @@ def _session(scenario: Scenario, job: Job) -> Iterator[Finding]:
 
 
 def _reuse(scenario: Scenario, job: Job) -> Iterator[Finding]:
-    if sure(job.keep.reuse) is None:
+    reuse = sure(job.keep.reuse)
+    if reuse is None:
         return
     if job.is_clip:
         yield "keep.reuse", "a diffusion job leaves no context"
     elif job.shares is not None:
         yield "keep.reuse", f"is for {job.shares!r} to say"
-    elif not (job.keep.context.dram or job.keep.context.nand):
-        yield "keep.reuse", "needs keep.context: for how long it stays, and where"
+    elif not (job.keep.context.dram or job.keep.context.nand or sure(reuse.hbm)):
+        yield "keep.reuse", "needs hbm: true, or keep.context: for how long it stays, and where"
 
 
 def _arrivals(scenario: Scenario, job: Job, tree: Node) -> Iterator[Finding]:

@@ -53,12 +53,17 @@ class Admission(Concept):
 @dataclass(frozen=True)
 class Reuse(Concept):
     """Kept context is loaded by later turns that begin with it. After its last use it stays for
-    the times of `context`, in DRAM and in NAND."""
+    the times of `context`, in DRAM and in NAND; with `hbm` it stays in the replica's HBM as long as
+    there is room."""
 
     block: Count = 16
     """Tokens of a KV block; only full blocks are kept."""
     least: CountOrZero = 0
     """A prefix of fewer tokens is computed again rather than loaded."""
+    hbm: bool = False
+    """Blocks stay in HBM too, in what requests leave free there, and are found there at no cost;
+    who uses the same holds it once. The least recently used makes room for whatever runs. As the
+    automatic prefix caching of vLLM and the radix cache of SGLang, which are on by default."""
     eviction: Annotated[
         Eviction,
         Either(Made(form_of(Order), Eviction.alike), form_of(Eviction)),

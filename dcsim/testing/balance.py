@@ -37,13 +37,22 @@ def check_flows(results: Results) -> None:
               held=held, capacity=grid["capacity_high"])  # fmt: skip
     taken, freed = grid["taken"], np.asarray(sum(grid[cause] for cause in OUT))
     mean, before = grid["cache"] + grid["artifacts"], held - taken + freed
-    above = (grid.tier == "hbm")[:, None] & ((taken > 0) | (mean > 0))
-    grid.hold("objects are in DRAM and NAND only", ~above, taken=taken, mean_held=mean)
+    above = (grid.tier == "hbm")[:, None] & (grid["artifacts"] > 0)
+    if not _in_hbm(results):
+        above |= (grid.tier == "hbm")[:, None] & ((taken > 0) | (mean > 0))
+    grid.hold("objects are in DRAM and NAND only", ~above,
+              taken=taken, mean_held=mean)  # fmt: skip
     # Means are rounded down, one account (a job's contexts, or artifacts) at a time.
     slack = np.where((taken == 0) & (freed == 0), 0, 2 * len(results.summary["jobs"]))
     grid.hold("allocated = freed + held",
               (mean >= before - freed - slack) & (mean <= before + taken),
               held_before=before, taken=taken, freed=freed, mean_held=mean)  # fmt: skip
+
+
+def _in_hbm(results: Results) -> bool:
+    """Whether contexts to be used again stay in HBM."""
+    jobs = results.manifest["inputs"]["jobs"].values()
+    return any(((job.get("keep") or {}).get("reuse") or {}).get("hbm") for job in jobs)
 
 
 def check_transfers(results: Results) -> None:

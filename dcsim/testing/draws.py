@@ -120,6 +120,8 @@ def reuses(draw: Draw) -> dict[str, Any]:
     """How kept context is used again, as written."""
     plain: list[dict[str, Any]] = [{}, {}, {"block": 1}, {"block": 100, "least": 300}]
     reuse: dict[str, Any] = draw(st.sampled_from(plain))
+    if draw(st.booleans()):
+        reuse = reuse | {"hbm": draw(st.booleans())}
     for key, one in (("eviction", st.sampled_from(EVICTIONS)), ("admission", st.integers(1, 3))):
         if draw(st.booleans()):
             tiers = st.fixed_dictionaries({}, optional={"dram": one, "nand": one})

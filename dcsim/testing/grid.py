@@ -58,6 +58,11 @@ class Grid:
         return np.asarray(sum(self[category] for category in CATEGORIES))
 
     @cached_property
+    def firm(self) -> Ints:
+        """The same but for what is cached in HBM, which makes room for anything, int64[P, B]."""
+        return np.asarray(self.held - self["cache"] * (self.tier == "hbm")[:, None])
+
+    @cached_property
     def objects(self) -> Ints:
         """Bytes of objects held at the end of each bin, by the flows, int64[P, B]."""
         freed = sum(self[cause] for cause in OUT)

@@ -131,8 +131,8 @@ def check_capacity(results: Results) -> None:
     """Occupancy is never above capacity, and the parts of a pool add up.
 
     In every pool and bin each category is 0 or more, the categories and `free` add up to the mean
-    capacity, `free` is 0 or more, and the peak lies between the mean of what is held and the
-    greatest capacity of the bin.
+    capacity, `free` is 0 or more, and the peak lies between the mean of what is held (but for
+    what is cached in HBM, which makes room for anything) and the greatest capacity of the bin.
     """
     grid = Grid(results)
     for category in CATEGORIES:
@@ -144,7 +144,7 @@ def check_capacity(results: Results) -> None:
               held=grid.held, capacity=capacity)  # fmt: skip
     peak, high, low = grid["peak"], grid["capacity_high"], grid["capacity_low"]
     grid.hold("occupancy is never above capacity (peak)", peak <= high, peak=peak, capacity=high)
-    grid.hold("the mean is not above the peak", grid.held <= peak, mean=grid.held, peak=peak)
+    grid.hold("the mean is not above the peak", grid.firm <= peak, mean=grid.firm, peak=peak)
     grid.hold("the mean capacity is between its extremes",
               (low >= 0) & (low <= capacity) & (capacity <= high),
               low=low, mean=capacity, high=high)  # fmt: skip
@@ -179,7 +179,7 @@ def check_tiers(results: Results) -> None:
     """
     grid, rows = Grid(results), Rows(results, "tiers")
     rows.hold("one row a tier and bin", rows.words("tier") == np.repeat(TIERS, grid.shape[1]))
-    for name, mean in (("peak", grid.held), ("demand_peak", grid["demand"])):
+    for name, mean in (("peak", grid.firm), ("demand_peak", grid["demand"])):
         mine = [grid.tier == tier for tier in TIERS]
         most = np.concatenate([grid[name][pools].sum(axis=0) for pools in mine])
         fullest = np.concatenate([grid[name][pools].max(axis=0, initial=0) for pools in mine])
@@ -263,7 +263,7 @@ def check_summary(results: Results) -> None:
         mine, figures = grid.tier == tier, results.summary["tiers"][tier]
         where = f"the summary, tier {tier}"
         for name, mean, peak in (
-            ("occupancy", grid.held, "peak"),
+            ("occupancy", grid.firm, "peak"),
             ("demand", grid["demand"], "demand_peak"),
         ):
             most = int(tiers.ints(peak)[tiers.words("tier") == tier].max())

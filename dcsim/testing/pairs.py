@@ -188,8 +188,8 @@ def check_room(results: Results) -> None:
     NAND for all that is kept. Elsewhere neither is above the other at all times.
     """
     grid = Grid(results)
-    grid.hold("demand is occupancy where there is room", grid["demand"] == grid.held,
-              demand=grid["demand"], held=grid.held)  # fmt: skip
+    grid.hold("demand is occupancy where there is room", grid["demand"] == grid.firm,
+              demand=grid["demand"], held=grid.firm)  # fmt: skip
     grid.hold("peaks are equal where there is room", grid["demand_peak"] == grid["peak"],
               demand_peak=grid["demand_peak"], peak=grid["peak"])  # fmt: skip
     rows = Rows(results, "tiers")

@@ -18,6 +18,8 @@ from engine.fair import exact_rates
 from engine.tables import cases
 
 QUEUED, RUNNING, COMPLETED, REJECTED = range(4)
+CACHED = (3, -1)
+"""Category and class of the account of what is cached in HBM."""
 TAKEN, MOVED, EXPIRED, EVICTED, LOST, DROPPED, SPILLED, READ = range(8)
 
 
@@ -35,6 +37,8 @@ def held(machine: Oracle) -> dict[tuple[int, int, int, int], int]:
         for lies in pool.nodes:
             account = machine.content.account(lies.node, number)
             out[account] = out.get(account, 0) + lies.bytes
+    for replica in machine.replicas:
+        out[replica.slack.account] = replica.slack.cached
     return out
 
 
@@ -58,7 +62,8 @@ def test_bytes_are_conserved(case: Case) -> None:
             gone = total[row, [MOVED, EXPIRED, EVICTED, LOST]].sum()
             assert total[row, TAKEN] == gone + left.get(account, 0)
         if lifted:
-            assert not total[:, [EVICTED, LOST, DROPPED, SPILLED]].any()
+            below = case.tables["pools"][out["accounts"][:, 0], 0] > 0
+            assert not total[np.ix_(below, [EVICTED, LOST, DROPPED, SPILLED])].any()
 
 
 @laws
@@ -88,12 +93,13 @@ def test_no_pool_holds_more_than_it_has(case: Case) -> None:
     below = case.tables["pools"][:, 0] > 0
     assert (out["top"].max(axis=1)[below] <= capacity[below]).all()
     assert (out["mean"] >= 0).all()
-    for row, (pool, _, _, _) in enumerate(out["accounts"].tolist()):
-        assert (out["mean"][row] <= out["top"][pool]).all()
+    for row, (pool, category, _, klass) in enumerate(out["accounts"].tolist()):
+        if (category, klass) != CACHED:
+            assert (out["mean"][row] <= out["top"][pool]).all()
 
 
 @settings(deadline=None, max_examples=60)
-@given(cases(focus=("reuse",)))
+@given(cases(focus=("reuse", "slack")))
 def test_no_node_lies_without_its_parent(case: Case) -> None:
     """Looked at after every event. In NAND of exclusive tiers it may lie in DRAM, or be gone."""
     column = COLUMNS["policies"].split().index("exclusive")
@@ -109,6 +115,12 @@ def test_no_node_lies_without_its_parent(case: Case) -> None:
                     here = {lies.node for lies in pool.nodes}
                     parents = {self.content.nodes[node].parent for node in here} - {-1}
                     assert parents <= here
+                for replica in self.replicas:
+                    nodes = replica.slack.nodes
+                    used = {node for node in nodes if nodes[node].users}
+                    for here in (set(nodes), used):
+                        parents = {self.content.nodes[node].parent for node in here} - {-1}
+                        assert parents <= here
             super().run_until(t)
 
     run(Watched, case, lifted=False)
@@ -122,6 +134,23 @@ def test_a_replica_keeps_to_its_budget(case: Case) -> None:
             weights, reserve = case.tables["services"][service, 6:8]
             budget = case.tables["pools"][pool, 1] - weights - reserve
             assert (out["mean"][row] <= max(0, budget)).all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(cases(focus=("slack",)))
+def test_what_is_cached_in_hbm_never_exceeds_the_slack(case: Case) -> None:
+    """Live and cached bytes together keep to the budget, in both passes where holds do."""
+    bins = case.bin
+    for width in (bins, max(1, bins // 50)):
+        case.bin = width
+        out = run(Oracle, case, lifted=False)
+        accounts = [tuple(row) for row in out["accounts"].tolist()]
+        for row, (pool, category, service, klass) in enumerate(accounts):
+            if (category, klass) == CACHED:
+                weights, reserve = case.tables["services"][service, 6:8]
+                budget = case.tables["pools"][pool, 1] - weights - reserve
+                live = out["mean"][accounts.index((pool, 1, service, -1))]
+                assert (out["mean"][row] + live <= max(0, budget)).all()
 
 
 @laws

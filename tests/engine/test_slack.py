@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dcsim.engine import Engine
 from engine.test_content import CHAIN, DRAM, HOUR, TURNS, reuse, turn
@@ -182,6 +184,37 @@ def test_a_lifted_run_has_the_slack_of_the_built_one(play: Play) -> None:
     out = play(in_hbm(TURNS, CHAIN, hbm=40), lifted=True)
     assert out["hit_hbm"].tolist() == [0, 40]
     assert flows(out, HBM) == {"taken": 110, "moved": 40, "read": 40, "evicted": 30}
+
+
+@st.composite
+def turns_apart(draw: Any) -> tuple[list[dict[str, Any]], list[dict[str, int]]]:
+    """Turns of one forest, each over long before the next comes, and its nodes."""
+    nodes: list[dict[str, int]] = []
+    depth: list[int] = []
+    for row in range(draw(st.integers(1, 8))):
+        parent = draw(st.integers(-1, row - 1))
+        tokens = draw(st.integers(1, 8))
+        nodes.append({"parent": parent, "tokens": tokens, "bytes": tokens})
+        depth.append(tokens + (depth[parent] if parent >= 0 else 0))
+    requests = []
+    for row in range(draw(st.integers(2, 30))):
+        node = draw(st.integers(0, len(nodes) - 1))
+        more = {"reads": node, "leaves": node, "output": draw(st.integers(1, 12))}
+        requests.append(turn(1000 * row, depth[node]) | more)
+    return requests, nodes
+
+
+@given(turns_apart(), st.integers(76, 200), st.integers(0, 60))
+def test_more_hbm_finds_no_less(
+    turns: tuple[list[dict[str, Any]], list[dict[str, int]]], hbm: int, more: int
+) -> None:
+    """LRU includes: of turns that do not overlap each finds at least what it finds in less."""
+    found = []
+    for size in (hbm, hbm + more):
+        tables = in_hbm(*turns, hbm=size)
+        engine = Engine(tables, 10**6, 1000)
+        found.append(engine.finish()["hit_hbm"])
+    assert (found[0] <= found[1]).all()
 
 
 def test_more_bytes_than_a_prompt_holds_are_refused() -> None:

@@ -12,8 +12,10 @@ from scene import scene
 
 from dcsim import results
 from dcsim.assembly import make_plan
-from dcsim.planning import compare, hit_rates, load, simulate
+from dcsim.planning import compare, hit_rates, load, run, simulate
+from dcsim.report.terminal import remarks
 from dcsim.spec import SpecError, scenario_from_data
+from dcsim.testing import check_all, check_outputs
 from dcsim.workload import Blocks, read_blocks
 
 ROWS = [  # 512 tokens a block: two full ones and a partial one, then all again, then a branch
@@ -136,3 +138,55 @@ def test_a_sticky_session_finds_its_context_on_its_own_node() -> None:
         shares.append((out["hit_dram"][again] > 0).mean())
     assert shares[1] > 0.97
     assert shares[0] < 0.9
+
+
+def test_a_log_is_found_in_hbm_where_nothing_else_keeps_it(tmp_path: Path) -> None:
+    data = replay(log_of(tmp_path), context={}, reuse={"block": 512, "hbm": True})
+    found = run(make_plan(scenario_from_data(data)))
+    rows = [row for row in found.requests().to_pylist() if row["job"] == "chat"]
+    assert [row["hit_hbm_tokens"] for row in rows] == [0, 512, 1024, 1536]
+    assert not any(row["hit_dram_tokens"] or row["hit_nand_tokens"] for row in rows)
+    reuse = found.summary["jobs"]["chat"]["reuse"]
+    assert reuse["share"] == reuse["hbm_share"] == 3072 / (1100 + 1536 + 1024 + 1600)
+    # 2 x 32 layers x 8 heads x 128 x 2 bytes a token
+    assert found.summary["tiers"]["hbm"]["flows"]["read"] == 3072 * 131_072
+    assert any("58.4 % found in HBM, 0.0 % from DRAM" in text for text in remarks(found.summary))
+
+
+def test_a_cache_in_hbm_keeps_the_laws_and_is_no_demand() -> None:
+    """Sessions on a replica whose HBM is too small for all that they leave."""
+    data = scene(duration="2 min")
+    del data["jobs"]["image"]
+    chat = data["jobs"]["chat"]
+    chat |= {"replicas": 1, "session": {"turns": 6, "think": "5 s"}}
+    chat |= {"arrivals": {"process": "poisson", "rate": "6/s"}}
+    chat["keep"] = {"context": {"dram": "1 min"}, "reuse": {"hbm": True}}
+    plan = make_plan(scenario_from_data(data))
+    found = run(plan)
+    check_all(found)
+    for lifted in (False, True):
+        check_outputs(plan, simulate(plan, lifted=lifted).outputs)
+    hbm = found.summary["tiers"]["hbm"]
+    assert hbm["flows"]["evicted"] > 0
+    assert hbm["occupancy_by_category"]["cache"] > 0
+    below = sum(size for name, size in hbm["demand_by_category"].items() if name != "cache")
+    assert hbm["demand"]["mean"] == pytest.approx(below, abs=5)
+    assert hbm["occupancy"]["peak"] <= hbm["capacity"]
+
+
+def test_a_cache_in_hbm_finds_what_sticky_sessions_left() -> None:
+    data = scene(duration="1 min")
+    del data["jobs"]["image"]
+    chat = data["jobs"]["chat"]
+    chat |= {"replicas": 4, "session": {"turns": 4, "think": "4 s"}}
+    chat["keep"] = {"reuse": {"hbm": True}}
+    shares = {}
+    for router in ("round_robin", "session_sticky"):
+        chat["scheduler"] = {"router": router}
+        plan = make_plan(scenario_from_data(data))
+        out, after = simulate(plan, lifted=False).outputs, plan.requests.after
+        assert after is not None
+        again = (after >= 0) & (out["start"] >= 0)
+        shares[router] = (out["hit_hbm"][again] > 0).mean()
+    assert shares["session_sticky"] == 1
+    assert shares["round_robin"] < 0.7

@@ -148,7 +148,7 @@ def test_with_room_and_time_for_all_every_turn_finds_the_one_before() -> None:
     [
         ("jobs.image.session", {"turns": 2}, "jobs.image.session: a diffusion job has no turns"),
         ("jobs.image.keep.reuse", {}, "jobs.image.keep.reuse: a diffusion job leaves no context"),
-        ("jobs.chat.keep", {"reuse": {}}, "jobs.chat.keep.reuse: needs keep.context"),
+        ("jobs.chat.keep", {"reuse": {}}, "jobs.chat.keep.reuse: needs hbm: true, or keep.context"),
         ("jobs.chat.session", {"turns": "from_log"}, "jobs.chat.session.turns: no request log"),
         ("jobs.chat.session", {"think": "1 s"}, "jobs.chat.session.turns: is required"),
         ("jobs.chat.session", {"turns": 2, "context": 0}, "jobs.chat.session.context: 0 must be 1"),

@@ -39,7 +39,7 @@ class Slack {
             ++hit.nodes;
             use(batch, t, e);
         }
-        timeline_->flow(account_, kRead, ns_of(t), bytes);
+        flow(t, kRead, bytes);
         return hit;
     }
     // Bytes in use of what it reads: it would hold them twice.
@@ -199,8 +199,10 @@ class Slack {
     void change(i128 t, i64 bytes, Cause cause) {
         settle(t);
         cached_ += bytes;
-        timeline_->flow(account_, cause, ns_of(t), std::abs(bytes));
+        flow(t, cause, std::abs(bytes));
     }
+    // In the bin that the tick is in, as what is held.
+    void flow(i128 t, Cause cause, i64 bytes) { timeline_->flow(account_, cause, static_cast<i64>(t / kTicksPerNs), bytes); }
     void settle(i128 t) {
         if (t > since_ && cached_ > 0) timeline_->hold_ticks(account_, cached_, since_, t);
         since_ = t;
