@@ -98,6 +98,7 @@ class Oracle(Weights, HandOvers):
         self.linked = bool(after)
         self.file_hand_overs(tables, n)
         self.earliest = arrival
+        self.prompts = tables["prompt"].tolist()
         self.requests = []
         columns = [tables[name].tolist() for name in ("klass", "work", "prompt", "output")]
         for row, (t, klass, work, prompt, output) in enumerate(zip(arrival, *columns, strict=True)):
@@ -190,6 +191,8 @@ class Oracle(Weights, HandOvers):
             before = self.replicas[self.out["replica"][max(waited_for)]]
             if before in able:
                 return before
+        if row.router == 3:
+            return min(able, key=lambda replica: self.cost(replica, request))
         if row.router != 1:
             return min(able, key=lambda replica: (replica.requests, replica.row))
         pointer = self.pointer[service]
@@ -197,6 +200,15 @@ class Oracle(Weights, HandOvers):
         taken = next(replica for replica in order if replica in able)
         self.pointer[service] = (mine.index(taken) + 1) % len(mine)
         return taken
+
+    def cost(self, replica: Replica, request: Request) -> tuple[int, int, int]:
+        """What a `prefix_aware` router takes the least of."""
+        hbm = replica.slack.hit(request)
+        found = (hbm, *self.content.look_up(request.reads, replica.plan, len(hbm)))
+        h, d, s = map(self.content.tokens, found)
+        there = replica.batch + replica.stalled + replica.waiting
+        asked = sum(self.prompts[row] for row in [each.row for each in there] + replica.booked)
+        return 4 * asked - (4 * h + 3 * d + s), replica.requests, replica.row
 
     # Iterations.
 

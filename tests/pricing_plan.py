@@ -193,7 +193,9 @@ class Planner:
         same = scheduler.same_shape
         self.tables.services.append(
             {
-                "router": ["least_loaded", "round_robin", "session_sticky"].index(scheduler.router),
+                "router": ["least_loaded", "round_robin", "session_sticky", "prefix_aware"].index(
+                    scheduler.router
+                ),
                 "replica": first,
                 "replicas": len(self.placed[job.name]),
                 "max_jobs": scheduler.max_jobs,

@@ -72,10 +72,10 @@ def _loaded(summary: dict[str, Any]) -> list[str]:
         reuse = figures.get("reuse")
         if reuse and reuse["share"] is not None:
             hbm, dram, nand = (100 * reuse[f"{tier}_share"] for tier in ("hbm", "dram", "nand"))
-            there = f"{hbm:.1f} % found in HBM, " if hbm else ""
+            there = f"found in HBM ({hbm:.1f} %) or " if hbm else ""
             texts.append(
-                f"{job}: {100 * reuse['share']:.1f} % of the prompt tokens were loaded instead of "
-                f"computed, {there}{dram:.1f} % from DRAM and {nand:.1f} % from NAND."
+                f"{job}: {100 * reuse['share']:.1f} % of the prompt tokens were {there}loaded "
+                f"instead of computed, {dram:.1f} % from DRAM and {nand:.1f} % from NAND."
             )
     return texts
 

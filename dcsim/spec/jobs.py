@@ -272,7 +272,7 @@ class Replicas(Concept):
         return replace(self, count=HOLE if self.place is None else len(self.place))
 
 
-ROUTERS = ("least_loaded", "round_robin", "session_sticky")
+ROUTERS = ("least_loaded", "round_robin", "session_sticky", "prefix_aware")
 """In the order of the engine's numbers for them."""
 
 
@@ -288,7 +288,8 @@ class Scheduler(Concept):
     """Most prompt tokens that a request feeds in one iteration (LLMs). Default 2048."""
     router: Annotated[str, Word(ROUTERS)] = "least_loaded"
     """Which replica gets a new request; `session_sticky`: that of the turn before, where its
-    context is, and of a first turn the one with the fewest."""
+    context is, and of a first turn the one with the fewest; `prefix_aware`: where the most of its
+    prompt is found, traded against the prompts that are there."""
     same_shape: bool | None = None
     """Batch only jobs of equal shape; absent: as the model needs it."""
 

@@ -203,7 +203,8 @@ def draw_work(draw: Draw, mix: Mix) -> None:
         replicas = draw(mix.bend([1, 1, 2, 3], **few))
         weights = draw(mix.bend([0, 1, 5], loading=[1, 5, 40])) * scale.byte
         mix.services.append({
-            "router": draw(st.integers(0, 2)), "replica": len(mix.replicas), "replicas": replicas,
+            "router": draw(st.sampled_from([0, 1, 2, 3, 3])),
+            "replica": len(mix.replicas), "replicas": replicas,
             "max_jobs": draw(mix.bend([1, 2, 3, 8, 256], storm=[3, 8, 256], reuse=[2, 3, 8])),
             "max_tokens": draw(mix.bend([1, 4, 16, 64, 10**6], storm=[16, 64, 10**6])),
             "same_shape": draw(st.sampled_from([0, 0, 1])), "weights": weights,

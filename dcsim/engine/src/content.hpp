@@ -51,6 +51,13 @@ class Content : public WriteBack {
         return hit;
     }
 
+    // Tokens of the longest prefix of `reads` near a replica but for its first nodes.
+    Hit hit(i64 reads, std::size_t replica, std::size_t above) {
+        walk(reads);
+        const Found found = look_up(tables_.replicas[replica], above);
+        return {tokens_of(found.dram), tokens_of(found.nand), 0};
+    }
+
     // A request has completed: its path is written where it is lacking.
     void left(i64 t, i64 leaves, std::size_t replica) {
         const ReplicaRow& r = tables_.replicas[replica];

@@ -146,7 +146,9 @@ class Engine {
         now_ = t;
         ++stats_.events;
         if (edge == t) {
+            at_edge_ = static_cast<i64>(edges_.top());
             boundary(edges_.top());
+            at_edge_ = -1;
         } else if (moved == t) {
             arrive(channels_.end());
         } else if (due == t) {
@@ -282,6 +284,7 @@ class Engine {
     Loading take_loading(Replica& replica, i64 id);
     i64 reads_of(i64 request) const { return has_content() ? tables_.requests.reads[static_cast<std::size_t>(request)] : -1; }
     i64 shares(const Replica& replica, i64 request) const;
+    i64 saved(std::size_t r, i64 request);
 
     void join(std::size_t r, const Loading& from) {
         const auto q = static_cast<std::size_t>(from.request.row);
@@ -367,7 +370,7 @@ class Engine {
         ++completed_;
         if (hand_overs_.any()) keep(r, request.row);
         graph_.completed(now_, request.row);
-        router_.add(r, -1);
+        router_.add(r, request.row, -1);
         const i64 klass = tables_.requests.klass[q];
         objects_->put(now_, klass, kArtifacts, works_[static_cast<std::size_t>(request.work)].artifact, r);
         const i64 leaves = has_content() ? tables_.requests.leaves[q] : -1;
@@ -407,13 +410,17 @@ class Engine {
     void route(const Waiting& request) {
         const std::size_t s = service_of_request(request.row);
         if (const HandOvers::Booking* place = booked(request.row)) {
-            router_.add(place->replica, -1);
+            router_.add(place->replica, request.row, -1);
             enqueue(place->replica, request);
         } else if (router_.open(s)) {
-            enqueue(router_.choose(s, replica_before(request.row)), request);
+            enqueue(choose(s, request.row, replica_before(request.row)), request);
         } else {
             limbo_[s].push_back(request);
         }
+    }
+
+    std::size_t choose(std::size_t service, i64 request, i64 before) {
+        return router_.choose(service, before, [&](std::size_t r) { return saved(r, request); });
     }
 
     // Where the request that this one waited for last was; -1: it waited for none.
@@ -426,7 +433,7 @@ class Engine {
         Replica& replica = replicas_[r];
         replica.waiting.push_back(request);
         out_.replica[static_cast<std::size_t>(request.row)] = static_cast<std::int32_t>(r);
-        router_.add(r, 1);
+        router_.add(r, request.row, 1);
         if (replica.state != State::kUp) return;
         if (replica.batch.empty()) {
             wake(r);
@@ -515,6 +522,7 @@ class Engine {
     Stats stats_;
     std::size_t next_ = 0;
     i64 now_ = 0, arrived_ = 0, completed_ = 0, loads_begun_ = 0;
+    i64 at_edge_ = -1;  // the replica whose edge is being handled
     bool finished_ = false;
 };
 

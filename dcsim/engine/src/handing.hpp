@@ -36,7 +36,7 @@ inline void Engine::refuse(const std::vector<i64>& takers) {
         hand_overs_.each(taker, [&](i64 giver, i64) { givers.push_back(giver); });
         const HandOvers::Booking* booking = hand_overs_.booking(taker);
         if (booking == nullptr) continue;
-        if (replicas_[booking->replica].epoch == booking->epoch) router_.add(booking->replica, -1);
+        if (replicas_[booking->replica].epoch == booking->epoch) router_.add(booking->replica, taker, -1);
         hand_overs_.forget(taker);
     }
     std::sort(givers.begin(), givers.end());
@@ -60,8 +60,8 @@ inline void Engine::book(std::size_t r, i64 giver) {
         const i64 bytes = hand_overs_.ahead(taker);
         const std::size_t s = service_of_request(taker);
         if (bytes == 0 || !router_.open(s)) return;
-        const std::size_t to = router_.choose(s, static_cast<i64>(r));
-        router_.add(to, 1);
+        const std::size_t to = choose(s, taker, static_cast<i64>(r));
+        router_.add(to, taker, 1);
         const std::size_t move = hand_over({giver, taker, to, -1, true}, r, bytes);
         hand_overs_.book(taker, {to, r, replicas_[to].epoch, replicas_[r].epoch, move});
     });

@@ -23,24 +23,30 @@ class Slack {
 
     bool on() const { return tables_ != nullptr; }
 
+    // The longest prefix of what it reads.
+    Hit hit(i64 reads) const {
+        Hit hit;
+        const std::uint32_t deepest = find(reads);
+        if (deepest != Slots::kNone) hit.node = entries_[deepest].node;
+        for (std::uint32_t e = deepest; e != Slots::kNone; e = entries_[e].above) {
+            hit.tokens += node(entries_[e].node).tokens;
+            ++hit.nodes;
+        }
+        return hit;
+    }
+
     // ---- what requests do. Instants are ticks; what they hold twice comes off the batch.
 
     // One that reads is admitted, and uses from now on what is here.
     Hit admit(Batch& batch, i128 t, i64 reads) {
-        Hit hit;
-        const std::uint32_t deepest = find(reads);
-        if (deepest == Slots::kNone) return hit;
-        hit.node = entries_[deepest].node;
+        const Hit here = hit(reads);
         i64 bytes = 0;
-        for (std::uint32_t e = deepest; e != Slots::kNone; e = entries_[e].above) {
-            const Node& n = node(entries_[e].node);
-            bytes += n.bytes;
-            hit.tokens += n.tokens;
-            ++hit.nodes;
+        for (std::uint32_t e = find(here.node); e != Slots::kNone; e = entries_[e].above) {
+            bytes += bytes_of(e);
             use(batch, t, e);
         }
         flow(t, kRead, bytes);
-        return hit;
+        return here;
     }
     // Bytes in use of what it reads: it would hold them twice.
     i64 shares(i64 reads) const {
