@@ -298,6 +298,8 @@ def test_bench_runs_the_mooncake_log_through_tiers(
     assert figures["requests"] == 2 * 3993
     assert 0.6 < figures["loaded_share"] < 0.7
     assert figures["requests_per_second"] > 0
+    assert figures["requests_per_second_hbm"] > 0
     assert "tokens loaded" in tiers_rows(figures)[1][1]
+    assert "with HBM too" in tiers_rows(figures)[2][1]
     monkeypatch.setenv("DCSIM_TRACES", "nowhere")
     assert "DCSIM_TRACES" in tiers_rows(tiers_figures(5000, 1))[0][1]

@@ -29,10 +29,13 @@ class Content : public WriteBack {
         walk(reads);
         const Found found = look_up(r, above);
         Hit hit{tokens_of(found.dram), tokens_of(found.nand), 0};
-        const bool worth = hit.dram + hit.nand >= std::max<i64>(1, s.cache_least);
-        path_.resize(above + (worth ? found.dram.size() + found.nand.size() : 0));
+        if (hit.dram + hit.nand < std::max<i64>(1, s.cache_least)) {
+            path_.resize(above);
+            if (above > 0) touch(t, r);
+            return Hit{};
+        }
+        path_.resize(above + found.dram.size() + found.nand.size());
         touch(t, r);
-        if (!worth) return Hit{};
         if (!found.dram.empty()) {
             begin(t, {replica, loading, -1, false, {}}, epoch, read(t, r.dram, found.dram), r.onboard);
             ++hit.transfers;

@@ -357,8 +357,9 @@ class Engine {
 
     void prefilled(std::size_t r, Running& request) {
         Replica& replica = replicas_[r];
+        if (!replica.slack.on()) return;
         const i64 reads = reads_of(request.row);
-        if (!replica.slack.on() || reads < 0) return;
+        if (reads < 0) return;
         replica.slack.prefilled(replica.batch, replica.began, reads, request.uses);
         request.uses = reads;
     }

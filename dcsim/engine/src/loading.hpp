@@ -14,12 +14,12 @@ inline void Engine::look_up(std::size_t r, const Waiting& request) {
     const Slack::Hit here = replica.slack.on() ? replica.slack.admit(replica.batch, replica.began, reads) : Slack::Hit{};
     const Content::Hit hit = content_->load(now_, reads, r, loads_begun_, replica.epoch, static_cast<std::size_t>(here.nodes));
     const i64 tokens = here.tokens + hit.dram + hit.nand;
-    if (out_.start[q] < 0) {
-        out_.hit_hbm[q] = here.tokens;
+    if (out_.start[q] >= 0) {
+        out_.hit_again[q] += tokens;
+    } else if (tokens > 0) {
+        if (here.tokens > 0) out_.hit_hbm[q] = here.tokens;
         out_.hit_dram[q] = hit.dram;
         out_.hit_nand[q] = hit.nand;
-    } else {
-        out_.hit_again[q] += tokens;
     }
     if (hit.transfers == 0) return join(r, {request, 0, tokens, 0, false, here.node});
     stall(r, {request, loads_begun_++, tokens, hit.transfers, false, here.node});

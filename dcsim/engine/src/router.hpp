@@ -13,7 +13,7 @@ class Router {
   public:
     explicit Router(const Tables& tables) : tables_(tables) {
         for (const Service& s : tables.services)
-            queues_.push_back({WinnerTree<i64>(static_cast<std::size_t>(s.replicas), kNever),
+            queues_.push_back({WinnerTree<i64>(static_cast<std::size_t>(s.replicas), kNever), s.router == kPrefixAware,
                                std::vector<i64>(static_cast<std::size_t>(s.replicas), 0), 0});
     }
 
@@ -55,13 +55,14 @@ class Router {
         const auto [queue, slot] = place(replica);
         if (queue->load.key(slot) == kNever) return;
         queue->load.set(slot, queue->load.key(slot) + sign);
-        queue->asked[slot] += sign * tables_.requests.prompt[static_cast<std::size_t>(request)];
+        if (queue->weighs) queue->asked[slot] += sign * tables_.requests.prompt[static_cast<std::size_t>(request)];
     }
 
   private:
     struct Queue {
         WinnerTree<i64> load;  // requests by replica; kNever: not to be routed to
-        std::vector<i64> asked;  // tokens of their prompts
+        bool weighs;  // prompts count
+        std::vector<i64> asked;  // tokens of the prompts of those requests
         std::size_t pointer;
     };
     struct Place { Queue* queue; std::size_t slot; };
