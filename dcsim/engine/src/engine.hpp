@@ -245,35 +245,13 @@ class Engine {
         edges_.set(r, ns_of(replica.began + replica.batch.cost().sum(iterations)));
     }
 
-    // Could the request join when `after` more iterations are done?
-    bool fits(std::size_t r, const Waiting& request, i64 after) const {
-        const Replica& replica = replicas_[r];
-        const Batch& batch = replica.batch;
-        const bool alone = batch.empty() && replica.loading.empty();
-        if (alone && replica.kept == 0) return true;
-        const Service& s = service_of(r);
-        const i64 work = work_of(request.row);
-        const WorkInfo& info = works_[static_cast<std::size_t>(work)];
-        const i64 prompt = prompt_of(request);
-        return batch.running() + static_cast<i64>(replica.loading.size()) < s.max_jobs &&
-               (alone || ((!s.same_shape || batch.work() == work) && info.first_tokens() <= batch.left())) &&
-               batch.hold().at(after) + info.admission_hold(prompt) - shares(replica, request.row) <= replica.budget - replica.watermark;
-    }
-
-    // The head of the queue joins the batch, or loads what it can of its prompt first.
-    void admit(std::size_t r) {
-        Replica& replica = replicas_[r];
-        const Waiting request = replica.waiting.front();
-        replica.waiting.pop_front();
-        const auto q = static_cast<std::size_t>(request.row);
-        if (!(hand_overs_.any() && take_over(r, request))) look_up(r, request);
-        if (replica.slack.on()) replica.slack.make_room(replica.batch, replica.began);
-        out_.outcome[q] = kRunning;
-        out_.replica[q] = static_cast<std::int32_t>(r);
-        if (out_.start[q] >= 0) return;
-        out_.start[q] = now_;
-        if (hand_overs_.any()) book(r, request.row);
-    }
+    // ---- who joins a batch and who leaves it: joining.hpp
+    bool fits(std::size_t r, const Waiting& request, i64 after) const;
+    void admit(std::size_t r);
+    void join(std::size_t r, const Loading& from);
+    void prefilled(std::size_t r, Running& request);
+    void preempt(std::size_t r);
+    Waiting put_back(Batch& batch, std::size_t slot);
 
     // ---- requests that load: loading.hpp
     void look_up(std::size_t r, const Waiting& request);
@@ -285,21 +263,6 @@ class Engine {
     i64 reads_of(i64 request) const { return has_content() ? tables_.requests.reads[static_cast<std::size_t>(request)] : -1; }
     i64 shares(const Replica& replica, i64 request) const;
     i64 saved(std::size_t r, i64 request);
-
-    void join(std::size_t r, const Loading& from) {
-        const auto q = static_cast<std::size_t>(from.request.row);
-        const i64 work = work_of(from.request.row);
-        const WorkInfo& info = works_[static_cast<std::size_t>(work)];
-        Running running;
-        running.row = from.request.row;
-        running.work = work;
-        running.tokens_out = from.request.tokens_out;
-        running.uses = from.uses;
-        running.course = Course(info.rows, info.count, info.hold, prompt_of(from.request), tables_.requests.output[q] - from.request.tokens_out);
-        if (from.tokens > 0) running.course.loaded(from.tokens);
-        if (!running.course.in_prefill()) running.course.next(running.segment);
-        replicas_[r].batch.admit(running);
-    }
 
     // An edge now, of a replica that runs nothing.
     void wake(std::size_t r) {
@@ -328,40 +291,9 @@ class Engine {
         return {replica.began, replica.batch.empty() ? Line{1, 0} : replica.batch.cost(), top};
     }
 
-    // A request that leaves before its end waits with what it has put out so far.
-    Waiting put_back(Batch& batch, std::size_t slot) {
-        const Running& request = batch.request(slot);
-        const i64 out = request.tokens_out + request.course.tokens_out(batch.steps_done(request));
-        const Waiting waiting{request.row, out};
-        batch.release(slot);
-        out_.outcome[static_cast<std::size_t>(waiting.row)] = kQueued;
-        return waiting;
-    }
-
-    void preempt(std::size_t r) {
-        Replica& replica = replicas_[r];
-        const std::size_t slot = replica.batch.youngest();
-        if (replica.slack.on()) {
-            const Running& leaving = replica.batch.request(slot);
-            replica.slack.preempted(replica.batch, replica.began, reads_of(leaving.row), leaving.uses, replica.batch.fed(leaving));
-        }
-        const Waiting request = put_back(replica.batch, slot);
-        ++out_.preemptions[static_cast<std::size_t>(request.row)];
-        replica.waiting.push_front(request);
-    }
-
     void note_first(i64 request) {
         i64& first = out_.first[static_cast<std::size_t>(request)];
         if (first < 0) first = now_;
-    }
-
-    void prefilled(std::size_t r, Running& request) {
-        Replica& replica = replicas_[r];
-        if (!replica.slack.on()) return;
-        const i64 reads = reads_of(request.row);
-        if (reads < 0) return;
-        replica.slack.prefilled(replica.batch, replica.began, reads, request.uses);
-        request.uses = reads;
     }
 
     void complete(std::size_t r, const Running& request) {
@@ -531,4 +463,5 @@ class Engine {
 
 #include "control.hpp"
 #include "handing.hpp"
+#include "joining.hpp"
 #include "loading.hpp"
