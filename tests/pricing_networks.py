@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from pricing_oracle import Array, Layer, Tape, of_dtype, size
@@ -139,23 +140,36 @@ def vae_shapes(c: Any) -> Shapes:
 
 
 class Decoder:
-    """A decode of one tile."""
+    """A decode: in runs of frames, in tiles, or whole."""
 
-    def __init__(self, t: Tape, c: Any, dtype: str, cells: tuple[int, int, int]) -> None:
-        self.t, self.c, self.dtype, self.cells = t, c, dtype, cells
+    def __init__(
+        self, t: Tape, c: Any, dtype: str, cells: tuple[int, int, int], tiling: str, scratch: int
+    ) -> None:
+        self.t, self.c, self.dtype, self.cells, self.scratch = t, c, dtype, cells, scratch
+        self.whole, self.passes, self.made = cells, 0, 0
+        self.edge = 2 ** (len(c.widths) - 1)
+        frames = cells[0]
+        self.temporal = tiling in ("temporal", "spacetime") and c.video and frames > 4
+        self.spatial = tiling in ("spatial", "spacetime")
 
     def array(self, channels: int) -> Array:
         a, b, d = self.cells
         return Array(channels * a * b * d, self.dtype)
 
-    def conv(self, name: str, width: int, to: int, side: int) -> None:
-        """`name <- conv(name)`; to a new name `k` or `pixels` from x."""
+    def conv(self, name: str, width: int, to: int, side: int, x: str = "") -> None:
+        """`name <- conv(name)`; to a new name from x."""
+        x, out = self.array(width), self.array(to)
         taps = side ** (3 if self.c.video else 2)
-        out = self.array(to)
         weights = size(to * width * taps, self.dtype) + size(to, self.dtype)
         act = self.t.swap if name in self.t.held else self.t.make
+        if self.c.video and name != "plain":
+            a, b, d = self.cells
+            sides = (a + side - 1) * (b + side - 1) * (d + side - 1)
+            x = self.t.make("padded", "memory", [x], Array(width * sides, self.dtype))
         flops = 2 * out.elements * width * taps
-        act(name, "conv", [self.array(width)], out, flops=flops, weights=weights)
+        act(name, "conv", [x], out, flops=flops, weights=weights)
+        if "padded" in self.t.held:
+            self.t.free("padded")
 
     def norm(self, name: str, width: int) -> None:
         act = self.t.swap if name in self.t.held else self.t.make
@@ -165,7 +179,19 @@ class Decoder:
     def silu(self, name: str, width: int) -> None:
         self.t.swap(name, "memory", [self.array(width)], self.array(width))
 
-    def resnet(self, out: str, width: int, to: int) -> None:
+    def add(self, name: str, width: int) -> None:
+        """A sum; an image's is divided by 1 in new memory."""
+        x = self.array(width)
+        act = self.t.swap if name in self.t.held else self.t.make
+        if self.c.video:
+            act(name, "memory", [x, x], x)
+        else:
+            self.t.make("sum", "memory", [x, x], x)
+            act(name, "memory", [x], x)
+            self.t.free("sum")
+
+    def resnet(self, width: int, to: int) -> None:
+        """`y = resnet(x)`."""
         self.norm("a", width)
         self.silu("a", width)
         self.conv("a", width, to, 3)
@@ -174,60 +200,169 @@ class Decoder:
         self.conv("a", to, to, 3)
         if width != to:
             self.conv("k", width, to, 1)
-        self.t.make(out, "memory", [self.array(to)] * 2, self.array(to))
+        self.add("y", to)
         self.t.free("a", *(["k"] if width != to else []))
+
+    def next(self) -> None:
+        """`x = y`, unless x is the input of the stage, which stays."""
+        if "x" in self.t.held:
+            self.t.free("x")
+        self.t.rename("y", "x")
 
     def middle(self, top: int) -> None:
         t, x = self.t, self.array(top)
         frames, cells = self.cells[0], self.cells[1] * self.cells[2]
+        t.rename("x", "in")
+        self.resnet(top, top)
+        self.next()
+        mask, n = [], frames * cells
+        if self.c.video:
+            t.hold("seen", Array(n * n, "uint8"))
+            t.make("mask", "memory", [], Array(n * n, "fp32"))
+            t.free("seen")
+            if self.dtype != "fp32":
+                t.swap("mask", "memory", [Array(n * n, "fp32")], Array(n * n, self.dtype))
+            mask = [Array(n * n, self.dtype)]
         layer = Layer(top, top, self.dtype, self.dtype)
-        self.resnet("y", top, top)
         self.norm("n", top)
-        t.make("c", "memory", [x], x)
-        t.free("n")
+        t.swap("n", "memory", [x], x)
         for part in "qkv":
             t.linear(x, layer, part)
-        flops, scratch = 4 * frames * top * cells**2, 4 * frames * cells
-        t.make("o", "attention", [x, x, x], x, flops=flops, scratch=scratch)
-        t.free("q", "k", "v")
-        t.linear(x, layer, "l")
-        t.free("o")
-        t.swap("y", "memory", [x, x], x)
-        t.free("l", "c")
-        self.resnet("z", top, top)
-        t.free("y", "x")
-        t.rename("z", "x")
+        pairs = n * n if self.c.video else frames * cells**2
+        t.make("o", "attention", [x, x, x, *mask], x, flops=4 * pairs * top, scratch=4 * n)
+        t.free("q", "k", "v", "n")
+        t.linear(x, layer, "o")
+        self.add("y", top)
+        t.free("o", *(["mask"] if mask else []))
+        self.next()
+        self.resnet(top, top)
+        self.next()
+        t.free("in")
 
-    def run(self) -> None:
-        """From the latents to `pixels`."""
-        t, c, cells = self.t, self.c, self.cells
-        latents = Array(c.channels * cells[0] * cells[1] * cells[2], "fp32")
-        x = self.array(c.channels)
-        if self.dtype != "fp32":
-            t.make("x", "memory", [latents], x)
-            t.swap("x", "memory", [x], x)
+    def grow(self, width: int, time: int) -> None:
+        """`y = ` the cells of x repeated, then a convolution."""
+        t, (a, b, d) = self.t, self.cells
+        small = width * b * d
+        if not self.c.video:
+            t.make("u", "memory", [Array(small, self.dtype)], Array(4 * small, self.dtype))
         else:
-            t.make("x", "memory", [latents], x)
+            first = Array(4 * small, self.dtype)
+            t.make("first", "memory", [Array(small, self.dtype)], first)
+            if a > 1:
+                others = Array((a - 1) * small, self.dtype)
+                more = Array(4 * time * others.elements, self.dtype)
+                t.make("others", "memory", [others], others)
+                t.swap("others", "memory", [others], more)
+                both = Array(first.elements + more.elements, self.dtype)
+                t.make("u", "memory", [first, more], both)
+        self.cells = (1 + (a - 1) * time, 2 * b, 2 * d)
+        self.conv("y", width, width, 3)
+        for name in ("u", "first", "others"):
+            if name in t.held:
+                t.free(name)
+
+    def one(self, cells: tuple[int, int, int], name: str) -> Array:
+        """A pass: the pixels of so many cells, under a name."""
+        t, c, self.cells = self.t, self.c, cells
+        self.passes += 1
+        area = cells[1] * cells[2] * self.edge**2
+        if self.scratch:
+            t.held["workspace"] = self.scratch * area
         before = c.widths[-1]
-        self.conv("x", c.channels, c.channels, 1)
+        self.conv("plain", c.channels, c.channels, 1)
+        t.rename("plain", "x")
         self.conv("x", c.channels, before, 3)
         self.middle(before)
         for stage, width in enumerate(reversed(c.widths)):
+            t.rename("x", "in")
             for _ in range(c.layers + 1):
-                self.resnet("y", before, width)
-                t.free("x")
-                t.rename("y", "x")
+                self.resnet(before, width)
+                self.next()
                 before = width
             if stage + 1 < len(c.widths):
-                small = self.array(width)
-                a, b, d = self.cells
-                self.cells = (2 * a - 1 if c.video and stage < 2 else a, 2 * b, 2 * d)
-                t.swap("x", "memory", [small], self.array(width))
-                self.conv("x", width, width, 3)
+                in_time = c.video and stage >= len(c.widths) - 3
+                self.grow(width, 2 if in_time else 1)
+                self.next()
+            t.free("in")
         self.norm("x", before)
         self.silu("x", before)
-        self.conv("pixels", before, 3, 3)
+        self.conv("p", before, 3, 3)
         t.free("x")
+        t.rename("p", name)
+        if self.scratch:
+            del t.held["workspace"]
+        return self.array(3)
+
+    def blend(self, elements: int) -> None:
+        """An edge over that of the one before, in place."""
+        if elements:
+            edge = Array(elements, self.dtype)
+            self.t.op("memory", [edge, edge], written=edge.bytes)
+
+    def tiles(self, frames: int, name: str) -> tuple[int, int, int]:
+        """So many latent frames, in tiles if so wanted, under a name: their size in pixels."""
+        t, e, (_, rows, columns) = self.t, self.edge, self.whole
+        size, stride = self.c.tile // e, self.c.stride // e
+        out = 1 + 4 * (frames - 1) if self.c.video else frames
+        if not self.spatial or (rows <= size and columns <= size):
+            self.one((frames, rows, columns), name)
+            return out, rows * e, columns * e
+        stands = t.stands
+        heights = [min(size, rows - at) for at in range(0, rows, stride)]
+        widths = [min(size, columns - at) for at in range(0, columns, stride)]
+        for i, h in enumerate(heights):
+            for j, w in enumerate(widths):
+                alike = heights.count(h) * widths.count(w)
+                last = h not in heights[i + 1 :] and w not in widths[j + 1 :]
+                t.stands = stands * alike if last else 0
+                self.one((frames, h, w), f"{name} tile {i} {j}")
+        t.stands = stands
+        tall, wide = 0, sum(min(stride, w) * e for w in widths)
+        for i, h in enumerate(heights):
+            for j, w in enumerate(widths):
+                if i:
+                    above = min(heights[i - 1] * e, h * e, (size - stride) * e)
+                    self.blend(3 * out * w * e * above)
+                if j:
+                    left = min(widths[j - 1] * e, w * e, (size - stride) * e)
+                    self.blend(3 * out * h * e * left)
+            high = min(stride, h) * e
+            tall += high
+            row = Array(3 * out * high * wide, self.dtype)
+            t.make(f"row {i}", "memory", [row], row)
+        whole = Array(3 * out * tall * wide, self.dtype)
+        t.make(name, "memory", [whole], whole)
+        t.free(*(f"row {i}" for i in range(len(heights))))
+        t.free(*(n for n in list(t.held) if n.startswith(f"{name} tile")))
+        return out, tall, wide
+
+    def run(self) -> None:
+        """From the latents to `pixels`."""
+        t, c = self.t, self.c
+        latents = Array(c.channels * self.cells[0] * self.cells[1] * self.cells[2], "fp32")
+        x = self.array(c.channels)
+        t.make("z", "memory", [latents], x)
+        if self.dtype != "fp32":
+            t.swap("z", "memory", [x], x)
+        frames = self.whole[0]
+        if not self.temporal:
+            self.tiles(frames, "pixels")
+            t.free("z")
+            return
+        runs = [min(5, frames - at) for at in range(0, frames, 3)]
+        made = []
+        for i, run in enumerate(runs):
+            t.stands = 0 if run in runs[i + 1 :] else runs.count(run)
+            made.append(self.tiles(run, f"run {i}"))
+        t.stands = 1
+        area = 3 * self.whole[1] * self.whole[2] * self.edge**2
+        left = [frames - (1 if i else 0) for i, (frames, _, _) in enumerate(made)]
+        for before, after in pairwise(left):
+            self.blend(area * min(before, after, 4))
+        total = min(left[0], 13) + sum(min(each, 12) for each in left[1:])
+        whole = Array(area * total, self.dtype)
+        t.make("pixels", "memory", [whole], whole)
+        t.free("z", *(f"run {i}" for i in range(len(runs))))
 
 
 # LLM

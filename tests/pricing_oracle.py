@@ -11,7 +11,15 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
-BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "fp4": Fraction(9, 2), "int64": 64}
+BITS = {
+    "fp32": 32,
+    "bf16": 16,
+    "fp16": 16,
+    "fp8": 8,
+    "fp4": Fraction(9, 2),
+    "uint8": 8,
+    "int64": 64,
+}
 TICKS = 65536 * 10**9
 
 
@@ -54,6 +62,8 @@ class Op:
     moved: int
     sent: int
     held: int
+    stands: int = 1
+    """Of how many alike it is taken to be, in the mean."""
 
 
 @dataclass
@@ -62,6 +72,7 @@ class Tape:
 
     held: dict[str, int] = field(default_factory=dict)
     ops: list[Op] = field(default_factory=list)
+    stands: int = 1
 
     def hold(self, name: str, array: Array, grain: int = 512) -> Array:
         assert name not in self.held, name
@@ -95,7 +106,7 @@ class Tape:
             written = out.bytes
         moved = sum(a.bytes for a in inputs) + written + scratch
         held = sum(self.held.values()) + ceil(scratch / 512) * 512
-        self.ops.append(Op(kind, flops, weights, moved, sent, held))
+        self.ops.append(Op(kind, flops, weights, moved, sent, held, self.stands))
         return out or inputs[0]
 
     def make(self, name: str, kind: str, inputs: list[Array], out: Array, **given: Any) -> Array:
@@ -287,13 +298,13 @@ def mean(row: Row, phase: PhaseFigures, gpu: Any) -> int:
     times = []
     for op in row.tape.ops:
         if op.kind == "comm":
-            times.append(over(op.sent, rate(gpu, "comm", "", 1)))
+            times.append(op.stands * over(op.sent, rate(gpu, "comm", "", 1)))
             continue
         time = over(op.moved + op.weights, rate(gpu, "memory", "", 1))
         if op.kind != "memory":
             dtype = phase.dense_dtype if op.kind == "dense" else phase.dtype
             time = max(time, over(op.flops, rate(gpu, op.kind, dtype, 1)))
-        times.append(time)
+        times.append(op.stands * time)
     extras = row.tape.extras()
     held = sum(e * t for e, t in zip(extras, times, strict=True))
     return ceil(row.peak * held / (sum(times) * max(extras))) if max(extras) else 0

@@ -18,16 +18,13 @@ from pricing_networks import (
     vae_shapes,
 )
 from pricing_oracle import Array, PhaseFigures, Row, Tape, Trace, figures, size
-
-
-def tiles(length: int, tile: int, stride: int) -> int:
-    return 1 if length <= tile else 1 + ceil((length - tile) / stride)
+from vae_scenes import plain
 
 
 def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: Any) -> Trace:
     """A clip of a diffusion model; ``networks` has a `dit`, a `vae`, and a text encoder or none."""
     o, gpus = options, layout.tp * layout.sp * layout.cfg
-    c, v = networks.denoiser, networks.vae
+    c, v = networks.denoiser, plain(networks.vae)
     text, text_tokens = None, 0
     if networks.prompts:
         (prompt,) = networks.prompts
@@ -88,10 +85,10 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
         )
     )
     tape = tape.begin()
-    rows.append(_decode(tape, v, o, shape, latent, gpus, segment))
-    tape = rows[-1].tape
+    row, count = _decode(tape, v, o, latent, gpus, segment)
+    rows.append(row)
     kept = stored(vae_shapes(v), o["vae_dtype"])
-    reads = gpus * tape.total("dense", "weights")
+    reads = gpus * ceil(tape.total("dense", "weights") / count)
     layers = 3 + len(v.widths) * (v.layers + 1)
     params = counted(vae_shapes(v))
     kind = o["vae_dtype"]
@@ -106,36 +103,14 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
 
 
 def _decode(
-    tape: Tape, v: Any, o: Mapping[str, Any], shape: Any, latent: Any, gpus: int, segment: Any
-) -> Row:
-    dtype, tiling = o["vae_dtype"], o["vae_tiling"]
-    cell = 2 ** (len(v.widths) - 1)
-    temporal, spatial = tiling in ("temporal", "spacetime"), tiling in ("spatial", "spacetime")
-    t, h, w = latent
-    size3 = (
-        min(t, 5) if temporal else t,
-        min(h, 32) if spatial else h,
-        min(w, 32) if spatial else w,
-    )
-    count = tiles(t, 5, 4) if temporal else 1
-    if spatial:
-        count *= tiles(h, 32, 24) * tiles(w, 32, 24)
-    whole = Array(3 * shape.frames * shape.height * shape.width, dtype)
-    if tiling != "none":
-        tape.hold("output", whole)
-    area = size3[1] * size3[2] * cell**2
-    if o["conv_workspace"] == "calibrated":
-        tape.held["workspace"] = 512 * area
-    Decoder(tape, v, dtype, size3).run()
-    if tiling != "none":
-        frames = 1 + (size3[0] - 1) * (4 if v.video else 1)
-        tile = Array(3 * frames * area, dtype)
-        tape.op("memory", [tile, tile], written=tile.bytes)
-        tape.free("pixels")
-    tape.held.pop("workspace", None)
+    tape: Tape, v: Any, o: Mapping[str, Any], latent: Any, gpus: int, segment: Any
+) -> tuple[Row, int]:
+    scratch = 512 if o["conv_workspace"] == "calibrated" else 0
+    decoder = Decoder(tape, v, o["vae_dtype"], latent, o["vae_tiling"], scratch)
+    decoder.run()
+    count = decoder.passes
     steps = ceil(count / gpus) if o["vae_parallel"] else count
-    row: Row = segment("decode", steps, 0)
-    return row
+    return segment("decode", steps, 0, count), count
 
 
 def turn_trace(c: Any, options: Mapping[str, Any], shape: Any, layout: Any) -> Trace:

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dcsim.models import denoisers
+from dcsim.models import denoisers, vae
 from dcsim.models.clip import ClipText
 from dcsim.models.decoder_text import DecoderText
 from dcsim.models.denoiser import Denoiser
@@ -22,25 +22,12 @@ from dcsim.models.options import DIT, ModelError, Option
 from dcsim.models.pipeline import Networks, Prompt
 from dcsim.models.shapes import Clip
 from dcsim.models.t5 import T5
-from dcsim.models.vae import VaeConfig
 from dcsim.reading.concept import Concept, Count, Fields
 from dcsim.reading.errors import Problem, SpecError, did_you_mean
 from dcsim.reading.forms import Form, Reading, Word
 from dcsim.reading.tree import Node, read_yaml
 from dcsim.spec.draws import Resolution, Size
 
-VAES = {
-    "sd": VaeConfig(),
-    "sd3": VaeConfig(channels=16, scale=1.5305),
-    "flux": VaeConfig(channels=16, scale=0.3611),
-    "hunyuanvideo": VaeConfig(channels=16, video=True, scale=0.476986),
-    "wan-2.1": VaeConfig(channels=16, video=True, scale=1.0),
-    "cogvideox": VaeConfig(channels=16, video=True, scale=1.15258),
-    "ltx-video": VaeConfig(128, (128, 256, 512, 512, 512, 512), video=True, scale=1.0, halvings=3),
-    "wan-2.2": VaeConfig(48, (128, 256, 512, 512, 512), video=True, scale=1.0),
-    "causal-16": VaeConfig(channels=16, video=True, scale=1.0),
-}
-"""The VAEs that a model can name."""
 ENCODERS: Mapping[str, Encoder] = {
     "t5-xxl": T5(),
     "umt5-xxl": T5(vocabulary=256384, own_bias=True),
@@ -83,7 +70,7 @@ class DiffusionFields(Concept):
     source: str
     """Where the figures come from."""
     denoiser: Denoiser
-    vae: Annotated[str, Word(tuple(VAES))]
+    vae: Annotated[str, Word(vae.names())]
     request: RequestFields
     prompts: tuple[PromptFields, ...] = ()
     """Its text encoders; none, where its condition is a class."""
@@ -99,9 +86,9 @@ class DiffusionFields(Concept):
             raise ValueError("; ".join(wrong))
 
     def _wrong(self) -> Iterator[str]:
-        vae, network = VAES[self.vae], self.denoiser
-        if vae.channels != network.latent_channels:
-            had = f"{self.vae} has {vae.channels} latent channels"
+        found, network = vae.get(self.vae), self.denoiser
+        if found.channels != network.latent_channels:
+            had = f"{self.vae} has {found.channels} latent channels"
             yield f"vae: {had}, the denoiser {network.latent_channels}"
         if network.labelled == bool(self.prompts):
             due = "none is due, its condition is a class" if network.labelled else "none is given"
@@ -121,11 +108,16 @@ class DiffusionFields(Concept):
 
     def networks(self) -> Networks:
         """The networks, under default options."""
-        return Networks(self.denoiser, VAES[self.vae], self.texts())
+        return Networks(self.denoiser, vae.get(self.vae), self.texts())
 
     def _table(self) -> dict[str, Option]:
         allowed = SAMPLERS[self.predicts]
-        own = {"sampler": replace(DIT["sampler"], default=allowed[0], allowed=allowed)}
+        found = vae.get(self.vae)
+        own = {
+            "sampler": replace(DIT["sampler"], default=allowed[0], allowed=allowed),
+            "vae_dtype": replace(DIT["vae_dtype"], default=found.dtype),
+            "vae_tiling": replace(DIT["vae_tiling"], default=found.tiling, allowed=found.tilings),
+        }
         return {**DIT, **own, **self.denoiser.options()}
 
     def options(self) -> Mapping[str, Option]:

@@ -132,6 +132,17 @@ def silu(x: Tensor) -> Tensor:
     return pointwise("silu", _silu, x)
 
 
+def relu(x: Tensor) -> Tensor:
+    """`x` where it is positive, else 0."""
+    return pointwise("relu", lambda d: np.maximum(d, np.float32(0)), x)
+
+
+def zeros(like: Tensor) -> Tensor:
+    """Zeros of a tensor's shape and dtype."""
+    shape, dtype = like.shape, like.dtype
+    return like.tape.run("zeros", MEMORY, (), shape, dtype, lambda: np.zeros(shape, np.float32))
+
+
 def _silu(x: Array) -> Array:
     out: Array = x / (1 + np.exp(-x))
     return out
@@ -257,6 +268,22 @@ def rms_norm_(x: Tensor, weight: Tensor, eps: float) -> None:
     x.tape.record("rms_norm", MEMORY, (x, weight), x.nbytes)
 
 
+def channel_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Zero mean and unit variance over the channels; x (batch, channels, *space)."""
+    per = (1, -1, *(1,) * (len(x.shape) - 2))
+
+    def compute() -> Array:
+        flat = x.data - x.data.mean(1, keepdims=True)
+        flat = flat / np.sqrt((flat * flat).mean(1, keepdims=True) + np.float32(eps))
+        out: Array = flat * weight.data.reshape(per) + bias.data.reshape(per)
+        return out
+
+    scratch = 2 * FLOAT * x.shape[0] * prod(x.shape[2:])
+    return x.tape.run(
+        "layer_norm", MEMORY, (x, weight, bias), x.shape, x.dtype, compute, scratch=scratch
+    )
+
+
 def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
     """Normalised over `groups` of channels and all of space; x (batch, channels, *space)."""
 
@@ -289,10 +316,11 @@ def attention(
     """Softmax attention; q and k (batch, n or m, heads or kv heads, width), v (.., value width).
 
     `kernel` is `fused` (no n x m matrix in memory; a float32 log-sum-exp per row) or `math`
-    (scores and probabilities in memory). `causal` lines the last query up with the last key;
-    FLOPs are then those of the pairs computed. Fused and causal only: `window` keys at most
-    that a query sees, its own the last; `sinks` (heads,), a logit a head that takes its share
-    of the softmax and gives no value. Returns (batch, n, heads, value width).
+    (scores and probabilities in memory). `bias` (1 or batch, 1 or heads, n, m) is added to the
+    scores. `causal` lines the last query up with the last key; FLOPs are then those of the pairs
+    computed. Fused and causal only: `window` keys at most that a query sees, its own the last;
+    `sinks` (heads,), a logit a head that takes its share of the softmax and gives no value.
+    Returns (batch, n, heads, value width).
     """
     batch, n, heads, width = q.shape
     m = k.shape[1]
@@ -300,16 +328,24 @@ def attention(
     pairs = causal_pairs(n, m - n, window) if causal else n * m
     half = 2 * batch * heads * width * pairs
     tape = q.tape
-    if kernel == "fused" and bias is None:
+    if kernel == "fused":
         value = v.shape[3]
+        more = [each for each in (sinks, bias) if each is not None]
         return tape.run(
             "attention",
             ATTENTION,
-            (q, k, v) if sinks is None else (q, k, v, sinks),
+            (q, k, v, *more),
             (batch, n, heads, value),
             q.dtype,
             lambda: _softmax_attention(
-                q.data, k.data, v.data, scale, causal, window, None if sinks is None else sinks.data
+                q.data,
+                k.data,
+                v.data,
+                scale,
+                causal,
+                window,
+                None if sinks is None else sinks.data,
+                None if bias is None else bias.data,
             ),
             flops=half + 2 * batch * heads * value * pairs,
             scratch=FLOAT * batch * heads * n,
@@ -382,6 +418,7 @@ def _softmax_attention(
     causal: bool,
     window: int | None = None,
     sinks: Array | None = None,
+    bias: Array | None = None,
 ) -> Array:
     """One head at a time, so that a long sequence fits the host."""
     group = q.shape[2] // k.shape[2]
@@ -389,6 +426,8 @@ def _softmax_attention(
     for b in range(q.shape[0]):
         for h in range(q.shape[2]):
             scores = q[b, :, h] @ k[b, :, h // group].T * np.float32(scale)
+            if bias is not None:
+                scores = scores + bias[b % len(bias), h % bias.shape[1]]
             sink = None if sinks is None else float(sinks[h])
             out[b, :, h] = _softmax(scores, causal, window, sink) @ v[b, :, h // group]
     return out

@@ -102,14 +102,15 @@ DIT = {
     "vae_dtype": Option("bf16", "Of the VAE.", FLOATS),
     "vae_tiling": Option(
         "none",
-        "What a decode is cut into: tiles of 256 x 256 pixels, runs of 17 frames, or both.",
+        "What a decode is cut into: tiles in space, runs of frames, or both, as the VAE's code has "
+        "them. VAEs that keep features of the frames before work in chunks of frames always.",
         ("none", "spatial", "temporal", "spacetime"),
     ),
     "vae_parallel": Option(False, "Spread the tiles over the replica's GPUs.", (False, True)),
     "conv_workspace": Option(
         "calibrated",
-        "Scratch memory of convolutions, which no shape shows: 512 B a pixel of a decoded frame "
-        "or tile, from +0.5 GiB seen for a 1024 x 1024 image.",
+        "Scratch memory of convolutions, which no shape shows: 512 B a pixel of what a pass "
+        "decodes, from +0.5 GiB seen for a 1024 x 1024 image.",
         ("calibrated", "none"),
     ),
     "artifact": Option(

@@ -8,21 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from dcsim.models import ops, vae
+from dcsim.models import coding, ops, vae
 from dcsim.models.denoiser import Denoiser, Numerics
 from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.parallel import ALONE, all_gather
 from dcsim.models.sampler import Sampler
 from dcsim.models.tape import Array, Tape, Tensor
-from dcsim.models.tiles import Tiles
-from dcsim.models.vae import VaeConfig
+from dcsim.models.vae import Vae
 from dcsim.models.weights import Weights
 from dcsim.spec import Layout
 
 LATENT = "fp32"
 """Latents are kept in float32 between steps, as Wan and most schedulers do."""
-WORKSPACE = 512
-"""Bytes of convolution scratch a pixel, see the option `conv_workspace`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Networks:
     """The networks of a diffusion model."""
 
     denoiser: Denoiser
-    vae: VaeConfig
+    vae: Vae
     prompts: tuple[Prompt, ...] = ()
     """Text encoders, in order."""
 
@@ -89,7 +86,6 @@ class Pipeline:
         self.latent = networks.vae.latent(*size)
         self.padded = networks.denoiser.padded(self.latent)
         self.sampler = Sampler(options["sampler"], steps)
-        self.tiles = Tiles(self.latent, options["vae_tiling"])
         arrays = arrays or {}
         self.weights = Weights(
             tape,
@@ -212,54 +208,20 @@ class Pipeline:
             "latents",
         )
 
-    def begin_decode(self) -> None:
-        """Hold the room for the pixels that tiles are blended into."""
-        if self.options["vae_tiling"] != "none":
-            shape = (1, 3, *self.size)
-            blank = np.zeros(shape, np.float32) if self.tape.execute else None
-            self.pixels = self.tape.tensor(shape, self.options["vae_dtype"], blank, "output")
-
-    def decode_tile(self, at: tuple[int, int, int]) -> None:
-        """Decode the tile that starts there; without tiling, everything."""
-        assert self.latents is not None
-        network = self.networks.vae
-        (a, b, c), (t, h, w) = at, self.tiles.size
-        a += self.padded[0] - self.latent[0]
-        tile = self.latents[:, :, a : a + t, b : b + h, c : c + w]
-        if not network.video:
-            tile = tile.reshape(1, tile.shape[1], h, w)
-        scratch = None
-        if self.options["conv_workspace"] == "calibrated":
-            area = h * w * network.space**2
-            scratch = self.tape.allocate(WORKSPACE * area, "workspace")
-        pixels = vae.decode(network, self.vae_weights, tile)
-        pixels = pixels.reshape(1, 3, *(self._span(i, at[i]) for i in range(3)))
-        if self.pixels is None:
-            self.pixels = self.tape.keep(pixels, "output")
-        else:
-            cut = tuple(self._cut(i, at[i]) for i in range(3))
-            target = self.pixels[(slice(None), slice(None), *cut)]
-            mask = self.tiles.mask(at, self._cut) if self.tape.execute else None
-            ops.write_(target, pixels, lambda p, q: p + q * mask)
-        del scratch
-
-    def _cut(self, axis: int, start: int) -> slice:
-        """Where a tile that starts at latent `start` lands, in frames or pixels."""
-        size = self.tiles.size[axis]
-        if axis:
-            scale = self.networks.vae.space
-            return slice(start * scale, (start + size) * scale)
-        scale = self.networks.vae.time
-        return slice(start * scale, start * scale + 1 + (size - 1) * scale)
-
-    def _span(self, axis: int, start: int) -> int:
-        cut = self._cut(axis, start)
-        return int(cut.stop - cut.start)
-
     def decode(self) -> Tensor:
-        """All tiles; pixels (1, 3, frames, height, width) in about [-1, 1]."""
-        self.begin_decode()
-        for at in self.tiles.all():
-            self.decode_tile(at)
-        assert self.pixels is not None
+        """Pixels (1, 3, frames, height, width) in about [-1, 1], as the VAE cuts them."""
+        assert self.latents is not None
+        pixels = coding.decode(
+            self.networks.vae,
+            self.vae_weights,
+            self.latents,
+            tiling=self.options["vae_tiling"],
+            workspace=coding.WORKSPACE if self.options["conv_workspace"] == "calibrated" else 0,
+        )
+        self.pixels = self.tape.keep(pixels, "output")
         return self.pixels
+
+    @property
+    def decode_passes(self) -> int:
+        """Passes through the decoder that a decode takes."""
+        return coding.passes(self.networks.vae, self.latent, self.options["vae_tiling"])

@@ -9,7 +9,8 @@ carries shapes only. The model code cannot tell which.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from types import EllipsisType
 from typing import Any
@@ -97,11 +98,21 @@ class Tape:
         self._weights = CATEGORIES.index("weights")
         self.numbered = 0
         """Storages so far."""
+        self._times = 1
 
     @property
     def live(self) -> int:
         """Bytes held now, weights aside."""
         return sum(self.held)
+
+    @contextmanager
+    def times(self, count: int) -> Iterator[None]:
+        """Ops recorded within stand for `count` of them each."""
+        self._times *= count
+        try:
+            yield
+        finally:
+            self._times //= count
 
     def allocate(self, size: int, category: str = "activations", *, grain: int = GRAIN) -> Storage:
         """Hold `size` bytes, rounded up to `grain`, until the storage dies."""
@@ -193,7 +204,8 @@ class Tape:
     def op(self, name: str, kind: str, flops: int, weights: int, moved: int, comm: int = 0) -> None:
         """Record an op whose traffic is known, in bytes."""
         self.profile.append((len(self.events), tuple(self.held)))
-        self.events.append(("op", name, kind, flops, weights, moved, comm, self.module))
+        sums = (each * self._times for each in (flops, weights, moved, comm))
+        self.events.append(("op", name, kind, *sums, self.module))
 
 
 class Tensor:

@@ -1,55 +1,173 @@
-"""The VAE: Stable Diffusion's for images, and a causal spacetime one of the same build for video.
+"""Autoencoders: pixels to latents and back, as data (`vaes/*.yaml`).
 
-Images: 8 x 8 in space, 4 latent channels (`AutoencoderKL` of latent diffusion, 83.7 M
-parameters). Video: the same stages with 3 x 3 x 3 kernels, causal in time, 4 x in time, 16
-channels; the first frame stands alone, so 1 + 4k frames become 1 + k.
+The layers are those of the public code that a file names (diffusers' classes), with what it
+copies and holds; see `autoencoder/`. So is how a clip is cut: into tiles that overlap in space,
+runs of frames that overlap in time, or chunks of frames with features kept from one to the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Annotated, Literal
 
-from dcsim.models import ops
-from dcsim.models.conv import conv, upsample
-from dcsim.models.tape import Shape, Tensor
-from dcsim.models.weights import Weights
+from dcsim.models import library
+from dcsim.models.autoencoder import resampling, special
+from dcsim.models.autoencoder.layers import Layer, expanded, sequence_shapes
+from dcsim.models.autoencoder.passing import Half
+from dcsim.models.tape import Shape
+from dcsim.reading.concept import Concept, Count, CountOrZero, Entry, Least, Positive
 
-GROUPS = 32
-CAUSAL = ((2, 0), (1, 1), (1, 1))
-"""Padding of a 3 x 3 x 3 kernel under which a frame sees itself and the two before it."""
-EPS = 1e-6
+KINDS = (resampling, special)
+"""Where the layers are that a file can name, besides `layers`."""
+
+Tiling = Literal["none", "spatial", "temporal", "spacetime"]
 
 
 @dataclass(frozen=True)
-class VaeConfig:
-    """Architecture of a VAE. `widths` are the channels of its stages, finest first."""
+class Coder(Half):
+    """An encoder or a decoder."""
 
-    channels: int = 4
+    layers: Annotated[tuple[Layer, ...], Least(1)] = field(kw_only=True)
+    """From what comes in to what goes out."""
+
+    @property
+    def blocks(self) -> int:
+        """Residual and attention blocks, for the launch overhead."""
+        return sum(layer.blocks for layer in expanded(self.layers))
+
+    def width(self, width: int) -> int:
+        """Channels that go out."""
+        for layer in self.layers:
+            width = layer.width(width)
+        return width
+
+
+@dataclass(frozen=True)
+class Tile(Concept):
+    """Tiles in space, which overlap and are blended; those at the far borders are smaller."""
+
+    size: Annotated[tuple[Count, ...], Least(2)]
+    """Height and width in pixels."""
+    stride: Annotated[tuple[Count, ...], Least(2)]
+    """From one to the next, in pixels."""
+
+    def check(self) -> None:
+        if len(self.size) != 2 or len(self.stride) != 2:
+            raise ValueError("size and stride have a height and a width each")
+        if any(s > n for s, n in zip(self.stride, self.size, strict=True)):
+            raise ValueError(f"the stride {self.stride} leaves gaps between tiles of {self.size}")
+
+
+@dataclass(frozen=True)
+class Cut(Concept):
+    """How the frames of a clip are cut."""
+
+    by = "kind"
+
+
+@dataclass(frozen=True)
+class Overlapping(Cut):
+    """Runs of frames, which overlap and are blended; each is `size` frames and the one before."""
+
+    tag = "overlapping"
+    size: Count
+    """Frames."""
+    stride: Count
+    """From one run to the next, in frames."""
+
+
+@dataclass(frozen=True)
+class Chunks(Cut):
+    """Frames that follow those before, whose features are kept."""
+
+    tag = "chunks"
+    size: Count
+    """Latent frames of a chunk; those that are over go with the first."""
+    alone: bool = False
+    """The first pixel frame is a chunk by itself."""
+    growing: bool = False
+    """What has been made is copied with each chunk that is added; else they are joined once."""
+
+    def sizes(self, frames: int, scale: int) -> tuple[int, ...]:
+        """Frames of each chunk; `scale` is 1 for latent frames, else pixel frames of one."""
+        size = self.size * scale
+        if self.alone:
+            return (1, *(size,) * ((frames - 1) // size))
+        return (min(size, frames) + frames % size if frames > size else frames,) + (size,) * max(
+            0, frames // size - 1
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vae(Concept):
+    """An autoencoder."""
+
+    name: Annotated[str, Entry()] = ""
+    title: str
+    """What it is."""
+    aliases: tuple[str, ...] = ()
+    """Other names it is known by; autoencoders that differ in their weights alone."""
+    source: str
+    """Where the figures come from, and whose code it is."""
+    channels: Count
     """Latent channels."""
-    widths: tuple[int, ...] = (128, 256, 512, 512)
-    layers: int = 2
-    """Residual layers of an encoder stage; a decoder stage has one more."""
-    video: bool = False
-    scale: float = 0.18215
+    space: Count
+    """Pixels of a latent cell's edge."""
+    time: Count = 1
+    """Frames of a latent frame, but for the first, which has one."""
+    scale: Positive = 1.0
     """What latents are multiplied by to have unit variance."""
-    halvings: int = 2
-    """Stages, from the coarsest, that also halve time, of a video's."""
+    dtype: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """In what it is run by default."""
+    tiling: Tiling = "none"
+    """What is cut by default."""
+    tile: Tile
+    """Of `spatial` tiling."""
+    frames: Cut | None = None
+    """How frames are cut: in overlapping runs for `temporal` tiling, or always in chunks."""
+    patch: Count = 1
+    """Pixels of an edge that are folded into channels before the encoder and after the decoder."""
+    lead: CountOrZero = 0
+    """Frames that the decoder makes in front and that are dropped."""
+    clamped: bool = False
+    """Pixels are clamped in a copy at the end."""
+    encoder: Coder
+    """Pixels to latents (the mean and the variance of each, where there are twice as many)."""
+    decoder: Coder
+    """Latents to pixels."""
 
     @property
-    def space(self) -> int:
-        """Pixels of a latent cell's edge."""
-        return int(2 ** (len(self.widths) - 1))
+    def video(self) -> bool:
+        """Whether it takes clips."""
+        return self.time > 1
 
     @property
-    def time(self) -> int:
-        """Frames of a latent frame, but for the first."""
-        return 2**self.halvings if self.video else 1
+    def tilings(self) -> tuple[Tiling, ...]:
+        """The values of the option `vae_tiling` that it has."""
+        if isinstance(self.frames, Overlapping):
+            return ("none", "spatial", "temporal", "spacetime")
+        return ("none", "spatial")
 
-    def halves_time(self, stage: int) -> bool:
-        """Whether going down from stage (0 is the finest) also halves time."""
-        return self.video and stage >= len(self.widths) - 1 - self.halvings
+    @property
+    def cut(self) -> str:
+        """How it is cut, in words."""
+        (height, width), (down, across) = self.tile.size, self.tile.stride
+        said = [f"tiles of {height} x {width} every {down} x {across}"]
+        match self.frames:
+            case Overlapping(size, stride):
+                said.append(f"runs of {size} + 1 frames every {stride}")
+            case Chunks(size):
+                said.append(
+                    f"chunks of {size} latent frame{'s' if size > 1 else ''}, features kept"
+                )
+        return "; ".join(said) + (f"; by default {self.tiling}" if self.tiling != "none" else "")
+
+    @property
+    def blocks(self) -> int:
+        """Residual and attention blocks of the decoder, for the launch overhead."""
+        return self.decoder.blocks
 
     def latent(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Latent frames, rows and columns of a clip; ValueError where they do not divide."""
@@ -57,159 +175,45 @@ class VaeConfig:
             raise ValueError(f"{frames} frames of {width}x{height} do not divide")
         return 1 + (frames - 1) // self.time, height // self.space, width // self.space
 
-    @property
-    def blocks(self) -> int:
-        """Residual and attention layers of the decoder, for the launch overhead."""
-        return 3 + len(self.widths) * (self.layers + 1)
+    def check(self) -> None:
+        wanted = 3 * self.patch**2
+        if (made := self.decoder.width(self.channels)) != wanted:
+            raise ValueError(f"decoder: {made} channels come out, {wanted} are due")
+        made = self.encoder.width(wanted)
+        if made not in (self.channels, self.channels + 1, 2 * self.channels):
+            raise ValueError(
+                f"encoder: {made} channels come out, for {self.channels} of the latent"
+            )
 
 
-def parameters(c: VaeConfig) -> Iterator[tuple[str, Shape]]:
+def parameters(c: Vae) -> Iterator[tuple[str, Shape]]:
     """Names and shapes of the parameters, encoder and decoder."""
-    ones, threes = ((1, 1, 1), (3, 3, 3)) if c.video else ((1, 1), (3, 3))
-
-    def layer(name: str, out: int, width: int, kernel: Shape) -> Iterator[tuple[str, Shape]]:
-        yield f"{name}.weight", (out, width, *kernel)
-        yield f"{name}.bias", (out,)
-
-    def norm(name: str, width: int) -> Iterator[tuple[str, Shape]]:
-        yield f"{name}.weight", (width,)
-        yield f"{name}.bias", (width,)
-
-    def resnet(name: str, width: int, out: int) -> Iterator[tuple[str, Shape]]:
-        yield from norm(f"{name}.norm1", width)
-        yield from layer(f"{name}.conv1", out, width, threes)
-        yield from norm(f"{name}.norm2", out)
-        yield from layer(f"{name}.conv2", out, out, threes)
-        if width != out:
-            yield from layer(f"{name}.skip", out, width, ones)
-
-    def middle(name: str, width: int) -> Iterator[tuple[str, Shape]]:
-        yield from resnet(f"{name}.mid.0", width, width)
-        yield from norm(f"{name}.mid.norm", width)
-        for part in ("q", "k", "v", "out"):
-            yield from layer(f"{name}.mid.{part}", width, width, ())
-        yield from resnet(f"{name}.mid.1", width, width)
-
-    top, last = c.widths[-1], len(c.widths) - 1
-    yield from layer("encoder.in", c.widths[0], 3, threes)
-    width = c.widths[0]
-    for stage, out in enumerate(c.widths):
-        for i in range(c.layers):
-            yield from resnet(f"encoder.{stage}.{i}", width, out)
-            width = out
-        if stage < last:
-            yield from layer(f"encoder.{stage}.down", out, out, threes)
-    yield from middle("encoder", top)
-    yield from norm("encoder.norm", top)
-    yield from layer("encoder.out", 2 * c.channels, top, threes)
-    yield from layer("encoder.quant", 2 * c.channels, 2 * c.channels, ones)
-    yield from layer("decoder.quant", c.channels, c.channels, ones)
-    yield from layer("decoder.in", top, c.channels, threes)
-    yield from middle("decoder", top)
-    width = top
-    for stage in range(last, -1, -1):
-        for i in range(c.layers + 1):
-            yield from resnet(f"decoder.{stage}.{i}", width, c.widths[stage])
-            width = c.widths[stage]
-        if stage:
-            yield from layer(f"decoder.{stage}.up", width, width, threes)
-    yield from norm("decoder.norm", c.widths[0])
-    yield from layer("decoder.out", 3, c.widths[0], threes)
+    wide = 3 * c.patch**2
+    yield from sequence_shapes(c.encoder, "encoder", c.encoder.layers, wide, c.channels)
+    yield from sequence_shapes(c.decoder, "decoder", c.decoder.layers, c.channels, c.channels)
 
 
-def _conv(c: VaeConfig, w: Weights, name: str, x: Tensor) -> Tensor:
-    weight, bias = w.linear(name)
-    if c.video and weight.shape[2] == 3:
-        return conv(x, weight, bias, pad=CAUSAL)
-    return conv(x, weight, bias)
+@dataclass(frozen=True)
+class VaeFile(Concept):
+    """A file of autoencoders."""
+
+    vaes: Mapping[str, Vae]
+    """By name."""
 
 
-def _norm(w: Weights, name: str, x: Tensor) -> Tensor:
-    return ops.group_norm(x, *w.linear(name), min(GROUPS, x.shape[1]), EPS)
+@lru_cache(maxsize=1)
+def shipped() -> Mapping[str, Vae]:
+    """Every autoencoder that dcsim ships, by name."""
+    found: Mapping[str, Vae] = library.shipped("vaes", VaeFile, lambda file: file.vaes)
+    return found
 
 
-def _resnet(c: VaeConfig, w: Weights, name: str, x: Tensor) -> Tensor:
-    out = w[f"{name}.conv1.bias"].shape[0]
-    h = _norm(w, f"{name}.norm1", x)
-    h = ops.silu(h)
-    h = _conv(c, w, f"{name}.conv1", h)
-    h = _norm(w, f"{name}.norm2", h)
-    h = ops.silu(h)
-    h = _conv(c, w, f"{name}.conv2", h)
-    if x.shape[1] != out:
-        x = _conv(c, w, f"{name}.skip", x)
-    return ops.add(x, h)
+def names() -> tuple[str, ...]:
+    """Names and aliases of all of them."""
+    return tuple(each for found in shipped().values() for each in (found.name, *found.aliases))
 
 
-def _middle(c: VaeConfig, w: Weights, name: str, x: Tensor, kernel: str) -> Tensor:
-    """Two residual layers around one attention head over the cells of each frame."""
-    x = _resnet(c, w, f"{name}.mid.0", x)
-    batch, width, *space = x.shape
-    frames = space[0] if c.video else 1
-    cells = space[-2] * space[-1]
-    h = _norm(w, f"{name}.mid.norm", x).reshape(batch, width, frames, cells)
-    h = ops.copy(h.permute(0, 2, 3, 1), (batch * frames, cells, width))
-    head = partial(_head, h=h, w=w, name=f"{name}.mid")
-    h = ops.attention(head("q"), head("k"), head("v"), kernel=kernel)
-    h = ops.linear(h.reshape(batch, frames, cells, width), *w.linear(f"{name}.mid.out"))
-    h = h.permute(0, 3, 1, 2)
-    x = ops.add(x.reshape(batch, width, frames, cells), h).reshape(*x.shape)
-    del h, head
-    return _resnet(c, w, f"{name}.mid.1", x)
-
-
-def _head(part: str, *, h: Tensor, w: Weights, name: str) -> Tensor:
-    batch, cells, width = h.shape
-    return ops.linear(h, *w.linear(f"{name}.{part}")).reshape(batch, cells, 1, width)
-
-
-def encode(c: VaeConfig, w: Weights, pixels: Tensor, kernel: str = "fused") -> Tensor:
-    """Latents of pixels in [-1, 1]: the mean of the posterior, scaled.
-
-    Pixels (batch, 3, [frames,] height, width); latents (batch, channels, [frames,] rows,
-    columns).
-    """
-    x = _conv(c, w, "encoder.in", pixels)
-    for stage in range(len(c.widths)):
-        for i in range(c.layers):
-            x = _resnet(c, w, f"encoder.{stage}.{i}", x)
-        if stage < len(c.widths) - 1:
-            halve, pad = (2, 2), ((0, 1), (0, 1))
-            if c.video:
-                time = 2 if c.halves_time(stage) else 1
-                x = conv(
-                    x,
-                    *w.linear(f"encoder.{stage}.down"),
-                    stride=(time, *halve),
-                    pad=((2, 0), *pad),
-                )
-            else:
-                x = conv(x, *w.linear(f"encoder.{stage}.down"), stride=halve, pad=pad)
-    x = _middle(c, w, "encoder", x, kernel)
-    x = ops.silu(_norm(w, "encoder.norm", x))
-    x = _conv(c, w, "encoder.out", x)
-    mean, _ = _conv(c, w, "encoder.quant", x).chunk(2, 1)
-    return ops.affine(mean, c.scale)
-
-
-def decode(c: VaeConfig, w: Weights, latents: Tensor, kernel: str = "fused") -> Tensor:
-    """Pixels of latents; shapes as in `encode`."""
-    x = ops.affine(ops.cast(latents, w.dtype), 1 / c.scale)
-    x = _conv(c, w, "decoder.quant", x)
-    x = _conv(c, w, "decoder.in", x)
-    x = _middle(c, w, "decoder", x, kernel)
-    for stage in range(len(c.widths) - 1, -1, -1):
-        for i in range(c.layers + 1):
-            x = _resnet(c, w, f"decoder.{stage}.{i}", x)
-        if stage:
-            x = _grow(c, x, c.halves_time(stage - 1))
-            x = _conv(c, w, f"decoder.{stage}.up", x)
-    x = _norm(w, "decoder.norm", x)
-    x = ops.silu(x)
-    return _conv(c, w, "decoder.out", x)
-
-
-def _grow(c: VaeConfig, x: Tensor, time: bool) -> Tensor:
-    if not c.video:
-        return upsample(x, (2, 2))
-    return upsample(x, (2, 2, 2), drop=1) if time else upsample(x, (1, 2, 2))
+def get(name: str) -> Vae:
+    """The autoencoder of that name or alias; ModelError with the nearest where there is none."""
+    found: Vae = library.named(name, shipped(), "VAE")
+    return found

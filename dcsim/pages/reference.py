@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from dcsim.models import Model, Option, get, names
+from dcsim.models import Model, Option, get, names, vae
 from dcsim.models.llm import LlmConfig
 from dcsim.models.shapes import RequestShape
+from dcsim.models.vae import Vae
+from dcsim.models.weights import count
 from dcsim.pages.keys import keys_markdown
 from dcsim.report.quantities import bytes_text
 from dcsim.results import meanings
@@ -89,6 +91,7 @@ def models_markdown() -> str:
     clip = (*what, "VAE", "text encoder", *cost)
     turn = (*what, "active", "KV of a token", *cost)
     lines = ["## Diffusion transformers", "", *_rows(clip, map(_clip_row, clips)), ""]
+    lines += ["## Autoencoders", "", *_rows(_VAE, map(_vae_row, vae.shipped().values())), ""]
     lines += ["## Language models", "", *_rows(turn, map(_turn_row, turns)), ""]
     lines += ["## Options of diffusion transformers", "", *_options(clips), ""]
     lines += ["## Options of language models", "", *_options(turns)]
@@ -100,6 +103,26 @@ def _clip_row(model: Model) -> tuple[str, ...]:
     counted = (_params(params[part]) if part in params else "" for part in ("transformer", "vae"))
     text = _params(params["text"]) if "text" in params else "none, a class label"
     return (f"`{model.name}`", model.description, *counted, text, *_request(model), model.source)
+
+
+_VAE = (
+    "VAE",
+    "what it is",
+    "parameters",
+    "pixels, frames of a cell",
+    "channels",
+    "dtype",
+    "cut",
+    "source",
+)
+
+
+def _vae_row(found: Vae) -> tuple[str, ...]:
+    names_ = ", ".join(f"`{name}`" for name in (found.name, *found.aliases))
+    size = f"{found.space} x {found.space}, {found.time}"
+    counted = _params(count(vae.parameters(found)))
+    what = (names_, found.title, counted, size, str(found.channels), found.dtype)
+    return (*what, found.cut, found.source)
 
 
 def _turn_row(model: Model) -> tuple[str, ...]:

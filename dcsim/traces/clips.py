@@ -116,14 +116,13 @@ def trace_clip(
     passes = len(run.conditions)
     phases.append(_denoiser_phase(networks, options, records["denoise"], layout, passes))
     rows += _denoise(networks, run, records["denoise"], gpus, shape.steps, passes)
-    run.begin_decode()
     start = len(tape.profile)
-    run.decode_tile(run.tiles.all()[0])
+    run.decode()
     records["decode"] = Record.of(tape, start)
-    phases.append(_vae_phase(networks, options, records["decode"], gpus))
-    tiles = len(run.tiles.all())
-    steps = -(-tiles // gpus) if options["vae_parallel"] else tiles
-    rows.append(_segment("decode", "vae", records["decode"], gpus, steps, 0))
+    pieces = run.decode_passes
+    phases.append(_vae_phase(networks, options, records["decode"], gpus, pieces))
+    steps = -(-pieces // gpus) if options["vae_parallel"] else pieces
+    rows.append(_segment("decode", "vae", records["decode"], gpus, steps, 0, passes=pieces))
     return MemoryTrace(
         model.name,
         "dit",
@@ -238,7 +237,9 @@ def _denoiser_phase(
     )
 
 
-def _vae_phase(networks: Networks, options: Mapping[str, Any], record: Record, gpus: int) -> Phase:
+def _vae_phase(
+    networks: Networks, options: Mapping[str, Any], record: Record, gpus: int, passes: int
+) -> Phase:
     config, dtype = networks.vae, options["vae_dtype"]
     stored = size(vae.parameters(config), dtype)
     return Phase(
@@ -247,7 +248,7 @@ def _vae_phase(networks: Networks, options: Mapping[str, Any], record: Record, g
         count(vae.parameters(config)),
         gpus * stored,
         stored,
-        gpus * record.total("weights", "dense"),
+        gpus * -(-record.total("weights", "dense") // passes),
         dtype,
         dtype,
     )

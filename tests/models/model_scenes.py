@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from vae_scenes import kl
 
 from dcsim.models import vae
 from dcsim.models.catalogue import get
@@ -12,10 +13,9 @@ from dcsim.models.denoisers.dit import Dit
 from dcsim.models.pipeline import Networks, Pipeline, Prompt
 from dcsim.models.t5 import T5
 from dcsim.models.tape import Array, Tape
-from dcsim.models.vae import VaeConfig
 from dcsim.models.weights import random_arrays
 
-IMAGE = Networks(Dit(2, 48, 4, (1, 2, 2), classes=10), VaeConfig(widths=(16, 16, 16, 16), layers=1))
+IMAGE = Networks(Dit(2, 48, 4, (1, 2, 2), classes=10), kl(4, (16, 16, 16, 16), 1))
 VIDEO = Networks(
     Dit(
         2,
@@ -28,7 +28,7 @@ VIDEO = Networks(
         modulation="shared",
         video=True,
     ),
-    VaeConfig(channels=6, widths=(16, 16, 16, 16), layers=1, video=True, scale=1.0),
+    kl(6, (16, 16, 16, 16), 1, video=True),
     (Prompt("t5", T5(2, 32, 4, 8, 64, 100), 7),),
 )
 

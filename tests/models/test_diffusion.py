@@ -83,7 +83,7 @@ def test_a_file_is_the_model_of_a_job(tmp_path: Path) -> None:
         ("patch: [1, 2, 2]", "patch: [2, 2]", "patch: needs at least 3"),
         ("text_width: 4096", "text_width: 512", "text_width: 512, but its encoders give 4096"),
         ("vae: sd", "vae: sdd", "did you mean 'sd'"),
-        ("vae: sd", "vae: causal-16", "causal-16 has 16 latent channels, the denoiser 4"),
+        ("vae: sd", "vae: flux", "flux has 16 latent channels, the denoiser 4"),
         ("encoder: t5-xxl", "encoder: t5-xl", "did you mean 't5-xxl'"),
         ("tokens: 120", "tokens: many", "'many' where a whole number is due"),
         ("text_width: 4096", "classes: 10", "prompts: none is due, its condition is a class"),

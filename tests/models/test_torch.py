@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dcsim.models import vae
 from dcsim.models.catalogue import get
 from dcsim.models.denoiser import Numerics
 from dcsim.models.denoisers.dit import Dit
@@ -182,87 +181,3 @@ def _flops(config: Dit, side: int) -> int:
         numerics=Numerics(),
     )
     return sum(e[3] for e in tape.events if e[0] == "op")
-
-
-def _vae_arrays(model: Any, config: vae.VaeConfig) -> dict[str, Array]:
-    state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
-    out: dict[str, Array] = {}
-    last = len(config.widths) - 1
-    attention = {
-        "norm": "group_norm",
-        "q": "to_q",
-        "k": "to_k",
-        "v": "to_v",
-        "out": "to_out.0",
-    }
-    inner = {"norm1": "norm1", "conv1": "conv1", "norm2": "norm2", "conv2": "conv2"}
-    inner["skip"] = "conv_shortcut"
-    for name, _ in vae.parameters(config):
-        path, leaf = name.rsplit(".", 1)
-        part = path.split(".")
-        side = part[0]
-        match part[1:]:
-            case ["in"]:
-                source = f"{side}.conv_in"
-            case ["out"]:
-                source = f"{side}.conv_out"
-            case ["norm"]:
-                source = f"{side}.conv_norm_out"
-            case ["quant"]:
-                source = "quant_conv" if side == "encoder" else "post_quant_conv"
-            case ["mid", ("0" | "1") as i, op]:
-                source = f"{side}.mid_block.resnets.{i}.{inner[op]}"
-            case ["mid", op]:
-                source = f"{side}.mid_block.attentions.0.{attention[op]}"
-            case [stage, "down"]:
-                source = f"encoder.down_blocks.{stage}.downsamplers.0.conv"
-            case [stage, "up"]:
-                source = f"decoder.up_blocks.{last - int(stage)}.upsamplers.0.conv"
-            case [stage, i, op]:
-                at = int(stage) if side == "encoder" else last - int(stage)
-                blocks = "down_blocks" if side == "encoder" else "up_blocks"
-                source = f"{side}.{blocks}.{at}.resnets.{i}.{inner[op]}"
-            case _:
-                raise AssertionError(name)
-        out[name] = state[f"{source}.{leaf}"]
-    assert len(out) == len(state)
-    return out
-
-
-def test_vae_equals_diffusers() -> None:
-    torch.manual_seed(11)
-    widths = (32, 64, 64, 96)
-    model = diffusers.AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=widths,
-        layers_per_block=2,
-        latent_channels=4,
-        sample_size=64,
-        norm_num_groups=32,
-    ).eval()
-    config = vae.VaeConfig(widths=widths)
-    arrays = _vae_arrays(model, config)
-    rng = np.random.Generator(np.random.Philox(5))
-    pixels = rng.uniform(-1, 1, (1, 3, 64, 48)).astype(np.float32)
-    with torch.no_grad():
-        mean = model.encode(torch.from_numpy(pixels)).latent_dist.mean
-        back = model.decode(mean).sample
-    tape = Tape(execute=True)
-    weights = Weights(tape, vae.parameters(config), "fp32", arrays)
-    latents = vae.encode(config, weights, tape.tensor((1, 3, 64, 48), "fp32", pixels))
-    assert relative(latents.data / config.scale, mean) < 1e-4
-    assert relative(vae.decode(config, weights, latents).data, back) < 1e-4
-
-
-def test_stable_diffusion_vae_has_as_many_parameters() -> None:
-    with torch.device("meta"):
-        model = diffusers.AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=(128, 256, 512, 512),
-            layers_per_block=2,
-            latent_channels=4,
-        )
-    want = sum(p.numel() for p in model.parameters())
-    assert sum(int(np.prod(s)) for _, s in vae.parameters(vae.VaeConfig())) == want

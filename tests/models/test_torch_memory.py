@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dcsim.models import vae
+from dcsim.models import coding, vae
 from dcsim.models.catalogue import get
 from dcsim.models.denoiser import Numerics
 from dcsim.models.pipeline import Networks
@@ -247,7 +247,7 @@ def test_the_vae_is_that_of_diffusers() -> None:
     assert isinstance(network, Networks)
     tape = Tape()
     weights = Weights(tape, vae.parameters(network.vae), "bf16")
-    pixels = vae.decode(network.vae, weights, tape.tensor((1, 4, 128, 128), "bf16"))
+    pixels = coding.decode(network.vae, weights, tape.tensor((1, 4, 1, 128, 128), "bf16"))
     assert pixels.shape[1] == 3
     check(Record.of(tape), theirs(make))
 

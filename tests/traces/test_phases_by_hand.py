@@ -109,63 +109,87 @@ def denoise_image() -> Counted:
     return c
 
 
-def decoder(channels: int, frames: int, side: int, taps: int, tile: bool) -> Counted:
-    """Stable Diffusion's decoder of a square tile; of a video with time in every kernel of 3."""
-    c, video = Counted(), taps == 27
+def decoder(channels: int, frames: int, rows: int, columns: int, video: bool) -> Counted:
+    """Stable Diffusion's decoder, or with time in every kernel of 3 HunyuanVideo's."""
+    c, taps = Counted(), 27 if video else 9
 
-    def conv(cells: int, a: int, b: int, taps: int) -> None:
-        c.conv += 2 * cells * a * b * taps
-        c.conv_bytes += 2 * cells * (a + b) + 2 * (a * b * taps + b)
+    def conv(width: int, out: int, kernel: int = 3) -> None:
+        """Of video, of a copy that is padded."""
+        into, cells = frames * rows * columns, frames * rows * columns
+        if video:
+            more = kernel - 1
+            into = (frames + more) * (rows + more) * (columns + more)
+            c.other += 2 * width * (cells + into)
+        count = 1 if kernel == 1 else taps
+        c.conv += 2 * cells * width * out * count
+        c.conv_bytes += 2 * (into * width + cells * out) + 2 * (width * out * count + out)
 
-    def norm(cells: int, a: int) -> None:
-        c.other += 2 * 2 * cells * a + 2 * 2 * a + 8 * min(32, a)
+    def plain(width: int, out: int) -> None:
+        cells = frames * rows * columns
+        c.conv += 2 * cells * width * out
+        c.conv_bytes += 2 * cells * (width + out) + 2 * (width * out + out)
 
-    def resnet(cells: int, a: int, b: int) -> None:
-        norm(cells, a)
-        c.other += 2 * 2 * cells * a  # SiLU
-        conv(cells, a, b, taps)
-        norm(cells, b)
-        c.other += 2 * 2 * cells * b
-        conv(cells, b, b, taps)
-        if a != b:
-            conv(cells, a, b, 1)
-        c.other += 3 * 2 * cells * b
+    def norm(width: int) -> None:
+        c.other += 2 * 2 * frames * rows * columns * width + 2 * 2 * width + 8 * min(32, width)
 
-    cells = frames * side**2
-    c.other += channels * cells * (4 + 2) + 2 * 2 * channels * cells  # to bf16, unscaled
-    conv(cells, channels, channels, 1)
-    conv(cells, channels, 512, taps)
-    resnet(cells, 512, 512)
-    norm(cells, 512)
+    def silu(width: int) -> None:
+        c.other += 2 * 2 * frames * rows * columns * width
+
+    def add(width: int) -> None:
+        """An image's sum is divided by 1."""
+        c.other += (3 if video else 5) * 2 * frames * rows * columns * width
+
+    def resnet(width: int, out: int) -> None:
+        norm(width)
+        silu(width)
+        conv(width, out)
+        norm(out)
+        silu(out)
+        conv(out, out)
+        if width != out:
+            conv(width, out, 1)
+        add(out)
+
+    cells = frames * rows * columns
+    c.other += channels * cells * (4 + 2) + 2 * 2 * channels * cells  # to 16 bits, unscaled
+    plain(channels, channels)
+    conv(channels, 512)
+    resnet(512, 512)
+    norm(512)
     c.other += 2 * 2 * cells * 512  # channels last
     for _ in "qkvo":
         c.linear(cells, 512, 512)
-    c.attention += frames * 4 * (side**2) ** 2 * 512
+    c.attention += 4 * (cells if video else rows * columns) * cells * 512
     c.attention_bytes += 4 * 2 * cells * 512 + 4 * cells
-    c.other += 3 * 2 * cells * 512
-    resnet(cells, 512, 512)
+    if video:  # a mask of all cells, made in float32, then in 16 bits; read
+        c.other += 4 * cells**2 + (4 + 2) * cells**2
+        c.attention_bytes += 2 * cells**2
+    add(512)
+    resnet(512, 512)
     before = 512
     for stage, width in enumerate((512, 512, 256, 128)):
         for _ in range(3):
-            resnet(cells, before, width)
+            resnet(before, width)
             before = width
         if stage < 3:
-            small = cells
-            frames, side = 2 * frames - 1 if video and stage < 2 else frames, 2 * side
-            cells = frames * side**2
-            c.other += 2 * width * (small + cells)
-            conv(cells, width, width, taps)
-    norm(cells, 128)
-    c.other += 2 * 2 * cells * 128
-    conv(cells, 128, 3, taps)
-    if tile:
-        c.other += 3 * 2 * 3 * cells  # blended into the frame
+            one, time = width * rows * columns, 2 if video and stage else 1
+            if video:  # the first frame; the others, copied; both joined
+                c.other += 2 * (one + 4 * one) + 2 * 2 * (frames - 1) * one
+                c.other += 2 * (frames - 1) * one * (1 + 4 * time)
+                c.other += 2 * 2 * 4 * one * (1 + (frames - 1) * time)
+            else:
+                c.other += 2 * (one + 4 * one)
+            frames, rows, columns = 1 + (frames - 1) * time, 2 * rows, 2 * columns
+            conv(width, width)
+    norm(128)
+    silu(128)
+    conv(128, 3)
     return c
 
 
 def test_an_image() -> None:
     trace = traces.trace("dit-xl-2", None, Clip(256, 256, 1, 250))
-    step, image = denoise_image(), decoder(4, 1, 32, 9, tile=False)
+    step, image = denoise_image(), decoder(4, 1, 32, 32, video=False)
     for s in trace.segments[:-1]:
         step.check(s)
     image.check(trace.segments[-1])
@@ -252,11 +276,11 @@ def denoise_clip() -> Counted:
 
 
 def test_a_clip() -> None:
-    """81 frames of 832 x 480: 21 x 60 x 104 cells; 5 x 3 x 4 tiles of 17 frames of 256 x 256."""
-    trace = traces.trace("video-dit-2b", None, Clip(832, 480, 81, 50))
-    prompt, step, tile = text(), denoise_clip(), decoder(16, 5, 32, 27, tile=True)
-    assert [s.steps for s in trace.segments] == [1, 1, 49, 5 * 3 * 4]
-    for s, counted in zip(trace.segments, (prompt, step, step, tile), strict=True):
+    """81 frames of 832 x 480: 21 x 60 x 104 cells, decoded at once."""
+    trace = traces.trace("video-dit-2b", {"vae_tiling": "none"}, Clip(832, 480, 81, 50))
+    prompt, step, clip = text(), denoise_clip(), decoder(16, 21, 60, 104, video=True)
+    assert [s.steps for s in trace.segments] == [1, 1, 49, 1]
+    for s, counted in zip(trace.segments, (prompt, step, step, clip), strict=True):
         counted.check(s)
     encode, denoise, vae = (found(trace, name) for name in ("text", "denoise", "vae"))
     assert encode["flops"] == prompt.dense + prompt.attention
@@ -264,8 +288,8 @@ def test_a_clip() -> None:
     assert denoise["flops"] == 50 * (step.dense + step.attention)
     assert denoise["seconds"] == pytest.approx(50 * step.seconds(28), rel=1e-9)
     assert denoise["weights_bytes"] == step.reads + 2 * 28 * 6 * 2048  # and the offsets
-    assert vae["flops"] == 60 * (tile.dense + tile.attention + tile.conv)
-    assert vae["seconds"] == pytest.approx(60 * tile.seconds(15), rel=1e-9)
+    assert vae["flops"] == clip.dense + clip.attention + clip.conv
+    assert vae["seconds"] == pytest.approx(clip.seconds(15), rel=1e-9)
     embeddings, latents, pixels = 2 * 2 * 512 * 4096, 4 * 16 * 21 * 60 * 104, 2 * 3 * 81 * 480 * 832
     held = [embeddings, embeddings + latents, embeddings + latents, embeddings + latents + pixels]
     assert [s.live for s in trace.segments] == [-(-b // 512) * 512 for b in held]

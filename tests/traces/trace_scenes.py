@@ -41,20 +41,25 @@ LAYOUTS = st.builds(
     sp=st.sampled_from([1, 2, 4]),
     cfg=st.sampled_from([1, 2]),
 )
-CLIP_OPTIONS = st.fixed_dictionaries(
-    {},
-    optional={
-        "dtype": st.sampled_from(FLOATS),
-        "residual_dtype": st.sampled_from(["as dtype", "fp32"]),
-        "modulation_dtype": st.sampled_from(["as dtype", "fp32"]),
-        "cfg": st.sampled_from(["batched", "sequential"]),
-        "attention": st.sampled_from(["fused", "math"]),
-        "vae_tiling": st.sampled_from(["none", "spatial", "temporal", "spacetime"]),
-        "conv_workspace": st.sampled_from(["calibrated", "none"]),
-        "artifact": st.sampled_from(["encoded", "raw", "latent"]),
-        "weights_dtype": st.sampled_from(["as dtype", "fp8"]),
-    },
-)
+
+
+def clip_options(*tilings: str) -> st.SearchStrategy[dict[str, str]]:
+    """Some options of a diffusion model whose VAE is cut so."""
+    return st.fixed_dictionaries({}, optional=_OPTIONS | {"vae_tiling": st.sampled_from(tilings)})
+
+
+_OPTIONS = {
+    "dtype": st.sampled_from(FLOATS),
+    "residual_dtype": st.sampled_from(["as dtype", "fp32"]),
+    "modulation_dtype": st.sampled_from(["as dtype", "fp32"]),
+    "cfg": st.sampled_from(["batched", "sequential"]),
+    "attention": st.sampled_from(["fused", "math"]),
+    "conv_workspace": st.sampled_from(["calibrated", "none"]),
+    "artifact": st.sampled_from(["encoded", "raw", "latent"]),
+    "weights_dtype": st.sampled_from(["as dtype", "fp8"]),
+}
+CLIP_OPTIONS = clip_options("none", "spatial", "temporal", "spacetime")
+IMAGE_OPTIONS = clip_options("none", "spatial")
 TURNS = st.builds(
     Turn,
     prompt=st.integers(1, 5000),

@@ -1,0 +1,1 @@
+"""What autoencoders are made of: see `vae.py`."""
