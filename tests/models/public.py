@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
 from dcsim.models.denoiser import Denoiser, Numerics
-from dcsim.models.tape import GRAIN, Array, Tape
+from dcsim.models.tape import CATEGORIES, Array, Tape
 from dcsim.models.weights import Weights, count
 
 FP32 = Numerics("fp32", "fp32", "fp32")
@@ -84,77 +81,25 @@ def relative(ours: Array, theirs: Any) -> float:
 
 @dataclass(frozen=True)
 class Counts:
-    """Of a pass: parameters, FLOPs, and the most bytes of activations held at once."""
+    """Of a pass: parameters, FLOPs, the most bytes of activations held at once, and the FLOPs of
+    every product, in order."""
 
     params: int
     flops: int
     peak: int
+    products: list[int]
 
 
 def counted(make: Any, inputs: Any) -> Counts:
     """A pass of a public model at its full size in bf16, without weights and values."""
-    import torch
-    from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.utils.flop_counter import FlopCounterMode
+    from dcsim.traces.torch import trace
 
-    attention = [0]
-
-    def fused(query: Any, key: Any, value: Any, **_: Any) -> Any:
-        """What flash attention leaves: its output, heads inside tokens."""
-        batch, heads, tokens, width = query.shape
-        attention[0] += 2 * batch * heads * tokens * key.shape[2] * (width + value.shape[3])
-        out = torch.empty(batch, tokens, heads, value.shape[3], dtype=query.dtype)
-        return out.transpose(1, 2)
-
-    counter = FlopCounterMode(display=False)
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch("torch.nn.functional.scaled_dot_product_attention", fused))
-        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
-        torch.set_default_dtype(torch.bfloat16)
-        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        stack.enter_context(torch.no_grad())
-        model, given = make().eval(), inputs()
-        known = [*model.parameters(), *model.buffers(), *_tensors(given)]
-        live = live_bytes({each.untyped_storage()._cdata for each in known})
-        with counter, live:
-            model(**given)
-    params = sum(each.numel() for each in model.parameters())
-    return Counts(params, counter.get_total_flops() + attention[0], live.peak)
-
-
-def _tensors(values: Any) -> list[Any]:
-    import torch
-    from torch.utils._pytree import tree_iter
-
-    return [each for each in tree_iter(values) if isinstance(each, torch.Tensor)]
-
-
-def live_bytes(known: set[int]) -> Any:
-    """A mode that follows the storages that come and go, but for the known ones."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Live(TorchDispatchMode):  # type: ignore[misc]
-        live = peak = 0
-
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            out = func(*args, **(kwargs or {}))
-            for tensor in _tensors(out):
-                storage = tensor.untyped_storage()
-                key, size = storage._cdata, -(-storage.nbytes() // GRAIN) * GRAIN
-                if key not in known:
-                    known.add(key)
-                    self.live += size
-                    weakref.finalize(storage, self.free, key, size)
-            self.peak = max(self.peak, self.live)
-            return out
-
-        def free(self, key: int, size: int) -> None:
-            known.discard(key)
-            self.live -= size
-
-    return Live()
+    found = trace(lambda: (make().eval(), inputs()))
+    record = found.records["forward"]
+    given = int(record.held[0, CATEGORIES.index("inputs")])
+    products = [int(flops) for flops in record.flops if flops]
+    peak = int(record.held.sum(axis=1).max()) - given
+    return Counts(found.params, sum(products), peak, products)
 
 
 def counts(
@@ -167,8 +112,6 @@ def counts(
     given = [tape.tensor(shape, "bf16") for shape in condition]
     before = tape.live
     network.forward(weights, latents, np.zeros(1), given, numerics=Numerics())
-    return Counts(
-        count(network.parameters()),
-        sum(event[3] for event in tape.events if event[0] == "op"),
-        max(sum(held) for _, held in tape.profile) - before,
-    )
+    products = [event[3] for event in tape.events if event[0] == "op" and event[3]]
+    peak = max(sum(held) for _, held in tape.profile) - before
+    return Counts(count(network.parameters()), sum(products), peak, products)

@@ -1,5 +1,5 @@
-"""Our denoisers, VAE and text encoders hold what public implementations hold: both traced at full
-published size, ours by shape, theirs under fake tensors."""
+"""DiT, the VAE and T5 hold what public implementations hold: both traced at full published size,
+ours by shape, theirs under fake tensors. The other denoisers: `test_torch_denoisers.py`."""
 
 from __future__ import annotations
 
@@ -144,10 +144,6 @@ def check(mine: Record, other: Record) -> None:
     assert products(mine) == products(other)
 
 
-def zeros(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    return {name: torch.zeros(shape) for name, shape in shapes.items()}
-
-
 @pytest.mark.parametrize("side", [32, 64])
 def test_dit_xl_2_is_the_papers(side: int) -> None:
     def make() -> Any:
@@ -190,44 +186,6 @@ def test_dit_xl_2_of_diffusers_holds_one_hidden_state_more() -> None:
     assert sum(each.count for each in kept) == 4
     # q, k and v are three products there.
     assert sum(products(mine)) == sum(products(other))
-
-
-SD3 = {
-    "sd3-medium": (24, 24, 192, {}),
-    "sd3.5-medium": (24, 24, 384, {"dual_attention_layers": tuple(range(13))}),
-    "sd3.5-large": (38, 38, 192, {}),
-}
-
-
-@pytest.mark.parametrize("name", SD3)
-def test_sd3_is_that_of_diffusers(name: str) -> None:
-    layers, heads, table, given = SD3[name]
-
-    def make() -> Any:
-        model = diffusers.SD3Transformer2DModel(
-            sample_size=128,
-            in_channels=16,
-            out_channels=16,
-            attention_head_dim=64,
-            joint_attention_dim=4096,
-            pooled_projection_dim=2048,
-            num_layers=layers,
-            num_attention_heads=heads,
-            caption_projection_dim=64 * heads,
-            pos_embed_max_size=table,
-            qk_norm=None if name == "sd3-medium" else "rms_norm",
-            **given,
-        )
-        shapes = {
-            "hidden_states": (2, 16, 128, 128),
-            "encoder_hidden_states": (2, 333, 4096),
-            "pooled_projections": (2, 2048),
-            "timestep": (2,),
-        }
-        return model, zeros(shapes)
-
-    text: list[tuple[tuple[int, ...], str]] = [((2, 333, 4096), "bf16"), ((2, 2048), "bf16")]
-    check(ours(name, (1, 128, 128), text, batch=2), theirs(make))
 
 
 def test_the_vae_is_that_of_diffusers() -> None:
