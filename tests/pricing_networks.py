@@ -36,14 +36,16 @@ def t5_shapes(c: Any) -> Shapes:
     return [("x", s) for s in outside] + [("0.", s) for s in layer] * c.layers
 
 
-def encode(t: Tape, c: Any, tokens: int, dtype: str, branches: int, joined: bool) -> Array:
+def encode(
+    t: Tape, c: Any, tokens: int, dtype: str, branches: int, joined: bool, kept: str = ""
+) -> Array:
     """All branches; holds the embeddings and returns those of a pass."""
     out = Array(tokens * c.width, dtype)
     for branch in range(branches):
         if branch:
             t.free("ids")
         ids = t.hold("ids", Array(tokens, "int64"))
-        _t5(t, c, tokens, dtype, ids, f"emb{branch}")
+        _t5(t, c, tokens, dtype, ids, f"emb{branch}", kept or dtype)
     if joined and branches == 2:
         out = Array(2 * out.elements, dtype)
         half = Array(tokens * c.width, dtype)
@@ -53,34 +55,34 @@ def encode(t: Tape, c: Any, tokens: int, dtype: str, branches: int, joined: bool
     return out
 
 
-def _t5(t: Tape, c: Any, tokens: int, dtype: str, ids: Array, name: str) -> None:
+def _t5(t: Tape, c: Any, tokens: int, dtype: str, ids: Array, name: str, kept: str) -> None:
     wide, square = Array(tokens * c.width, dtype), Array(c.heads * tokens**2, dtype)
     inner, gated = c.heads * c.head, Array(tokens * c.ffn, dtype)
-    norm = size(c.width, dtype)
+    norm = size(c.width, of_dtype(kept))
     half = 2 * inner * tokens**2
     t.make("x", "memory", [ids], wide)
-    t.make("bias", "memory", [], square, weights=size(c.buckets * c.heads, dtype))
+    t.make("bias", "memory", [], square, weights=size(c.buckets * c.heads, of_dtype(kept)))
     for layer in range(c.layers):
         t.make("new", "memory", [wide], wide, weights=norm)
         if layer:
             t.free("y")
         t.rename("new", "y")
-        q, k, v = (t.linear(wide, Layer(c.width, inner, dtype), part) for part in "qkv")
+        q, k, v = (t.linear(wide, Layer(c.width, inner, kept), part) for part in "qkv")
         t.make("sc", "attention", [q, k], square, flops=half)
         t.swap("sc", "memory", [square, square], square)
         t.make("pr", "memory", [square], square)
         o = t.make("o", "attention", [square, v], q, flops=half)
         t.free("sc", "pr", "q", "k", "v", "y")
-        t.linear(o, Layer(inner, c.width, dtype), "y")
+        t.linear(o, Layer(inner, c.width, kept), "y")
         t.free("o")
         t.swap("x", "memory", [wide, wide], wide)
         t.swap("y", "memory", [wide], wide, weights=norm)
         for part in "gu":
-            t.linear(wide, Layer(c.width, c.ffn, dtype), part)
+            t.linear(wide, Layer(c.width, c.ffn, kept), part)
         t.make("f", "memory", [gated, gated], gated)
         t.free("g", "u", "y")
         t.rename("f", "y")
-        t.linear(gated, Layer(c.ffn, c.width, dtype), "a")
+        t.linear(gated, Layer(c.ffn, c.width, kept), "a")
         t.swap("x", "memory", [wide, wide], wide)
         t.free("a")
     t.make(name, "memory", [wide], wide, weights=norm)

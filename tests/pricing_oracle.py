@@ -17,6 +17,8 @@ BITS = {
     "fp16": 16,
     "fp8": 8,
     "fp4": Fraction(9, 2),
+    "int8": 8,
+    "nf4": Fraction(9, 2),
     "uint8": 8,
     "int64": 64,
 }
@@ -163,7 +165,7 @@ class Tape:
 
 def of_dtype(dtype: str) -> str:
     """Where a network's vectors and embeddings are: not quantised."""
-    return "bf16" if dtype in ("fp8", "fp4") else dtype
+    return "bf16" if dtype in ("fp8", "fp4", "int8", "nf4") else dtype
 
 
 # Rows of a trace
@@ -183,6 +185,8 @@ class Row:
     peak: int
     first: bool
     tape: Tape
+    host_bytes: int = 0
+    overlapped: bool = False
 
 
 @dataclass
@@ -247,7 +251,8 @@ def rate(gpu: Any, kind: str, dtype: str, gpus: int) -> Fraction:
         return gpus * gpu.hbm_bandwidth * share
     if kind == "comm":
         return gpus * gpu.scale_up * share
-    peak = Fraction(gpu.flops["bf16" if dtype in ("fp16", "fp32") else dtype])
+    known = {"fp16": "bf16", "fp32": "bf16", "int8": "fp8" if "fp8" in gpu.flops else "bf16"}
+    peak = Fraction(gpu.flops[known.get(dtype, dtype)])
     return gpus * (peak / 2 if dtype == "fp32" else peak) * share
 
 
@@ -276,6 +281,12 @@ def price_row(row: Row, phase: PhaseFigures, gpu: Any, gpus: int) -> dict[str, i
     if f["comm_bytes"]:
         other += over(f["comm_bytes"], rate(gpu, "comm", "", gpus))
     fixed = row.rule == "fixed"
+    host = Fraction(row.host_bytes, gpus * gpu.host_link)
+    if row.overlapped:
+        launch, weights = phase_seconds(phase, gpu, gpus)
+        alone = launch + max(weights, dense) + other + max(attention, context)
+        host = max(Fraction(0), host - alone)
+    other += host
     return {
         "rule": {"fixed": 0, "prefill": 1, "decode": 2}[row.rule],
         "phase": row.phase,
@@ -307,23 +318,20 @@ def mean(row: Row, phase: PhaseFigures, gpu: Any) -> int:
         times.append(op.stands * time)
     extras = row.tape.extras()
     held = sum(e * t for e, t in zip(extras, times, strict=True))
-    return ceil(row.peak * held / (sum(times) * max(extras))) if max(extras) else 0
+    most = max(extras, default=0)
+    return ceil(row.peak * held / (sum(times) * most)) if most else 0
+
+
+def phase_seconds(phase: PhaseFigures, gpu: Any, gpus: int) -> tuple[Fraction, Fraction]:
+    """Launch and weights."""
+    launch = phase.layers * gpu.launch + gpu.step + phase.collectives * gpu.collective
+    read = over(phase.reads, rate(gpu, "weights", "", gpus))
+    return Fraction(launch, 10**9), max(read, Fraction(phase.layers * gpu.host, 10**9))
 
 
 def price_phase(phase: PhaseFigures, gpu: Any, gpus: int) -> dict[str, int]:
-    return {
-        "launch": ticks(
-            Fraction(
-                phase.layers * gpu.launch + gpu.step + phase.collectives * gpu.collective, 10**9
-            )
-        ),
-        "weights": ticks(
-            max(
-                over(phase.reads, rate(gpu, "weights", "", gpus)),
-                Fraction(phase.layers * gpu.host, 10**9),
-            )
-        ),
-    }
+    launch, weights = phase_seconds(phase, gpu, gpus)
+    return {"launch": ticks(launch), "weights": ticks(weights)}
 
 
 def price(trace: Trace, gpu: Any) -> tuple[list[dict[str, int]], list[dict[str, int]]]:

@@ -18,6 +18,7 @@ from pricing_networks import (
     vae_shapes,
 )
 from pricing_oracle import Array, PhaseFigures, Row, Tape, Trace, figures, size
+from pricing_residency import settled
 from vae_scenes import plain
 
 
@@ -48,13 +49,18 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
         return Row(name, len(phases), "fixed", steps, tokens, given, live, peak, False, tape)
 
     if text is not None:
-        encode(tape, text, text_tokens, dtype, branches, o["cfg"] == "batched")
+        kept_as = or_dtype(o["text_weights_dtype"], dtype)
+        encode(tape, text, text_tokens, dtype, branches, o["cfg"] == "batched", kept_as)
         rows.append(segment("encode", 1, branches * text_tokens))
-        kept = stored(t5_shapes(text), dtype)
+        matrix = or_dtype(o["text_weights_dtype"], dtype)
+        kept = stored(t5_shapes(text), matrix)
         reads = gpus * tape.total("dense", "weights")
         layers = text.layers * branches
         params = counted(t5_shapes(text))
-        phases.append(PhaseFigures("text", layers, params, gpus * kept, kept, reads, dtype, dtype))
+        product = dtype if matrix == "nf4" else matrix
+        phases.append(
+            PhaseFigures("text", layers, params, gpus * kept, kept, reads, dtype, product)
+        )
     else:
         for i, count in enumerate(batches):
             tape.hold(f"label{i}", Array(count, "int64"))
@@ -80,7 +86,7 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
             stored(whole, matrix),
             gpus * ceil(tape.total("dense", "weights") / passes),
             dtype,
-            matrix,
+            dtype if matrix in ("nf4", "fp32") else matrix,
             ceil(tape.count("comm") / passes),
         )
     )
@@ -99,7 +105,7 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
         "raw": 3 * pixels,
         "latent": 4 * c.channels * cells,
     }[o["artifact"]]
-    return Trace(phases, rows, gpus, artifact, gpus * o["runtime_overhead"])
+    return settled(Trace(phases, rows, gpus, artifact, gpus * o["runtime_overhead"]), o)
 
 
 def _decode(

@@ -70,6 +70,7 @@ class Served:
     weights: int
     reserve: int
     checkpoint: int
+    offloaded: bool
     works: Mapping[str, tuple[int, ...]]
     """Rows of the works by job class, one a shape."""
 
@@ -140,7 +141,7 @@ class Pricer:
             return None
         row = self.catalogue.add(job.name, work)
         works = dict.fromkeys(classes, (row,))
-        return Served(job, True, work.weights, work.reserve, work.checkpoint, works)
+        return Served(job, True, work.weights, work.reserve, work.checkpoint, False, works)
 
     def _dit(self, job: Job, gpu: Gpu, clips: dict[str, Sequence[Clip]]) -> Served | None:
         assert job.model is not None
@@ -158,7 +159,8 @@ class Pricer:
             return None
         rows = {clip: self.catalogue.add(job.name, work) for clip, work in priced.items()}
         by_class = {klass: tuple(rows[clip] for clip in shapes) for klass, shapes in clips.items()}
-        return Served(job, False, one.weights, one.reserve, one.checkpoint, by_class)
+        kept = (one.weights, one.reserve, one.checkpoint, one.offloaded)
+        return Served(job, False, *kept, by_class)
 
     def _priced(self, job: Job, gpu: Gpu, clip: Clip) -> Work:
         """Clips that differ in their steps alone share one trace."""
@@ -228,7 +230,7 @@ def service_row(served: Served, first: int, replicas: int, hbm: int) -> dict[str
         "reserve": served.reserve,
         "watermark": budget // WATERMARK if served.token else 0,
         "checkpoint": served.checkpoint,
-        "keep": int(served.job.keep.weights_in_dram),
+        "keep": int(served.job.keep.weights_in_dram or served.offloaded),
         **_cache(served.job),
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dcsim.reading.errors import did_you_mean
@@ -84,9 +84,17 @@ WEIGHTS = Option(
     ("as dtype", "fp8", "fp4"),
 )
 
+QUANTISED = replace(
+    WEIGHTS,
+    meaning="Of the matrices of the transformer, where it differs from dtype. fp8 and fp4 are "
+    "multiplied at their peak, int8 at fp8's if there is one; nf4 (4 bits, a scale for 64 of them) "
+    "is widened as it is read, fp32 narrowed, as under autocast.",
+    allowed=("as dtype", "fp32", "fp8", "int8", "fp4", "nf4"),
+)
+
 DIT = {
     "dtype": Option("bf16", "Of the transformer and the text encoder.", FLOATS),
-    "weights_dtype": WEIGHTS,
+    "weights_dtype": QUANTISED,
     "residual_dtype": Option("as dtype", "Of hidden states between blocks.", ("as dtype", "fp32")),
     "modulation_dtype": Option(
         "as dtype", "Of a block's normalised and modulated input.", ("as dtype", "fp32")
@@ -99,6 +107,30 @@ DIT = {
     "guidance": Option(4.0, "Guidance scale; changes no cost.", low=0),
     "attention": Option("fused", "`math` holds the scores of all pairs.", ("fused", "math")),
     "sampler": Option("ddpm", "How a step follows from a prediction.", ()),
+    "text_weights_dtype": Option(
+        "as dtype",
+        "Of the matrices of the text encoders, where it differs from dtype.",
+        ("as dtype", "fp8", "int8", "nf4"),
+    ),
+    "text_encoders": Option(
+        "gpu",
+        "Where text encoders run; on the host's `cpu` they hold no HBM, and their time is not "
+        "counted.",
+        ("gpu", "cpu"),
+    ),
+    "offload": Option(
+        "none",
+        "What stays in host memory: nothing; each network but while its phase runs (`model`); all "
+        "but the layer at hand (`sequential`), or but two, of which one is on its way (`group`). "
+        "For one request at a time.",
+        ("none", "model", "group", "sequential"),
+    ),
+    "fsdp": Option(
+        False,
+        "Weights of the text encoders and the denoiser are shared out over the GPUs, and gathered "
+        "block by block.",
+        (False, True),
+    ),
     "vae_dtype": Option("bf16", "Of the VAE.", FLOATS),
     "vae_tiling": Option(
         "none",

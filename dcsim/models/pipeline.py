@@ -97,9 +97,16 @@ class Pipeline:
             tape, vae.parameters(networks.vae), options["vae_dtype"], arrays.get("vae")
         )
         self.text_weights = [
-            Weights(tape, each.encoder.parameters(), dtype, arrays.get(each.name))
+            Weights(
+                tape,
+                each.encoder.parameters(),
+                _or(options["text_weights_dtype"], dtype),
+                arrays.get(each.name),
+            )
             for each in networks.prompts
         ]
+        for weights in (self.weights, *self.text_weights):
+            weights.dtype = dtype  # of activations, however matrices are kept
         self._encoded: list[list[Encoding]] = []
         self._rng = np.random.Generator(np.random.Philox(seed))
         self._times = self.sampler.timesteps() if tape.execute else np.zeros(steps)

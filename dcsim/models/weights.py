@@ -9,7 +9,7 @@ import numpy as np
 
 from dcsim.models.tape import Array, Shape, Tape, Tensor, nbytes
 
-QUANTISED = ("fp8", "fp4", "mxfp4")
+QUANTISED = ("fp8", "fp4", "mxfp4", "int8", "nf4")
 """Dtypes of weights that activations are not kept in."""
 
 UNQUANTISED = (".router", "bias", ".conv")

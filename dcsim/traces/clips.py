@@ -18,6 +18,7 @@ from dcsim.models.shapes import Clip
 from dcsim.models.tape import Tape, nbytes
 from dcsim.models.weights import count, size
 from dcsim.spec import Layout
+from dcsim.traces.residency import placed
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
 
@@ -77,6 +78,10 @@ def _check_layout(
         problems.append(("layout.cfg", f"{layout.cfg}; guidance has 2 branches, so 1 or 2"))
     elif layout.cfg == 2 and options["cfg"] == "distilled":
         problems.append(("layout.cfg", "2, but distilled guidance has one branch"))
+    if options["fsdp"] and layout.gpus == 1:
+        problems.append(("options.fsdp", "true needs several GPUs to share weights out to"))
+    if options["fsdp"] and options["offload"] != "none":
+        problems.append(("options.offload", "weights that are shared out stay where they are"))
     if options["vae_parallel"] and options["vae_tiling"] == "none":
         problems.append(("options.vae_parallel", "true needs tiles: vae_tiling is none"))
     return problems
@@ -123,7 +128,7 @@ def trace_clip(
     phases.append(_vae_phase(networks, options, records["decode"], gpus, pieces))
     steps = -(-pieces // gpus) if options["vae_parallel"] else pieces
     rows.append(_segment("decode", "vae", records["decode"], gpus, steps, 0, passes=pieces))
-    return MemoryTrace(
+    counted = MemoryTrace(
         model.name,
         "dit",
         dict(options),
@@ -137,6 +142,7 @@ def trace_clip(
         _artifact(networks, options, shape),
         gpus * options["runtime_overhead"],
     )
+    return placed(counted, options)
 
 
 def _segment(
@@ -204,7 +210,8 @@ def _text_phase(
     branches: int,
 ) -> Phase:
     encoder, dtype = prompt.encoder, options["dtype"]
-    params, stored = _encoder_size(encoder, dtype)
+    kept = kept_dtype(options, "text_weights_dtype")
+    params, stored = _encoder_size(encoder, kept)
     return Phase(
         name,
         encoder.blocks * branches,
@@ -213,16 +220,26 @@ def _text_phase(
         stored,
         gpus * record.total("weights", "dense"),
         dtype,
-        dtype,
+        _computed(kept, dtype),
     )
+
+
+def kept_dtype(options: Mapping[str, Any], name: str) -> str:
+    """The dtype that matrices are kept in under an option."""
+    kept: str = options[name]
+    return str(options["dtype"]) if kept == "as dtype" else kept
+
+
+def _computed(kept: str, dtype: str) -> str:
+    """The dtype of their products: what is cast as it is read is multiplied as all else."""
+    return dtype if kept in ("nf4", "fp32") else kept
 
 
 def _denoiser_phase(
     networks: Networks, options: Mapping[str, Any], record: Record, layout: Layout, passes: int
 ) -> Phase:
     network, dtype = networks.denoiser, options["dtype"]
-    kept = options["weights_dtype"]
-    kept = dtype if kept == "as dtype" else kept
+    kept = kept_dtype(options, "weights_dtype")
     params, local, stored = (network.copies * each for each in _sizes(network, layout.tp, kept))
     return Phase(
         "denoise",
@@ -232,7 +249,7 @@ def _denoiser_phase(
         stored,
         layout.gpus * -(-record.total("weights", "dense") // passes),
         dtype,
-        kept,
+        _computed(kept, dtype),
         -(-record.count("comm") // passes),
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil, lcm
@@ -48,11 +48,13 @@ class Cost:
     conv: Fraction
     memory: Fraction
     comm: Fraction
+    host: Fraction = Fraction(0)
+    """What waits for the host's memory."""
 
     @property
     def other(self) -> Fraction:
         """All but dense and attention to the context."""
-        return self.local + self.conv + self.memory + self.comm
+        return self.local + self.conv + self.memory + self.comm + self.host
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Work:
     """Bytes of the weights in DRAM and NAND."""
     reserve: int
     """HBM bytes of a replica that no request can have."""
+    offloaded: bool = False
+    """Whether the weights stay in host memory, and come to HBM with requests."""
 
 
 @lru_cache(maxsize=256)
@@ -106,11 +110,13 @@ class Rates:
             for name in ("weights", "kv")
         )
         self.comm = count * gpu.scale_up * share[COMM]
+        self.host = Fraction(count * gpu.host_link)
 
 
 def _peak(gpu: Gpu, dtype: str, path: str) -> Fraction:
-    """FLOP/s; float32 runs as TF32, at half the bf16 rate."""
-    name = "bf16" if dtype in ("fp16", "fp32") else dtype
+    """FLOP/s; float32 runs as TF32, at half the bf16 rate, int8 at that of fp8."""
+    integer = "fp8" if "fp8" in gpu.flops else "bf16"  # without a peak of its own, widened
+    name = {"fp16": "bf16", "fp32": "bf16", "int8": integer}.get(dtype, dtype)
     if name not in gpu.flops:
         known = ", ".join(sorted(gpu.flops))
         raise ModelError([(path, f"{gpu.name} has no {name} peak (it has {known})")])
@@ -125,8 +131,8 @@ def _seconds(amount: int, rate: Fraction) -> Fraction:
     return amount / rate
 
 
-def price_segment(s: Segment, rates: Rates) -> Cost:
-    """The roofline of a row of a trace."""
+def price_segment(s: Segment, rates: Rates, once: WorkPhase) -> Cost:
+    """The roofline of a row of a trace; `once`: what its phase costs an iteration."""
 
     def compute(flops: int, kind: str) -> Fraction:
         return _seconds(flops, rates.flops[kind])
@@ -137,7 +143,7 @@ def price_segment(s: Segment, rates: Rates) -> Cost:
     def looked(count: int) -> Fraction:
         return _seconds(count, rates.kv)
 
-    return Cost(
+    cost = Cost(
         dense=max(compute(s.dense_flops, DENSE), traffic(s.dense_bytes)),
         attention=compute(s.attn_flops, ATTENTION),
         attention_slope=compute(s.attn_flops_slope, ATTENTION),
@@ -148,6 +154,16 @@ def price_segment(s: Segment, rates: Rates) -> Cost:
         memory=traffic(s.other_bytes),
         comm=_seconds(s.comm_bytes, rates.comm),
     )
+    return replace(cost, host=_waiting(s, rates, once, cost)) if s.host_bytes else cost
+
+
+def _waiting(s: Segment, rates: Rates, once: WorkPhase, cost: Cost) -> Fraction:
+    """What a step waits for the host's memory, one request at a time."""
+    coming = _seconds(s.host_bytes, rates.host)
+    if not s.overlapped:
+        return coming
+    computing = once.launch + max(once.weights, cost.dense) + cost.other
+    return max(Fraction(0), coming - computing - max(cost.attention, cost.reading))
 
 
 def price_phase(phase: Phase, gpu: Gpu, count: int) -> WorkPhase:
@@ -166,18 +182,21 @@ def price(trace: MemoryTrace, gpu: Gpu) -> Work:
         row.record: mean_share(trace.records[row.record], rates[numbers[row.phase]])
         for row in trace.rows
     }
+    phases = tuple(price_phase(p, gpu, trace.gpus) for p in trace.phases)
     segments = []
     for row in trace.rows:
         number = numbers[row.phase]
         mean = ceil(row.peak * shares[row.record])
-        segments.append(WorkSegment(row, number, price_segment(row, rates[number]), mean))
+        cost = price_segment(row, rates[number], phases[number])
+        segments.append(WorkSegment(row, number, cost, mean))
     return Work(
-        tuple(price_phase(p, gpu, trace.gpus) for p in trace.phases),
+        phases,
         tuple(segments),
         trace.artifact,
         trace.weights_bytes,
         trace.checkpoint_bytes,
         trace.overhead,
+        trace.offloaded,
     )
 
 

@@ -15,7 +15,7 @@ from dcsim.traces.trace import MemoryTrace, Phase, Segment
 def step_seconds(s: Segment, phase: Phase, gpu: Gpu, count: int) -> np.ndarray[Any, Any]:
     """Seconds of every step of a fixed segment when the replica runs this request alone."""
     once = price_phase(phase, gpu, count)
-    c = price_segment(s, Rates(gpu, phase, count))
+    c = price_segment(s, Rates(gpu, phase, count), once)
     k = np.arange(s.steps, dtype=np.float64)
     computing = float(c.attention) + float(c.attention_slope) * k
     reading = float(c.reading) + float(c.reading_slope) * k

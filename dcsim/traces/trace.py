@@ -200,6 +200,10 @@ class Segment:
     conv_bytes: int = 0
     other_bytes: int = 0
     comm_bytes: int = 0
+    host_bytes: int = 0
+    """From the host's memory in each step."""
+    overlapped: bool = False
+    """Whether they come while the step computes, so that the longer of the two counts."""
     live: int = 0
     """Bytes held during a step and after it."""
     live_slope: int = 0
@@ -282,6 +286,8 @@ class MemoryTrace:
     """Bytes the replica's GPUs hold beside tensors."""
     state: int = 0
     """Bytes a request holds whatever its length: full windows and states of a language model."""
+    offloaded: bool = False
+    """Whether the weights lie in host memory and come to HBM with the requests that need them."""
 
     @property
     def gpus(self) -> int:

@@ -1,0 +1,139 @@
+"""Where the weights of a diffusion model lie while a request is served.
+
+A trace is counted with everything resident; here it is changed into one whose networks come from
+host memory when they are needed, or whose weights are shared out over the GPUs. What comes and
+goes with a request is its own: live bytes, and bytes over the host's link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dcsim.models.tape import CATEGORIES
+from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
+
+OFFLOADS = ("none", "model", "group", "sequential")
+GROUPS = 2
+"""Groups that a streamed offload holds at once: one computes while the next is loaded."""
+
+
+def placed(trace: MemoryTrace, options: Mapping[str, Any]) -> MemoryTrace:
+    """The trace under the options `text_encoders`, `fsdp` and `offload`."""
+    if options["text_encoders"] == "cpu":
+        trace = _elsewhere(trace)
+    if options["fsdp"]:
+        trace = _shared_out(trace)
+    how = options["offload"]
+    return trace if how == "none" else _offloaded(trace, how)
+
+
+def _elsewhere(trace: MemoryTrace) -> MemoryTrace:
+    """Without the text encoders: the host's CPU runs them, in a time that is not priced."""
+    gone = {phase.name for phase in trace.phases if _is_text(phase)}
+    return replace(
+        trace,
+        phases=tuple(phase for phase in trace.phases if phase.name not in gone),
+        rows=tuple(row for row in trace.rows if row.phase not in gone),
+    )
+
+
+def _is_text(phase: Phase) -> bool:
+    return phase.name.partition(" ")[0] == "text"
+
+
+def _shared_out(trace: MemoryTrace) -> MemoryTrace:
+    """Text encoders and denoiser cut into equal shares, one a GPU (FSDP).
+
+    Before a block computes, its weights are gathered: every GPU is sent all shares but its own,
+    and holds a block's weights more, and the next block's, which is on its way.
+    """
+    gpus, phases, rows = trace.gpus, [], []
+    for phase in trace.phases:
+        if phase.name == "vae":
+            phases.append(phase)
+            continue
+        share = -(-phase.weights // gpus)
+        phases.append(replace(phase, weights=share, collectives=phase.collectives + phase.layers))
+    for row in trace.rows:
+        phase = _phase_of(trace, row)
+        if phase.name != "vae":
+            gathered = phase.weights // gpus
+            held = GROUPS * -(-gathered // phase.layers) * gpus
+            row = replace(
+                row,
+                comm_bytes=row.comm_bytes + (gpus - 1) * gathered,
+                live=row.live + held,
+            )
+        rows.append(row)
+    return replace(trace, phases=tuple(phases), rows=tuple(rows))
+
+
+def _offloaded(trace: MemoryTrace, how: str) -> MemoryTrace:
+    """With the weights in host memory.
+
+    `model`: a network is loaded whole before its phase and gone after it (diffusers'
+    `enable_model_cpu_offload`). `sequential`: each layer is loaded for each of its uses and nothing
+    else is held (`enable_sequential_cpu_offload`). `group`: as that, but the next layer is loaded
+    while one computes (`enable_group_offload` with a stream).
+    """
+    phases = [replace(phase, weights=0) for phase in trace.phases]
+    rows: list[Segment] = []
+    for row in trace.rows:
+        phase = _phase_of(trace, row)
+        if how == "model":
+            if not rows or rows[-1].phase != phase.name:
+                held = rows[-1].live if rows else 0
+                held -= _phase_of(trace, rows[-1]).weights if rows else 0
+                rows.append(_loading(phase, held))
+            rows.append(replace(row, live=row.live + phase.weights))
+            continue
+        layer = -(-phase.weights // phase.layers)
+        count = GROUPS if how == "group" else 1
+        rows.append(
+            replace(
+                row,
+                live=row.live + count * layer,
+                host_bytes=phase.weights,
+                overlapped=how == "group",
+            )
+        )
+    records = dict(trace.records)
+    if how == "model":
+        phases.append(_loader())
+        records[LOADING] = _nothing()
+    return replace(trace, phases=tuple(phases), rows=tuple(rows), records=records, offloaded=True)
+
+
+LOADING = "load"
+
+
+def _loading(phase: Phase, held: int) -> Segment:
+    """The step that brings a network, with what the request holds meanwhile."""
+    return Segment(
+        f"load {phase.name}",
+        LOADING,
+        1,
+        0,
+        host_bytes=phase.weights,
+        live=max(0, held) + phase.weights,
+        record=LOADING,
+    )
+
+
+def _loader() -> Phase:
+    """The phase of loading: it computes nothing, and one launch stands for the call."""
+    return Phase(LOADING, 1, 0, 0, 0, 0, "bf16", "bf16")
+
+
+def _nothing() -> Record:
+    none = np.zeros(0, dtype=np.int64)
+    held = np.zeros((0, len(CATEGORIES)), dtype=np.int64)
+    return Record((), none, none, none, none, none, held, 0)
+
+
+def _phase_of(trace: MemoryTrace, row: Segment) -> Phase:
+    return next(phase for phase in trace.phases if phase.name == row.phase)
