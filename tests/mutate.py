@@ -42,7 +42,7 @@ TESTS: dict[str, list[list[str]]] = {
     "traces": [
         FIGURES,
         [f"tests/traces/test_{name}.py" for name in ("turns", "pricing", "clips")],
-        ["tests/validation/test_validation.py"],
+        ["tests/validation/test_published.py"],
     ],
     "models": [["tests/models/test_catalogue.py", *FIGURES], ["tests/models"]],
     "assembly": [["tests/assembly"]],

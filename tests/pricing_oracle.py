@@ -281,7 +281,8 @@ def price_row(row: Row, phase: PhaseFigures, gpu: Any, gpus: int) -> dict[str, i
     if f["comm_bytes"]:
         other += over(f["comm_bytes"], rate(gpu, "comm", "", gpus))
     fixed = row.rule == "fixed"
-    host = Fraction(row.host_bytes, gpus * gpu.host_link)
+    share = Fraction(gpu.efficiency.get("host", 1)).limit_denominator(10**6)
+    host = row.host_bytes / (gpus * gpu.host_link * share)
     if row.overlapped:
         launch, weights = phase_seconds(phase, gpu, gpus)
         alone = launch + max(weights, dense) + other + max(attention, context)

@@ -23,7 +23,7 @@ from dcsim.validation import CHECKS
 from dcsim.validation.gpus import TRIED
 from dcsim.validation.rows import UNITS, Row, Settings, shipped
 
-SHARES = ("dense", "attention", "conv", "memory", "comm", "weights", "kv")
+SHARES = ("dense", "attention", "conv", "memory", "comm", "weights", "kv", "host")
 TIMES = ("launch", "host", "step", "collective")
 LEAST = (*(0.03,) * len(SHARES), 1_000, 0, 0, 0)
 MOST = (*(0.95,) * len(SHARES), 300_000, 900_000, 3_000_000, 100_000)
@@ -65,9 +65,12 @@ def fit(profile: str, rows: Sequence[Row], begin: Sequence[float]) -> list[float
     """The point that a search from `begin` ends in."""
     random = np.random.default_rng(1)
     best = list(begin)
-    # Language models have no convolutions: their share stays what it is.
-    clips = any(row.check in ("clip_seconds", "step_seconds") for row in rows)
-    free = [j for j in range(len(best)) if clips or SHARES[j : j + 1] != ("conv",)]
+    # What no row has stays what it is: convolutions, and weights that come from the host.
+    still = (
+        set() if any(row.check in ("clip_seconds", "step_seconds") for row in rows) else {"conv"}
+    )
+    still |= set() if any("offload" in Settings(row.settings) for row in rows) else {"host"}
+    free = [j for j in range(len(best)) if j >= len(SHARES) or SHARES[j] not in still]
     least = float(np.mean(np.abs(errors(profile, best, rows))))
     for turn in range(ROUNDS):
         size = 0.4 * 0.5 ** (turn * 5 // ROUNDS)
@@ -99,7 +102,8 @@ def main() -> int:
         return float(np.mean(np.abs(errors(profile, x, fitted))))
 
     own = load_parts().gpus[Settings(fitted[0].settings)["gpu"]]
-    shares = [own.efficiency.get(name, own.efficiency["memory"]) for name in SHARES]
+    absent = {"weights": own.efficiency["memory"], "kv": own.efficiency["memory"], "host": 0.95}
+    shares = [own.efficiency.get(name, absent.get(name)) for name in SHARES]
     # From kernels launched by graphs, and from a host that launches them one by one.
     begins = [[*shares, own.launch, host, 0.0, 10_000.0] for host in (0.0, 400_000.0)]
     found = min((fit(profile, fitted, begin) for begin in begins), key=mean)
