@@ -128,11 +128,12 @@ class Dit:
 
     # Parts of a block
 
-    def modulated(self, x: Array) -> Array:
-        """`y` from x and a shift and scale of [B,h] each."""
-        t, vector = self.tape, self.of(self.c.hidden)
+    def modulated(self, x: Array, six: str = "") -> Array:
+        """`y` from x and a shift and scale of [B,h] each, in the dtype `six`."""
+        six = six or self.d
+        t, vector = self.tape, self.of(self.c.hidden, six)
         tokens = self.mine * self.c.hidden
-        mixed = self.of(tokens, wider(self.d, self.m))
+        mixed = self.of(tokens, wider(six, self.m))
         gain = self.memory("gain", vector, vector)
         rows = self.branches * self.mine
         a = self.memory("a", self.of(tokens, self.m), x, scratch=8 * rows)
@@ -204,17 +205,20 @@ class Dit:
 
     def block(self, x: Array, signal: Array, mod: Array | None, text: Array | None) -> Array:
         t, h, tokens = self.tape, self.c.hidden, self.mine * self.c.hidden
-        vector, wide, kept = self.of(h), self.of(tokens), self.of(tokens, self.r)
+        # An offset kept in fp32 widens what it is added to.
+        e = self.d if mod is None else wider(self.d, self.plain)
+        vector, wide, kept = self.of(h, e), self.of(tokens), self.of(tokens, self.r)
+        gated = self.of(tokens, wider(self.d, e))
         if mod is None:
             a = self.memory("a", vector, signal)
             six = t.linear(a, self.inside(h, 6 * h // self.t), "six")
             t.free("a")
             t.gather("six", six, self.t)
         else:
-            self.memory("six", mod, mod, weights=size(6 * h, self.plain))
-        y = self.modulated(x)
+            self.memory("six", self.of(6 * h, e), mod, weights=size(6 * h, self.plain))
+        y = self.modulated(x, e)
         z = self.self_attention(y)
-        a = self.memory("a", wide, vector, z)
+        a = self.memory("a", gated, vector, z)
         self.memory("x1", kept, x, a)
         t.free("a")
         if text is not None:
@@ -222,7 +226,7 @@ class Dit:
             t.free("z")
             self.memory("x1", kept, kept, wide)
             t.rename("y'", "z")
-        y = self.modulated(kept)
+        y = self.modulated(kept, e)
         t.free("z")
         u = t.linear(y, self.inside(h, self.c.ratio * h // self.t), "u")
         t.free("y")
@@ -230,8 +234,8 @@ class Dit:
         z = t.linear(u, self.inside(self.c.ratio * h // self.t, h), "z")
         t.free("g", "u")
         t.reduce(z, self.t)
-        self.memory("a", wide, vector, z)
-        self.memory("out", kept, kept, wide)
+        self.memory("a", gated, vector, z)
+        self.memory("out", kept, kept, gated)
         t.free("a", "z", "x1", "six", "x")
         t.rename("out", "x")
         return kept

@@ -18,7 +18,7 @@ from dcsim.validation.rows import Row
 FILE = "splitwise_llm_timings_a100.csv.gz"
 SOURCE = "github.com/Mutinifni/splitwise-sim data/perf_model.csv"
 FITTED = ("2", "8")
-"""Degrees of tensor parallelism that the profile `eager` of the A100 was fitted to; 4 tests it."""
+"""Degrees of tensor parallelism that the A100's `vllm-2023` was fitted to; 4 tests it."""
 
 
 def rows(folder: Path) -> list[Row]:
@@ -44,7 +44,7 @@ _CHECKS = ("prefill_seconds", "decode_seconds")
 
 def _row(key: tuple[str, ...], check: str, milliseconds: float) -> Row:
     tp, batch, prompt, output = key
-    settings = f"model=llama-2-70b; gpu=a100-80gb; profile=eager; tp={tp}; batch={batch}; "
+    settings = f"model=llama-2-70b; gpu=a100-80gb; profile=vllm-2023; tp={tp}; batch={batch}; "
     # A prefill of 64 prompts in less time than one of 8 cannot be: half the batch is not there.
     broken = key == ("2", "64", "512", "128")
     return Row(

@@ -69,9 +69,9 @@ def iterations_section(folder: Path) -> str:
 ITERATIONS = f"""## Times of iterations
 
 Llama-2-70B on A100 80 GB, from `{splitwise.FILE}`
-(Splitwise; medians of the repetitions), under the profile `eager`: a server that launches kernel
-by kernel, so that a decode step of one request takes as long at TP 8 as at TP 4. The profile was
-fitted to TP {" and ".join(splitwise.FITTED)}.
+(Splitwise; medians of the repetitions), under the profile `vllm-2023`: a server that launches
+kernel by kernel, so that a decode step of one request takes as long at TP 8 as at TP 4. The
+profile was fitted to TP {" and ".join(splitwise.FITTED)}.
 """
 
 

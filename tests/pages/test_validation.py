@@ -34,4 +34,4 @@ def test_without_the_log_nothing_is_rendered(
     assert validation.main() == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert "kv_hit_rates.json: No such file or directory; set DCSIM_TRACES" in err
+    assert "No such file or directory; set DCSIM_TRACES" in err
