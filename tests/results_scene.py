@@ -12,7 +12,18 @@ from workload_scenes import job, scene
 from dcsim.assembly.plan import ChannelInfo, Plan, PoolInfo
 from dcsim.engine import TIERS, Outputs, table
 from dcsim.results import Results, collect
-from dcsim.spec import Choice, ClipShape, Fixed, Job, LogNormal, Poisson, Rate, Scenario, TokenShape
+from dcsim.spec import (
+    Choice,
+    ClipShape,
+    Endurance,
+    Fixed,
+    Job,
+    LogNormal,
+    Poisson,
+    Rate,
+    Scenario,
+    TokenShape,
+)
 from dcsim.workload import Requests, generate
 
 SECOND = 10**9
@@ -35,15 +46,20 @@ def jobs(chat: float = 1.2, video: float = 0.012) -> tuple[Job, Job]:
 
 
 def make_plan(
-    scenario: Scenario | None = None, *, dram: int = 2000 * GB, dwpd: float | None = 1.0
+    scenario: Scenario | None = None,
+    *,
+    dram: int = 2000 * GB,
+    dwpd: float | None = 1.0,
+    amplification: float = 1.0,
 ) -> Plan:
     """Chat on two replicas of two GPUs each, video on two of two; 30 TB of NAND."""
     scenario = scenario or replace(scene(*jobs(), seconds=7200.0), bin=60 * SECOND, name="made up")
     requests = generate(scenario)
+    wear = Endurance(dwpd, 5, amplification, 1.0, None)
     pools = [
         *(PoolInfo(f"{name}.hbm", "hbm", 4 * 80 * GB, name) for name in (*CHAT, *VIDEO)),
         PoolInfo("node.dram", "dram", dram, "node"),
-        PoolInfo("node.nand", "nand", 30_000 * GB, "node", dwpd),
+        PoolInfo("node.nand", "nand", 30_000 * GB, "node", wear),
     ]
     channels = [
         ChannelInfo("node.nand.read", 56 * GB, 60_000),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dcsim.engine import Engine, Tables
-from dcsim.spec import Scenario
+from dcsim.spec import Endurance, Scenario
 from dcsim.workload import Requests
 
 Tier = Literal["hbm", "dram", "nand"]
@@ -22,8 +22,8 @@ class PoolInfo:
     """Bytes."""
     owner: str
     """The replica (HBM), the domain or the shelf that it belongs to."""
-    dwpd: float | None = None
-    """Rated drive writes a day (NAND), None where unknown."""
+    wear: Endurance | None = None
+    """Of NAND, what its drives stand; None without any."""
 
 
 @dataclass(frozen=True)

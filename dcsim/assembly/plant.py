@@ -94,7 +94,7 @@ class Plant:
         if free:
             self._pool(PoolInfo(f"{name}/hbm", "hbm", free * domain.gpu.hbm, name))
         self._pool(PoolInfo(f"{name}/dram", "dram", domain.dram, name))
-        nand = self._pool(PoolInfo(f"{name}/nand", "nand", domain.nand, name, domain.dwpd))
+        nand = self._pool(PoolInfo(f"{name}/nand", "nand", domain.nand, name, domain.wear))
         if domain.nand:
             read, write = domain.nand_latency_read, domain.nand_latency_write
             self._channel(ChannelInfo(f"{name}/nand/read", domain.nand_read, read))
@@ -105,7 +105,7 @@ class Plant:
 
     def _add_shelf(self, shelf: Shelf) -> None:
         name = shelf.name
-        nand = self._pool(PoolInfo(f"{name}/nand", "nand", shelf.capacity, name, shelf.dwpd))
+        nand = self._pool(PoolInfo(f"{name}/nand", "nand", shelf.capacity, name, shelf.wear))
         self._channel(ChannelInfo(f"{name}/network/in", shelf.network, shelf.latency))
         self._channel(ChannelInfo(f"{name}/network/out", shelf.network, shelf.latency))
         self._channel(ChannelInfo(f"{name}/nand/read", shelf.read, 0))

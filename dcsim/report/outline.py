@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.engine import CATEGORIES, TIERS
+from dcsim.results.links import like_links
+from dcsim.results.wear import WRITTEN
 
 if TYPE_CHECKING:
     from dcsim.results import Results
 
-__all__ = ["MOST_STRETCHES", "Outline", "TierSeries"]
+__all__ = ["MOST_STRETCHES", "LinkSeries", "Outline", "TierSeries", "WearSeries"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -50,6 +52,33 @@ class TierSeries:
 
 
 @dataclass(frozen=True)
+class LinkSeries:
+    """Links that are alike over S stretches; loads are shares of the bandwidth, float64[S]."""
+
+    count: int
+    bandwidth: int
+    """Bytes/s of one; of the widest where they differ."""
+    mean: Floats
+    """Of all together."""
+    busiest: Floats
+    """Of the one that is busiest in each stretch."""
+
+
+@dataclass(frozen=True)
+class WearSeries:
+    """A NAND pool over S stretches, bytes/s."""
+
+    taken: Mapping[str, Ints]
+    """By what is written, int64[S]."""
+    written: Ints
+    """int64[S]."""
+    rated: float | None
+    """What the rating of its drives sustains; None where unknown."""
+    budget: float | None
+    """What its write budget lets through; None without any."""
+
+
+@dataclass(frozen=True)
 class Outline:
     """What pictures show of a run."""
 
@@ -61,6 +90,10 @@ class Outline:
     """By name; one without a pool is missing."""
     held: Mapping[tuple[str, str, str], Ints]
     """Mean bytes held by tier, category and job, int64[S]."""
+    links: Mapping[str, LinkSeries]
+    """By the name of links that are alike."""
+    wear: Mapping[str, WearSeries]
+    """By NAND pool."""
 
     @classmethod
     def of(cls, results: Results) -> Outline:
@@ -74,6 +107,8 @@ class Outline:
             edges=stretches.edges,
             tiers=_tiers(timeline, results.tiers(), stretches),
             held=_held(contents, stretches),
+            links=_links(results.channels(), stretches),
+            wear=_wear(results.wear(), stretches),
         )
 
 
@@ -146,6 +181,42 @@ def _held(contents: Any, stretches: _Stretches) -> dict[tuple[str, str, str], In
         names, code = _words(contents[column])
         keys.append([names[each] for each in code[::bins].tolist()])
     return dict(zip(zip(*keys, strict=True), means, strict=True))
+
+
+def _links(channels: Any, stretches: _Stretches) -> dict[str, LinkSeries]:
+    """The table goes channel by channel."""
+    bins = len(stretches.length)
+    names, code = _words(channels["channel"])
+    bandwidth = channels["bandwidth"].to_numpy()[::bins]
+    moved = channels["bytes"].to_numpy().reshape(-1, bins)
+    rates = stretches.rates(moved)
+    series = {}
+    for name, rows in like_links([names[each] for each in code[::bins].tolist()]).items():
+        mine = rates[rows] / bandwidth[rows, None]
+        mean = rates[rows].sum(axis=0) / bandwidth[rows].sum()
+        series[name] = LinkSeries(len(rows), int(bandwidth[rows].max()), mean, mine.max(axis=0))
+    return series
+
+
+def _wear(wear: Any, stretches: _Stretches) -> dict[str, WearSeries]:
+    """The table goes pool by pool."""
+    bins, seconds = len(stretches.length), stretches.length.sum() / 1e9
+    names, code = _words(wear["pool"])
+    tables = {name: wear[name].to_numpy().reshape(-1, bins) for name in (*WRITTEN, "written")}
+    rates = {name: stretches.rates(table) for name, table in tables.items()}
+    paces = {}
+    for name in ("rated", "budget"):  # null in all bins of a pool, or in none
+        allowed = wear[name].fill_null(-1).to_numpy().reshape(-1, bins).sum(axis=1)
+        paces[name] = [float(each / seconds) if each >= 0 else None for each in allowed.tolist()]
+    return {
+        names[each]: WearSeries(
+            taken={name: rates[name][row] for name in WRITTEN},
+            written=rates["written"][row],
+            rated=paces["rated"][row],
+            budget=paces["budget"][row],
+        )
+        for row, each in enumerate(code[::bins].tolist())
+    }
 
 
 def _words(column: Any) -> tuple[list[str], NDArray[np.int32]]:

@@ -18,9 +18,11 @@ from dcsim.report.contents import plot_contents
 from dcsim.report.demand import plot_demand
 from dcsim.report.frame import frame, ticks
 from dcsim.report.latency import plot_latency
+from dcsim.report.links import plot_links
 from dcsim.report.outline import Outline
 from dcsim.report.reuse import plot_reuse, reuses
 from dcsim.report.style import draw_area, legend_below, new_figure, save
+from dcsim.report.wear import plot_wear, wears
 
 if TYPE_CHECKING:
     from dcsim.results import Results
@@ -38,8 +40,8 @@ Picture = Callable[[], None]
 
 
 def plot_run(results: Results, directory: str | PathLike[str]) -> None:
-    """Draw `demand.png`, `contents.png`, `latency.png` and, where context is used again,
-    `reuse.png` into a directory that exists."""
+    """Draw `demand.png`, `contents.png`, `latency.png`, `links.png`, where context is used again
+    `reuse.png`, and where NAND is written `wear.png`, into a directory that exists."""
     for picture in pictures_of_run(Outline.of(results), Path(directory)):
         picture()
 
@@ -54,9 +56,16 @@ def plot_comparison(results: Mapping[str, Results], directory: str | PathLike[st
 
 def pictures_of_run(outline: Outline, directory: Path) -> list[Picture]:
     """Those of `plot_run`; the longest to draw first."""
-    drawn = {"demand.png": plot_demand, "contents.png": plot_contents, "latency.png": plot_latency}
+    drawn = {
+        "demand.png": plot_demand,
+        "contents.png": plot_contents,
+        "links.png": plot_links,
+        "latency.png": plot_latency,
+    }
     if reuses(outline):
         drawn["reuse.png"] = plot_reuse
+    if wears(outline):
+        drawn["wear.png"] = plot_wear
     return [partial(draw, outline, directory / name) for name, draw in drawn.items()]
 
 

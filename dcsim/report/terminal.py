@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from dcsim.report.quantities import bytes_text, rate_text, time_text
+from dcsim.report.quantities import bytes_text, percent, rate_text, time_text
 from dcsim.report.words import TIER_NAMES
 from dcsim.results import Comparison, Figure, Results
 
@@ -19,7 +19,7 @@ _NONE = "-"
 
 
 def summary_table(results: Results) -> Group:
-    """What a run came to: tiers, jobs and wear, as something that rich prints.
+    """What a run came to: tiers, jobs, wear and links, as something that rich prints.
 
     Nothing in it depends on the clock.
     """
@@ -28,6 +28,8 @@ def summary_table(results: Results) -> Group:
     wear = results.summary["tiers"]["nand"]["wear"]
     if wear["bytes_written"]:
         parts.append(_wear_text(wear))
+    if any(link["bytes"] for link in results.summary["links"].values()):
+        parts.append(_links_text(results.summary["links"]))
     return Group(*parts)
 
 
@@ -157,13 +159,36 @@ def _output(throughput: dict[str, float]) -> str:
 
 
 def _wear_text(wear: dict[str, Any]) -> str:
+    parts: dict[str, int] = {}
+    for pool in wear["pools"].values():
+        for what, size in pool["bytes_taken"].items():
+            parts[what] = parts.get(what, 0) + size
+    shown = ", ".join(f"{bytes_text(parts[w])} {text}" for w, text in _WRITTEN.items() if parts[w])
     text = (
         f"NAND written: {bytes_text(wear['bytes_written'])}, "
-        f"{wear['drive_writes_per_day']:.3g} drive writes per day"
+        f"{wear['drive_writes_per_day']:.3g} drive writes per day ({shown})"
     )
     if wear["lifetime_years"] is not None:
         text += f"; {wear['first_worn_out']} lasts {wear['lifetime_years']:.3g} years at this rate"
     return text
+
+
+_WRITTEN = {
+    "artifacts": "of clips",
+    "contexts": "of contexts",
+    "reused": "of contexts that are used again",
+}
+
+
+def _links_text(links: dict[str, Any]) -> str:
+    """The links that come nearest to their limit in a bin."""
+    busiest = sorted(links, key=lambda name: (-links[name]["load_fullest"], name))[:3]
+    texts = [
+        f"{name} {percent(links[name]['load_fullest'])} (mean {percent(links[name]['load'])})"
+        for name in busiest
+        if links[name]["bytes"]
+    ]
+    return f"Busiest links, in their fullest bin: {', '.join(texts)}"
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -194,8 +219,11 @@ _SHOWN = {
         "first_shortfall_ns": "first short at",
         "first_shortfall_pool_peak": "its pool, by up to",
         "first_shortfall_pool_ns": "its pool, in all for",
+        "bytes_written": "written",
         "drive_writes_per_day": "drive writes per day",
+        "lifetime_years": "lasts, years",
     },
+    "link": {"load": "load, mean", "load_fullest": "  fullest bin"},
     "job": {
         "wait_ns.p99": "wait, p99",
         "first_ns.p99": "first result, p99",
@@ -209,10 +237,16 @@ _SHOWN = {
 }
 
 
+_IDLE = 0.01
+"""Load of a link that is not worth a row."""
+
+
 def _label(figure: Figure) -> str | None:
     name = figure.name.removeprefix("wear.")
     if figure.name.startswith("outcomes.") and any(figure.values):
         return figure.name.removeprefix("outcomes.")
+    if figure.section == "link" and max(value or 0.0 for value in figure.values) < _IDLE:
+        return None
     return _SHOWN[figure.section].get(name)
 
 

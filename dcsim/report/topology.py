@@ -6,7 +6,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from dcsim.report.quantities import bytes_text
-from dcsim.spec import Domain, Shelf, Topology
+from dcsim.spec import Domain, Endurance, Shelf, Topology
 
 __all__ = ["topology_tree"]
 
@@ -39,21 +39,26 @@ def _domain(branch: Tree, d: Domain) -> None:
     node.add(f"link  {_rate(d.gpu.host_link)} a GPU to DRAM, each way")
     node.add(f"DRAM  {bytes_text(d.dram)}")
     if d.nand:
-        wear = "endurance unknown" if d.dwpd is None else f"{d.dwpd:g} drive writes a day"
         speed = f"read {_rate(d.nand_read)}, write {_rate(d.nand_write)}"
-        node.add(f"NAND  {bytes_text(d.nand)} ({speed}, {wear})")
+        node.add(f"NAND  {bytes_text(d.nand)} ({speed}, {_wear(d.wear)})")
     if d.nic:
         node.add(f"NIC   {_rate(d.nic)} each way")
 
 
 def _shelf(tree: Tree, s: Shelf) -> None:
     node = tree.add(f"shelf {s.name}, for {', '.join(s.racks)}")
-    wear = "endurance unknown" if s.dwpd is None else f"{s.dwpd:g} drive writes a day"
-    node.add(
-        f"NAND  {bytes_text(s.capacity)} (read {_rate(s.read)}, write {_rate(s.write)}, {wear})"
-    )
+    speed = f"read {_rate(s.read)}, write {_rate(s.write)}"
+    node.add(f"NAND  {bytes_text(s.capacity)} ({speed}, {_wear(s.wear)})")
     node.add(f"ports {_rate(s.network)} each way, {s.latency / 1e3:g} us")
 
 
 def _rate(per_second: int) -> str:
     return f"{bytes_text(per_second)}/s"
+
+
+def _wear(wear: Endurance | None) -> str:
+    if wear is None or wear.dwpd is None:
+        text = "endurance unknown"
+    else:
+        text = f"{wear.dwpd:g} drive writes a day"
+    return text if wear is None or wear.budget is None else f"{text}, at most {wear.budget:g}"

@@ -18,9 +18,9 @@ class Figure:
     """One figure of every variant, the base first; None where a variant has none."""
 
     section: str
-    """`requests`, `tier` or `job`."""
+    """`requests`, `tier`, `link` or `job`."""
     subject: str
-    """The tier or the job class; empty for all requests."""
+    """The tier, the links that are alike or the job class; empty for all requests."""
     name: str
     unit: str
     """`bytes`, `ns`, `requests`, `per_s`, `per_day`, `years`, `share`."""
@@ -98,14 +98,20 @@ def compare(results: Mapping[str, Results]) -> Comparison:
     if not results:
         raise ValueError("a comparison needs at least one variant")
     summaries = [each.summary for each in results.values()]
-    figures = [*_request_figures(summaries), *_tier_figures(summaries), *_job_figures(summaries)]
+    sections = (_request_figures, _tier_figures, _link_figures, _job_figures)
+    figures = [figure for section in sections for figure in section(summaries)]
     return Comparison(tuple(results), tuple(figures))
 
 
 def _figure(
     summaries: list[dict[str, Any]], section: str, subject: str, unit: str, *path: str
 ) -> Figure:
-    root = {"requests": ["requests"], "tier": ["tiers", subject], "job": ["jobs", subject]}
+    root = {
+        "requests": ["requests"],
+        "tier": ["tiers", subject],
+        "link": ["links", subject],
+        "job": ["jobs", subject],
+    }
     values = tuple(_dig(summary, [*root[section], *path]) for summary in summaries)
     return Figure(section, subject, ".".join(path), unit, values)
 
@@ -140,10 +146,24 @@ def _tier_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
         figures.append(_figure(summaries, "tier", tier, "ns", "first_shortfall_pool_ns"))
     for name, unit in (
         ("bytes_written", "bytes"),
+        ("flash_bytes_written", "bytes"),
         ("drive_writes_per_day", "per_day"),
         ("lifetime_years", "years"),
     ):
         figures.append(_figure(summaries, "tier", "nand", unit, "wear", name))
+    return figures
+
+
+def _link_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
+    """Of links that move anything in some variant."""
+    figures = []
+    for name in _union(summaries, "links"):
+        mine = [
+            _figure(summaries, "link", name, unit, key)
+            for key, unit in (("bytes", "bytes"), ("load", "share"), ("load_fullest", "share"))
+        ]
+        if any(mine[0].values):
+            figures += mine
     return figures
 
 

@@ -4,41 +4,24 @@ rendered. A test holds it equal to what a run writes."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from dcsim.engine import CATEGORIES, CAUSES, OUTCOMES, TIERS
 from dcsim.results.statistics import STATISTICS
-from dcsim.results.tiers import WARRANTY_YEARS
+from dcsim.results.table_meanings import COMPARED, TABLES, Entry, Table
+from dcsim.results.wear import WRITTEN, YEAR_DAYS
 
 __all__ = ["COMPARED", "COMPARISON", "MANIFEST", "NAMES", "SUMMARY", "TABLES", "Entry", "Table"]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A column of a table, or a key of a JSON file."""
-
-    name: str
-    """A key is dotted; its parts in capitals stand for the names in `NAMES`."""
-    type: str
-    """`int64`, `int32`, `float64`, `word` (a dictionary of strings) or `text`; of a key `int`,
-    `float`, `truth`, `text` or `mapping`. A `?` after it: may be null."""
-    unit: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Table:
-    """A Parquet file."""
-
-    row: str
-    """What one row is."""
-    columns: tuple[Entry, ...]
 
 
 NAMES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "TIER": (TIERS, "a tier"),
     "JOB": ((), "a job class, by its name in the scenario"),
     "POOL": ((), "a pool, as in the timeline"),
+    "LINK": (
+        (),
+        "links that differ by numbers alone, together: `agent/*/onboard`; one alone by its name",
+    ),
+    "WRITTEN": (WRITTEN, "what is written to NAND"),
     "CATEGORY": (CATEGORIES, "what bytes are held for"),
     "CAUSE": (CAUSES, "why bytes of finished objects came or went"),
     "OUTCOME": (OUTCOMES, "where a request stood at the end of the run"),
@@ -48,183 +31,6 @@ NAMES: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 """What the capitals in keys stand for: the names, none where they are the scenario's, and a word
 about them."""
-
-_START = Entry("start_ns", "int64", "ns", "Start of the bin.")
-_END = Entry("end_ns", "int64", "ns", "End of the bin; the last ends with the run.")
-_TIER = Entry("tier", "word", "", "`hbm`, `dram` or `nand`.")
-
-
-def _held(name: str, meaning: str) -> Entry:
-    return Entry(name, "int64", "bytes", f"Mean over the bin. {meaning}")
-
-
-def _flow(name: str, meaning: str) -> Entry:
-    return Entry(name, "int64", "bytes", f"Of objects, within the bin. {meaning}")
-
-
-TABLES: Mapping[str, Table] = {
-    "requests": Table(
-        "One row a request, in order of arrival, as built; a turn stands where its session began.",
-        (
-            Entry("job", "word", "", "Job class."),
-            Entry("replica", "word?", "", "Where it last ran or waits; null: nowhere yet."),
-            Entry("after", "int64?", "", "Row of the turn before it; null: it waits for none."),
-            Entry("arrival_ns", "int64?", "ns", "When it came; null: it has not."),
-            Entry("start_ns", "int64?", "ns", "First joined a batch; null: not yet."),
-            Entry(
-                "first_ns", "int64?", "ns", "First token, or first denoising step; null: not yet."
-            ),
-            Entry("end_ns", "int64?", "ns", "Completed; null: not yet."),
-            Entry(
-                "outcome",
-                "word",
-                "",
-                "At the end of the run: `queued`, `running`, `completed`, `rejected`: it needs "
-                "more HBM than a replica has beside its weights; `awaited`: what it waits for has "
-                "not ended, or its think time has not; `abandoned`: that was rejected.",
-            ),
-            Entry(
-                "preemptions", "int32", "", "Times it had to leave a full HBM and was recomputed."
-            ),
-            Entry("prompt_tokens", "int64?", "tokens", "Null for a clip."),
-            Entry("output_tokens", "int64?", "tokens", "Null for a clip."),
-            Entry("width", "int64?", "pixels", "Null for an LLM's request."),
-            Entry("height", "int64?", "pixels", "Null for an LLM's request."),
-            Entry("frames", "int64?", "", "1 is an image; null for an LLM's request."),
-            Entry("steps", "int64?", "", "Denoising steps; null for an LLM's request."),
-            Entry("artifact_bytes", "int64?", "bytes", "Size of the finished clip or image."),
-            Entry("context_bytes", "int64?", "bytes", "Size of the KV when the turn is finished."),
-            Entry(
-                "hit_hbm_tokens",
-                "int64?",
-                "tokens",
-                "Of its prompt, found in HBM at its first admission; null without reuse.",
-            ),
-            Entry("hit_dram_tokens", "int64?", "tokens", "The same, loaded from DRAM."),
-            Entry("hit_nand_tokens", "int64?", "tokens", "The same, loaded from NAND."),
-            Entry("hit_again_tokens", "int64?", "tokens", "Found or loaded at later admissions."),
-        ),
-    ),
-    "timeline": Table(
-        "One row a pool and bin. A pool is the HBM of a replica (`chat/0/hbm`), the GPUs nobody "
-        "uses (`rack0/node0/hbm`), the DRAM or the drives of a domain, or a shelf. `weights` to "
-        "`artifacts` and `free` add up to `capacity`.",
-        (
-            _START,
-            _END,
-            Entry("pool", "word", "", "The pool."),
-            _TIER,
-            Entry("capacity", "int64", "bytes", "Mean over the bin: operations may change it."),
-            Entry("capacity_low", "int64", "bytes", "Least in the bin."),
-            Entry("capacity_high", "int64", "bytes", "Greatest in the bin."),
-            _held("weights", "Parameters of the models."),
-            _held("live", "What running jobs keep from step to step: KV, latents, embeddings."),
-            _held("transient", "Activations while a step runs."),
-            _held("cache", "Contexts kept after their turns have ended, to be used again or not."),
-            _held("artifacts", "Finished clips and images."),
-            _held("free", "What is left of the capacity."),
-            Entry("peak", "int64", "bytes", "Most held at any time of the bin, all categories."),
-            Entry("demand", "int64", "bytes", "Mean held with capacities lifted."),
-            Entry("demand_peak", "int64", "bytes", "Most held with capacities lifted."),
-            Entry("shortfall", "int64", "bytes", "`demand_peak - capacity_low`, at least 0."),
-            Entry("headroom", "int64", "bytes", "`capacity_low - demand_peak`, at least 0."),
-            _flow("taken", "Came in."),
-            _flow(
-                "moved",
-                "Left DRAM for NAND, due or written back; of exclusive tiers NAND for DRAM too.",
-            ),
-            _flow("expired", "Left for good when their time was over."),
-            _flow("evicted", "Contexts that made room for newer objects."),
-            _flow("lost", "No longer fitted when the pool shrank."),
-            _flow("dropped", "Found no room here and were given up; never came in."),
-            _flow("spilled", "Found no room in DRAM and went on to NAND; never came in."),
-            _flow("read", "Loaded from here instead of computed again; stays where it is."),
-        ),
-    ),
-    "tiers": Table(
-        "One row a tier and bin: the most of what its pools hold together. Their own peaks, of the "
-        "timeline, need not come at the same time.",
-        (
-            _START,
-            _END,
-            _TIER,
-            Entry("peak", "int64", "bytes", "Most held at any time of the bin, all pools."),
-            Entry("demand_peak", "int64", "bytes", "The same with capacities lifted."),
-        ),
-    ),
-    "contents": Table(
-        "Whose bytes: one row a tier, category, job and bin, where any are held or demanded in "
-        "the run. Weights, live and transient bytes are those of the job that has the replicas.",
-        (
-            _START,
-            _END,
-            _TIER,
-            Entry("category", "word", "", "As the columns of the timeline."),
-            Entry("job", "word", "", "Job class."),
-            Entry("mean_bytes", "int64", "bytes", "Mean over the bin, as built."),
-            Entry("demand_bytes", "int64", "bytes", "Mean over the bin, capacities lifted."),
-        ),
-    ),
-    "channels": Table(
-        "One row a channel and bin. A channel is one direction of a link or of a drive: "
-        "`chat/0/onboard` (DRAM to HBM), `chat/0/offload`, `rack0/node0/nand/write`, "
-        "`rack0/node0/nic/in`, `context/network/in`. Transfers at once share the channels of their "
-        "paths max-min fairly.",
-        (
-            _START,
-            _END,
-            Entry("channel", "word", "", "The channel."),
-            Entry("bandwidth", "int64", "bytes/s", "What it can move."),
-            Entry("bytes", "int64", "bytes", "What it moved in the bin, as built."),
-        ),
-    ),
-    "events": Table(
-        "One row an event, in order of time. `loading`, `up`, `down`: a replica. `capacity`: a "
-        "pool was resized. `evicted`, `lost`, `dropped`, `spilled`: bytes of a job at a pool "
-        "within a bin. `shortfall`: bins on end in which demand exceeds the capacity of a pool.",
-        (
-            Entry("time_ns", "int64", "ns", "When; the start of a bin or stretch."),
-            Entry("end_ns", "int64?", "ns", "End of the bin or stretch; null for an instant."),
-            Entry("kind", "word", "", "As above."),
-            Entry("subject", "word", "", "The replica or the pool."),
-            Entry("job", "word?", "", "Whose objects; null where it is not about objects."),
-            Entry(
-                "bytes",
-                "int64?",
-                "bytes",
-                "The new capacity, the objects' bytes, or the worst of the shortfall; null of "
-                "replicas.",
-            ),
-        ),
-    ),
-    "samples": Table(
-        "One row a reading; only with an operation `sampler`, or where a process of yours calls "
-        "`datacenter.sample()`. As built.",
-        (
-            Entry("time_ns", "int64", "ns", "When."),
-            Entry("subject", "word", "", "A pool (`used`), or a job that has replicas."),
-            Entry("quantity", "word", "", "`used`, `running`, `waiting` or `up`."),
-            Entry("value", "int64", "bytes, jobs or replicas", "The reading."),
-        ),
-    ),
-}
-
-COMPARED = Table(
-    "`comparison.parquet`, one row a figure of the summary and variant.",
-    (
-        Entry("section", "text", "", "`requests`, `tier` or `job`."),
-        Entry("subject", "text", "", "The tier or the job class; empty for all requests."),
-        Entry("figure", "text", "", "The key below it in the summary, such as `demand.p95`."),
-        Entry(
-            "unit", "text", "", "`bytes`, `ns`, `requests`, `per_s`, `per_day`, `years` or `share`."
-        ),
-        Entry("variant", "text", "", "`base`, a name of `what_if`, or `changed` for `--set`."),
-        Entry("value", "float64?", "as `unit`", "The figure; null where the variant has none."),
-        Entry("difference", "float64?", "as `unit`", "Value less that of the base."),
-        Entry("ratio", "float64?", "", "Difference over the value of the base."),
-    ),
-)
-"""What `dcsim compare` writes beside the directories of the variants."""
 
 
 def _over_time(key: str, what: str) -> tuple[Entry, ...]:
@@ -297,18 +103,29 @@ SUMMARY: tuple[Entry, ...] = (
     Entry("tiers.TIER.flows.CAUSE", "int", "bytes", "As the timeline, over the run."),
     Entry("tiers.nand.wear.bytes_written", "int", "bytes", "Written to NAND, all pools."),
     Entry(
+        "tiers.nand.wear.flash_bytes_written",
+        "int",
+        "bytes",
+        "What the flash took: times the write amplification.",
+    ),
+    Entry(
         "tiers.nand.wear.drive_writes_per_day", "float?", "1/d", "Over the capacity of all pools."
     ),
     Entry("tiers.nand.wear.lifetime_years", "float?", "years", "The least of the pools."),
     Entry("tiers.nand.wear.first_worn_out", "text?", "", "The pool of which that is the life."),
     Entry("tiers.nand.wear.pools.POOL.bytes_written", "int", "bytes", "Written in the run."),
     Entry(
-        "tiers.nand.wear.pools.POOL.bytes_taken.cache",
+        "tiers.nand.wear.pools.POOL.flash_bytes_written",
         "int",
         "bytes",
-        "Of this contexts; with what was under way at the end.",
+        "What its flash took: times `write_amplification`.",
     ),
-    Entry("tiers.nand.wear.pools.POOL.bytes_taken.artifacts", "int", "bytes", "Likewise."),
+    Entry(
+        "tiers.nand.wear.pools.POOL.bytes_taken.WRITTEN",
+        "int",
+        "bytes",
+        "As the columns of `wear.parquet`; with what was under way at the end.",
+    ),
     Entry("tiers.nand.wear.pools.POOL.drive_writes_per_day", "float", "1/d", "Over its capacity."),
     Entry(
         "tiers.nand.wear.pools.POOL.rated_drive_writes_per_day",
@@ -317,12 +134,36 @@ SUMMARY: tuple[Entry, ...] = (
         "`dwpd` of its drives; null where unknown.",
     ),
     Entry(
+        "tiers.nand.wear.pools.POOL.sustained_drive_writes_per_day",
+        "float?",
+        "1/d",
+        "The pace at which it lasts just the warranty: rated times `rated_amplification` over "
+        "`write_amplification`.",
+    ),
+    Entry(
+        "tiers.nand.wear.pools.POOL.budget_drive_writes_per_day",
+        "float?",
+        "1/d",
+        "`write_budget` of its drives; null without one.",
+    ),
+    Entry(
+        "tiers.nand.wear.pools.POOL.endurance_used",
+        "float?",
+        "",
+        "Share of all that it stands that the run used up.",
+    ),
+    Entry(
         "tiers.nand.wear.pools.POOL.lifetime_years",
         "float?",
         "years",
-        f"Until the rated writes of {WARRANTY_YEARS} years are used up, at the pace of this run; "
+        f"Until its endurance is used up at the pace of this run, in years of {YEAR_DAYS} days; "
         "null where the rating is unknown or nothing is written.",
     ),
+    Entry("links.LINK.links", "int", "", "How many they are."),
+    Entry("links.LINK.bandwidth", "int", "bytes/s", "Of all of them."),
+    Entry("links.LINK.bytes", "int", "bytes", "What they moved."),
+    Entry("links.LINK.load", "float", "", "That as a share of what they could move."),
+    Entry("links.LINK.load_fullest", "float", "", "The same in the fullest bin of one of them."),
     Entry("jobs.JOB.service", "text", "", "The job that has the replicas."),
     Entry("jobs.JOB.arrived", "int", "", "Requests that have come."),
     Entry("jobs.JOB.outcomes.OUTCOME", "int", "", "How many, as built."),

@@ -23,6 +23,7 @@ from dcsim.results.requests import requests_table
 from dcsim.results.series import pool_series
 from dcsim.results.summary import summarise
 from dcsim.results.timeline import channels_table, contents_table, tiers_table, timeline_table
+from dcsim.results.wear import wear_table
 
 __all__ = ["Results", "collect"]
 
@@ -56,6 +57,10 @@ class Results:
     def channels(self) -> Any:
         """One row a channel and bin: bytes moved."""
         return self.tables["channels"]
+
+    def wear(self) -> Any:
+        """One row a NAND pool and bin: bytes written, what for, and what the drives stand."""
+        return self.tables["wear"]
 
     def events(self) -> Any:
         """One row an event: control, evictions and losses by bin, stretches of shortfall."""
@@ -125,6 +130,7 @@ def collect(
             "tiers": tiers_table(series),
             "contents": contents_table(plan, built, lifted),
             "channels": channels_table(plan, built),
+            "wear": wear_table(plan, built, series),
             "events": events_table(plan, built, series),
         }
         return Results(summary, manifest.result(), {**tables, **(extra or {})})

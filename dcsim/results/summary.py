@@ -7,6 +7,7 @@ from typing import Any
 from dcsim.assembly.plan import Plan
 from dcsim.engine import Outputs
 from dcsim.results.jobs import arrived_of, job_figures, outcome_counts
+from dcsim.results.links import link_figures
 from dcsim.results.series import Series
 from dcsim.results.tiers import tier_figures
 
@@ -31,6 +32,7 @@ def summarise(
             "preemptions": int(built["preemptions"].sum()),
         },
         "tiers": tier_figures(plan, built, series),
+        "links": link_figures(plan, built),
         "jobs": job_figures(plan, built, lifted),
         "engine": _engine(len(plan.requests), built, seconds[0])
         | {"lifted": _engine(len(plan.requests), lifted, seconds[1])},

@@ -11,17 +11,11 @@ from dcsim.assembly.plan import Plan
 from dcsim.engine import CATEGORIES, CAUSES, TIERS, Outputs
 from dcsim.results.series import Bins, Series
 from dcsim.results.statistics import weighted_percentile
+from dcsim.results.wear import wear_figures
 
-__all__ = ["DAY", "WARRANTY_YEARS", "tier_figures"]
+__all__ = ["tier_figures"]
 
 Ints = NDArray[np.int64]
-
-DAY = 86_400 * 10**9
-"""ns."""
-
-WARRANTY_YEARS = 5
-"""Years over which rated drive writes per day hold. A 25.6 TB Micron 9550 MAX is rated at 3 drive
-writes per day and at 140,160 TB written: 5 years (storagesserver.com review of the drive)."""
 
 
 def tier_figures(plan: Plan, built: Outputs, series: Series) -> dict[str, Any]:
@@ -56,7 +50,7 @@ def _figures(plan: Plan, built: Outputs, series: Series, tier: str) -> dict[str,
         "flows": dict(zip(CAUSES, series.flow[:, rows].sum(axis=(1, 2)).tolist(), strict=True)),
     }
     if tier == "nand":
-        figures["wear"] = _wear(plan, built, series, rows)
+        figures["wear"] = wear_figures(plan, built, series)
     return figures
 
 
@@ -101,55 +95,3 @@ def _shortfall(plan: Plan, series: Series, rows: list[int]) -> dict[str, Any]:
         figures["first_shortfall_pool_peak"] = int(short[pool].max())
         figures["first_shortfall_pool_ns"] = int(series.bins.length[short[pool] > 0].sum())
     return figures
-
-
-def _wear(plan: Plan, built: Outputs, series: Series, rows: list[int]) -> dict[str, Any]:
-    """NAND bytes written, as drive writes per day of the capacity, and years until worn out.
-
-    Lifetime is `WARRANTY_YEARS * rated / actual` drive writes per day, as if the run went on for
-    ever; None where the rating is unknown or nothing is written.
-    """
-    written = dict.fromkeys(rows, 0)
-    for channel, moved in zip(plan.channels, built["moved"].sum(axis=1).tolist(), strict=True):
-        if channel.nand_pool is not None:
-            written[channel.nand_pool] += moved
-    days = plan.scenario.duration / DAY
-    pools = {
-        plan.pools[row].name: _pool_wear(
-            written[row], int(series.capacity_high[row].max()), days, plan.pools[row].dwpd
-        )
-        | {"bytes_taken": _taken(built, row)}
-        for row in rows
-        if series.capacity_high[row].any()
-    }
-    lives = {name: wear["lifetime_years"] for name, wear in pools.items()}
-    known = {name: years for name, years in lives.items() if years is not None}
-    capacity = int(series.capacity_high[rows].max(axis=1, initial=0).sum())
-    return {
-        "bytes_written": sum(written.values()),
-        "drive_writes_per_day": _ratio(sum(written.values()) / days, capacity),
-        "lifetime_years": min(known.values(), default=None),
-        "first_worn_out": min(known, key=lambda name: known[name], default=None),
-        "pools": pools,
-    }
-
-
-def _taken(built: Outputs, pool: int) -> dict[str, int]:
-    """Bytes that a pool took, by category: written, or under way to it when the run ended."""
-    mine = built["accounts"][:, 0] == pool
-    total = built["flow"][:, CAUSES.index("taken")].sum(axis=1)
-    return {
-        category: int(total[mine & (built["accounts"][:, 1] == CATEGORIES.index(category))].sum())
-        for category in ("cache", "artifacts")
-    }
-
-
-def _pool_wear(written: int, capacity: int, days: float, rated: float | None) -> dict[str, Any]:
-    actual = written / days / capacity
-    known = rated is not None and actual > 0
-    return {
-        "bytes_written": written,
-        "drive_writes_per_day": actual,
-        "rated_drive_writes_per_day": rated,
-        "lifetime_years": WARRANTY_YEARS * rated / actual if known and rated else None,
-    }

@@ -60,7 +60,7 @@ from dcsim.spec.reuse import Admission, Eviction, Reuse
 from dcsim.spec.scenario import Scenario
 from dcsim.spec.schema import json_schema
 from dcsim.spec.sessions import Session, SystemPrompts
-from dcsim.spec.topology import Domain, Shelf, Topology
+from dcsim.spec.topology import Domain, Endurance, Shelf, Topology
 
 __all__ = [
     "ROUTERS",
@@ -77,6 +77,7 @@ __all__ = [
     "Domain",
     "Dpu",
     "Empirical",
+    "Endurance",
     "Eviction",
     "Failures",
     "Fixed",

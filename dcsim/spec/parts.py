@@ -23,6 +23,7 @@ from dcsim.reading.concept import (
     UsdPerByte,
     Watts,
 )
+from dcsim.reading.forms import Number
 
 
 class Figures(Concept, Mapping[str, Any]):
@@ -204,7 +205,18 @@ class Ssd(Part):
     latency_write: Instant
     """Of a write."""
     dwpd: Positive | None = None
-    """Rated drive writes a day."""
+    """Rated drive writes a day: host bytes over the capacity, through the warranty."""
+    warranty_years: Positive = 5
+    """Years for which `dwpd` is rated."""
+    write_amplification: Annotated[float, Number(1)] = 1
+    """Bytes that the flash takes a byte written, as it is written here; 1 for long runs that are
+    dropped as they were written, more where small pieces are overwritten."""
+    rated_amplification: Annotated[float, Number(1)] = 1
+    """The same of the writes that `dwpd` is rated for, so that `dwpd` times this is what the flash
+    stands; 1 says that it is rated for long runs."""
+    write_budget: Positive | None = None
+    """Drive writes a day that it takes at most: its write bandwidth is no more than this pace.
+    Absent: only its own bandwidth limits it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,15 +15,55 @@ from dcsim.reading.errors import Finding, bad_names, did_you_mean
 from dcsim.reading.forms import HOLE, Form, Key, Reading, Schema, Steps, Unknown
 from dcsim.reading.tree import Node
 from dcsim.reading.units import INT64
-from dcsim.spec.parts import Enclosures, Gpu, Parts, Rack
+from dcsim.spec.parts import Enclosures, Gpu, Parts, Rack, Ssd
 
 _MOST_DOMAINS = 1_000_000
 _LEAST_BANDWIDTH = 10**6
 """Bytes/s: what crosses a slower link would take longer than 64 bits of ns hold."""
 _MOST_LATENCY = 3600 * 10**9
+_DAY = 86_400
+"""Seconds."""
 
 
 NONE = Parts()
+
+
+@dataclass(frozen=True)
+class Endurance:
+    """What drives stand, and what they are asked to; of one and of all of a kind."""
+
+    dwpd: float | None
+    """Rated drive writes a day, None where unknown."""
+    years: float
+    """For which that is rated."""
+    amplification: float
+    """Bytes that the flash takes a byte written."""
+    rated_amplification: float
+    """The same of the writes that the rating is for."""
+    budget: float | None
+    """Drive writes a day that are let through, None for all."""
+
+    @classmethod
+    def of(cls, drive: Ssd) -> Endurance:
+        """That of a drive."""
+        return cls(
+            drive.dwpd,
+            drive.warranty_years,
+            drive.write_amplification,
+            drive.rated_amplification,
+            drive.write_budget,
+        )
+
+    @property
+    def sustained(self) -> float | None:
+        """Drive writes a day that use the flash up in just those years; None where unknown."""
+        return self.dwpd and self.dwpd * self.rated_amplification / self.amplification
+
+    def write(self, bandwidth: int, capacity: int) -> int:
+        """Bytes/s at which drives of so many bytes/s and bytes are written: within the budget."""
+        if self.budget is None:
+            return bandwidth
+        return min(bandwidth, int(capacity * Fraction(str(self.budget)) / _DAY))
 
 
 @dataclass(frozen=True)
@@ -48,7 +88,7 @@ class Domain:
     nic: int
     """Bandwidth out of the domain (NICs and DPUs), bytes/s, one direction; 0 without any."""
     nic_latency: int
-    dwpd: float | None = None
+    wear: Endurance | None = None
     power: float | None = None
     price: float | None = None
 
@@ -73,7 +113,7 @@ class Shelf:
     """Sum of its DPUs' ports, bytes/s, one direction."""
     latency: int
     """ns, an access over the network."""
-    dwpd: float | None = None
+    wear: Endurance | None = None
     power: float | None = None
     price: float | None = None
 
@@ -257,6 +297,8 @@ def _domains(rack: str, part: Rack) -> list[Domain]:
     dram = nodes * node.hosts * node.host.dram if part.dram is None else part.dram // len(names)
     drive = node.ssd if node.ssds else None
     drives = nodes * node.ssds
+    nand = drives * drive.capacity if drive else 0
+    wear = Endurance.of(drive) if drive else None
     ports = [(port, n) for port, n in ((node.nic, node.nics), (node.dpu, node.dpus)) if port and n]
     domain = Domain(
         name="",
@@ -264,14 +306,14 @@ def _domains(rack: str, part: Rack) -> list[Domain]:
         gpu=replace(node.gpu, name=node.gpu.name or node.gpu.title or "gpu"),
         gpus=nodes * node.gpus,
         dram=dram,
-        nand=drives * drive.capacity if drive else 0,
+        nand=nand,
         nand_read=drives * drive.read if drive else 0,
-        nand_write=drives * drive.write if drive else 0,
+        nand_write=wear.write(drives * drive.write, nand) if drive and wear else 0,
         nand_latency_read=drive.latency_read if drive else 0,
         nand_latency_write=drive.latency_write if drive else 0,
         nic=nodes * sum(count * port.bandwidth for port, count in ports),
         nic_latency=max((port.latency for port, _ in ports), default=0),
-        dwpd=drive.dwpd if drive else None,
+        wear=wear,
         power=_each(part.power, node.power, len(names), nodes),
         price=_each(part.price, node.price, len(names), nodes),
     )
@@ -295,15 +337,17 @@ def _shelf(
     ports = part.enclosures * part.dpus
     drives = ports * part.ssds
     latency = part.latency
+    capacity = int(drives * part.ssd.capacity * share)
+    wear = Endurance.of(part.ssd)
     return Shelf(
         name=part.name,
         racks=tuple(dict.fromkeys(domain.rack for domain in serves)),
-        capacity=int(drives * part.ssd.capacity * share),
+        capacity=capacity,
         read=int(drives * part.ssd.read * share),
-        write=int(drives * part.ssd.write * share),
+        write=wear.write(int(drives * part.ssd.write * share), capacity),
         network=int(ports * part.dpu.bandwidth * share),
         latency=part.dpu.latency + part.ssd.latency_read if latency is None else latency,
-        dwpd=part.ssd.dwpd,
+        wear=wear,
         power=None if part.power is None else part.power * float(share),
         price=None if part.price is None else part.price * float(share),
     )

@@ -38,6 +38,7 @@ from dcsim.testing.pairs import (
     check_same_requests,
 )
 from dcsim.testing.racks import topologies
+from dcsim.testing.wear import check_wear
 from dcsim.testing.whole import scenarios, variations
 from dcsim.testing.written import DrawnScenario, Written, from_yaml, scenario_from_yaml
 
@@ -66,6 +67,7 @@ __all__ = [
     "check_summary",
     "check_tiers",
     "check_transfers",
+    "check_wear",
     "from_yaml",
     "job_mixes",
     "memory_traces",

@@ -18,6 +18,7 @@ from dcsim.results import Results
 from dcsim.testing.balance import check_contents, check_flows, check_samples, check_transfers
 from dcsim.testing.grid import Grid
 from dcsim.testing.rows import Rows, fail, must_equal
+from dcsim.testing.wear import check_wear
 
 __all__ = [
     "LAWS",
@@ -290,6 +291,7 @@ LAWS: tuple[Law, ...] = (
     check_flows,
     check_transfers,
     check_contents,
+    check_wear,
     check_samples,
     check_events,
     check_summary,

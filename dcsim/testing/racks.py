@@ -65,7 +65,7 @@ def _rack(
         "gpu": kind if hbm is None else {"extends": kind, "hbm": draw(sizes(hbm))},
         "gpus": draw(count(gpus)),
         "host": {"extends": "x86-2s-2tb", "dram": draw(sizes(dram))},
-        "ssd": {"extends": "micron-9550-max-3tb", "capacity": draw(sizes(nand))},
+        "ssd": {"extends": "micron-9550-max-3tb", "capacity": draw(sizes(nand)), **_budget(draw)},
         "ssds": 1,
     }
     rack: dict[str, Any] = {"node": node}
@@ -75,11 +75,21 @@ def _rack(
     return rack
 
 
+def _budget(draw: Draw) -> dict[str, Any]:
+    """A write budget, mostly none: on a small drive it is slow, and slows all that waits for it."""
+    budget = draw(st.sampled_from([None, None, None, 10.0, 1000.0]))
+    return {} if budget is None else {"write_budget": budget}
+
+
 def _shelf(draw: Draw, racks: list[str], capacity: Span) -> dict[str, Any]:
     shelf: dict[str, Any] = {
         "extends": "bluefield-4-context",
         "dpus": 1,
-        "ssd": {"extends": "micron-9650-pro-31tb", "capacity": draw(sizes(capacity))},
+        "ssd": {
+            "extends": "micron-9650-pro-31tb",
+            "capacity": draw(sizes(capacity)),
+            **_budget(draw),
+        },
         "ssds": 1,
     }
     if len(racks) > 1 and draw(st.booleans()):

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from cli_scenes import Dcsim, files_below, write_scene
 
-TABLES = {"requests", "timeline", "tiers", "contents", "channels", "events"}
-PLOTS = {"demand.png", "contents.png", "latency.png"}
+TABLES = {"requests", "timeline", "tiers", "contents", "channels", "wear", "events"}
+PLOTS = {"demand.png", "contents.png", "links.png", "latency.png", "wear.png"}
 FILES = {f"{name}.parquet" for name in TABLES} | PLOTS | {"summary.json", "manifest.json"}
 
 

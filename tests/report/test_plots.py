@@ -19,10 +19,13 @@ from dcsim.report.contents import plot_contents
 from dcsim.report.demand import plot_demand, vertical_range
 from dcsim.report.frame import powers, ticks
 from dcsim.report.latency import plot_latency, seconds_range, time_label
+from dcsim.report.links import _round_above, plot_links
 from dcsim.report.outline import MOST_STRETCHES, Outline
 from dcsim.report.painter import Painter
 from dcsim.report.style import CATEGORY_COLORS, CYCLE
+from dcsim.report.wear import plot_wear
 from dcsim.results import Results
+from dcsim.results.links import like_links
 from dcsim.spec import Scenario
 
 Plot = Callable[[Outline, Path], None]
@@ -94,7 +97,7 @@ def test_a_long_run_is_drawn_in_stretches() -> None:
     whole = Outline.of(made_up())
     times = 25
     tables = dict(made_up().tables)
-    for name in ("timeline", "tiers", "contents"):
+    for name in ("timeline", "tiers", "contents", "channels", "wear"):
         table = tables[name]
         rows = np.arange(table.num_rows).repeat(times)
         width = table["end_ns"].to_numpy() - table["start_ns"].to_numpy()
@@ -252,3 +255,31 @@ def test_variants_need_names_that_directories_can_have(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="cannot be called"):
             write_comparison({"base": made_up(), name: made_up()}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_links_that_are_alike_are_one() -> None:
+    """Two replicas' links together, drives by themselves; the load is what they moved."""
+    outline = Outline.of(made_up())
+    assert outline.links["node.nand.read"].count == 1
+    channels = made_up().arrays("channels")
+    mine = channels["channel"] == "node.nand.write"
+    moved = channels["bytes"][mine].sum() / (30 * GB * 7200)
+    series = outline.links["node.nand.write"]
+    assert np.average(series.mean, weights=np.diff(outline.edges)) == pytest.approx(moved, rel=1e-6)
+    assert like_links(["a/0/up", "b/up", "a/12/up", "a/x1/up"]) == {
+        "a/*/up": [0, 2],
+        "b/up": [1],
+        "a/x1/up": [3],
+    }
+
+
+def test_the_strips_of_links(tmp_path: Path) -> None:
+    for load, above in ((0.011, 0.02), (0.02, 0.02), (0.31, 0.5), (0.0007, 0.001)):
+        assert _round_above(load) == pytest.approx(above)
+    idle = replace(Outline.of(made_up()), links={})
+    plot_links(idle, tmp_path / "idle.png")
+    plot_links(Outline.of(made_up()), tmp_path / "links.png")
+    plot_wear(Outline.of(made_up()), tmp_path / "wear.png")
+    sizes = [(tmp_path / name).stat().st_size for name in ("idle.png", "links.png", "wear.png")]
+    assert 1_000 < sizes[0] < sizes[1]
+    assert sizes[2] > 5_000

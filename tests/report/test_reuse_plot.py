@@ -33,5 +33,7 @@ def test_reuse_is_drawn_where_context_is_used_again(tmp_path: Path) -> None:
         "demand.png",
         "contents.png",
         "latency.png",
+        "links.png",
         "reuse.png",
+        "wear.png",
     }

@@ -21,6 +21,7 @@ FILES = {
     "tiers.parquet",
     "contents.parquet",
     "channels.parquet",
+    "wear.parquet",
     "events.parquet",
     "summary.json",
     "manifest.json",

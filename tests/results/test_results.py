@@ -148,9 +148,24 @@ def test_wear_follows_from_the_bytes_written() -> None:
     assert wear["lifetime_years"] == pytest.approx(5 * 1.0 / a_day)
     assert wear["first_worn_out"] == "node.nand"
     taken = wear["pools"]["node.nand"]["bytes_taken"]
-    assert set(taken) == {"cache", "artifacts"}
+    assert set(taken) == {"artifacts", "contexts", "reused"}
     assert sum(taken.values()) == made_up().summary["tiers"]["nand"]["flows"]["taken"]
     assert written <= sum(taken.values())
+
+
+def test_the_flash_takes_more_than_is_written() -> None:
+    """Three bytes a byte: a third of the life, and five years at a third of the rated pace."""
+    plain, worn = (
+        results.summary["tiers"]["nand"]["wear"]
+        for results in (make_results(make_plan(amplification=each)) for each in (1.0, 3.0))
+    )
+    assert worn["bytes_written"] == plain["bytes_written"]
+    assert worn["flash_bytes_written"] == 3 * plain["flash_bytes_written"]
+    assert worn["lifetime_years"] == pytest.approx(plain["lifetime_years"] / 3)
+    pool = worn["pools"]["node.nand"]
+    assert pool["sustained_drive_writes_per_day"] == pytest.approx(1 / 3)
+    used = pool["flash_bytes_written"] / (30_000 * GB * 1.0 * 5 * 365)
+    assert pool["endurance_used"] == pytest.approx(used)
 
 
 def test_an_unknown_endurance_gives_no_lifetime() -> None:

@@ -103,7 +103,7 @@ def test_the_context_shelf_and_its_pod() -> None:
     assert shelf("shelves.context.pod_gpus=576").capacity / 72 == pytest.approx(16.7e12, rel=0.01)
     assert shelf("racks.rack0.count=16").capacity == 9_600 * 10**12
     assert shelf().racks == ("rack0",)
-    endurance = shelf().capacity / 4 * shelf().dwpd / 86_400
+    endurance = shelf().capacity / 4 * shelf().wear.dwpd / 86_400
     assert endurance == pytest.approx(0.52e9, rel=0.01), "GB/s that 150 TB sustain at 0.3 a day"
     with pytest.raises(SpecError, match=r"shelves.context.pod_gpus: 24 is less than the 72 GPUs"):
         shelf("shelves.context.pod_gpus=24")

@@ -33,6 +33,7 @@ from dcsim.testing import (
     check_summary,
     check_tiers,
     check_transfers,
+    check_wear,
     scenarios,
 )
 
@@ -115,6 +116,24 @@ FORGERIES: list[tuple[Any, str, str, dict[str, Any]]] = [
      {"column": "end_ns", "to": END, "where": is_("outcome", "queued")}),
     (check_outcomes, "preemptions are 0 or more", "requests",
      {"column": "preemptions", "to": -1, "where": is_("outcome", "completed")}),
+    # wear
+    (check_wear, "adds up to what was taken", "wear",
+     {"column": "contexts", "to": more("contexts"), "where": lambda row: row["contexts"] > 0}),
+    (check_wear, "no more is written than was taken", "wear",
+     {"column": "written", "to": 10**15, "where": lambda row: row["written"] > 0}),
+    (check_wear, "a write budget holds", "wear",
+     {"column": "budget", "to": 0, "where": lambda row: row["written"] > 2}),
+    (check_wear, "adds up what is written", "summary",
+     {"path": "tiers.nand.wear.pools",
+      "to": lambda pools: {k: {**v, "bytes_written": v["bytes_written"] + 1}
+                           for k, v in pools.items()}}),
+    (check_wear, "adds up what is taken", "summary",
+     {"path": "tiers.nand.wear.pools",
+      "to": lambda pools: {k: {**v, "bytes_taken": dict.fromkeys(v["bytes_taken"], -1)}
+                           for k, v in pools.items()}}),
+    (check_wear, "the pools' writes add up", "summary",
+     {"path": "tiers.nand.wear.bytes_written", "to": lambda n: n + 1}),
+    (check_wear, "has every bin", "wear", {"drop": lambda row: True}),
     # causality
     (check_causality, "in order of arrival", "requests",
      {"column": "arrival_ns", "to": 0, "where": is_("outcome", "rejected")}),
