@@ -15,19 +15,24 @@ from dcsim.traces.explain import Line, explain
 __all__ = ["explain_command"]
 
 
-def explain_command(model: str, sets: Sequence[str], gpu: str, *, as_json: bool) -> str:
+def explain_command(
+    model: str, sets: Sequence[str], gpu: str, *, profile: str | None = None, as_json: bool
+) -> str:
     """The text of `dcsim explain`. Raises ModelError with all that is wrong."""
     gpus = load_parts().gpus
     problems = []
     if gpu not in gpus:
         problems.append(("--gpu", f"no GPU {gpu!r}; {did_you_mean(gpu, gpus)}"))
+    elif profile is not None and profile not in gpus[gpu].profiles:
+        known = did_you_mean(profile, gpus[gpu].profiles)
+        problems.append(("--profile", f"{gpu} has no profile {profile!r}; {known}"))
     try:
         memory = traced(model, sets)
     except ModelError as error:
         raise ModelError([*problems, *error.problems]) from None
     if problems:
         raise ModelError(problems)
-    lines = explain(model, memory, gpus[gpu])
+    lines = explain(model, memory, gpus[gpu].under(profile))
     if as_json:
         return json.dumps([line.as_dict() for line in lines], indent=2)
     text = [f"{model}: {', '.join(f'{k} {v}' for k, v in vars(memory.shape).items() if v)}"]

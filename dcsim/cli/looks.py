@@ -156,13 +156,17 @@ def explain(
     gpu: Annotated[
         str, typer.Option("--gpu", metavar="PART", help="A GPU of the catalogue.")
     ] = "h100",
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="NAME", help="How far a serving stack gets on the GPU."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Walk the calculation of one request, line by line, so that it can be checked by hand."""
     with explained():
         from dcsim.cli.explain import explain_command
 
-        print(explain_command(model, sets or [], gpu, as_json=as_json))
+        print(explain_command(model, sets or [], gpu, profile=profile, as_json=as_json))
 
 
 COMMANDS = (trace, kv, models, explain)

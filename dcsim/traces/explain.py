@@ -1,8 +1,8 @@
 """A request's bytes and FLOPs as arithmetic, line by line, that a reader can check by hand.
 
 A line is a word, an expression and what it comes to. Where the expression is not empty it gives the
-value exactly: `x` multiplies, `//` divides and rounds down. Terms of it are values of lines
-above, figures of the model's file, or counts of the trace.
+value exactly, or rounded up where it says so: `x` multiplies, `//` divides and rounds down. Terms
+of it are values of lines above, figures of the model's file, or counts of the trace.
 """
 
 from __future__ import annotations
@@ -267,7 +267,8 @@ def _artifact(trace: MemoryTrace) -> Iterator[Line]:
                 how, text = ", 3 bytes a pixel", _product(*pixels, 3)
             case "encoded":
                 bits = trace.options["bits_per_pixel"]
-                how, text = f", {bits:g} bits a pixel", f"{_product(*pixels)} x {bits:g} / 8"
+                how, text = f", {bits:g} bits a pixel, rounded up", _product(*pixels)
+                text += f" x {bits:g} / 8"
         yield Line(section, f"the finished clip{how}", text, trace.artifact, "B")
         return
     last = trace.segments[-1]
