@@ -255,6 +255,7 @@ class Oracle(Weights, HandOvers):
         """Whether a request that is admitted has a prefix to load; then its transfers start."""
         hbm = replica.slack.hit(request)
         found = self.content.look_up(request.reads, replica.plan, len(hbm))
+        found = self.content.worth(hbm, found, request, replica.plan)
         worth = sum(map(self.content.tokens, found)) >= max(1, replica.service.cache_least)
         if not worth:
             found = ([], [])

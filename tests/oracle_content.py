@@ -6,7 +6,9 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import oracle_ledger as books
+from oracle_ledger import TICKS
 from oracle_residence import Lies, Residence
+from oracle_work import Request, chunk
 
 
 class Content(Residence):
@@ -24,6 +26,35 @@ class Content(Residence):
             else:
                 break
         return dram, nand
+
+    def worth(
+        self,
+        above: list[int],
+        found: tuple[list[int], list[int]],
+        request: Request,
+        plan: SimpleNamespace,
+    ) -> tuple[list[int], list[int]]:
+        """What of it comes sooner than it is computed, where only that is to be loaded."""
+        dram, nand = found
+        if not (dram or nand) or not self.says((dram + nand)[0], "faster"):
+            return found
+        head, there = self.head(found), self.tokens(above)
+        row = request.rows[0]
+        if nand:
+            before, after = self.tokens(head), self.tokens(dram + nand) - self.tokens(head)
+            bring = self.store.time_to_bring(self.bytes(nand), [plan.fetch, plan.onboard])
+            if bring * TICKS >= to_compute(row, there + before, after):
+                dram, nand = head, []
+        if dram:
+            bring = self.store.time_to_bring(self.bytes(dram), [plan.onboard])
+            if bring * TICKS >= to_compute(row, there, self.tokens(dram + nand)):
+                return [], []
+        return dram, nand
+
+    def head(self, found: tuple[list[int], list[int]]) -> list[int]:
+        """The nodes before the first that was found in NAND."""
+        dram, nand = found
+        return [node for node in dram if not nand or node < nand[0]]
 
     def tokens(self, nodes: list[int]) -> int:
         return sum(self.nodes[node].tokens for node in nodes)
@@ -162,3 +193,9 @@ class Content(Residence):
         if taken:
             amount = sum(lies.bytes for lies in taken)
             self.store.transfer(now, amount, paths, lambda end: self.land(plan.store, taken, end))
+
+
+def to_compute(row: SimpleNamespace, before: int, tokens: int) -> int:
+    """Ticks of a prefill step of so many tokens after those before."""
+    step = chunk(row, 0, before, tokens)
+    return step.dense + step.own

@@ -116,7 +116,7 @@ class Residence:
         row = self.nodes[node]
         if not alone and row.parent >= 0 and self.find(pool, row.parent) is None:
             return False
-        if not self.store.room(pool, row.bytes, now, row.parent):
+        if not self.store.room(pool, row.bytes, now, node):
             return False
         account = self.account(node, pool)
         span = self.ledger.hold(account, row.bytes, now * TICKS)
@@ -185,15 +185,29 @@ class Residence:
         leaves = [lies for lies in self.pool(pool).nodes if self.leaf(pool, lies)]
         return min(leaves, key=lambda lies: lies.use, default=None)
 
-    def make_room(self, pool: int, amount: int, now: int, stays: int) -> None:
-        """Evict until `amount` fits or none but `stays` can go; none if it could not fit anyway."""
+    def marks(self, pool: int, node: int) -> tuple[int, int]:
+        """Bytes in use above which room is made for a node, and down to which (-1: no node)."""
+        capacity = self.pool(pool).capacity
+        assert capacity is not None
+        if node < 0 or not self.policy(node, pool, "high"):
+            return capacity, capacity
+        high, low = (self.policy(node, pool, what) for what in ("high", "low"))
+        return capacity * high // 10**6, capacity * low // 10**6
+
+    def make_room(self, pool: int, amount: int, now: int, node: int) -> None:
+        """Evict until `amount` fits or nothing can go; nothing if it could not fit anyway.
+
+        `node` is what is to be taken (-1: it is no node): its parent does not go.
+        """
         here = self.pool(pool)
         if here.capacity is None:
             return
-        if here.used + amount - sum(lies.bytes for lies in here.nodes) > here.capacity:
+        high, low = self.marks(pool, node)
+        staying = here.used - sum(lies.bytes for lies in here.nodes)
+        if here.used + amount <= high or staying + amount > here.capacity:
             return
-        while not here.has_room(amount):
-            victim = self.first_to_go(pool, stays)
+        while here.used + amount > low:
+            victim = self.first_to_go(pool, self.nodes[node].parent if node >= 0 else -1)
             if victim is None:
                 return
             self.go(pool, victim, books.EVICTED, now)

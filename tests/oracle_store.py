@@ -85,9 +85,16 @@ class Store:
         channels = [channel for path in paths for channel in self.paths[path]]
         return self.links.transfer(now, amount, channels, then)
 
-    def room(self, pool: int, amount: int, now: int, stays: int = -1) -> bool:
-        """Whether there is room in a pool, once nodes of the forest (but `stays`) have made it."""
-        self.residence.make_room(pool, amount, now, stays)
+    def time_to_bring(self, amount: int, paths: list[int]) -> int:
+        """The ns that `amount` bytes take over the paths' channels, if nothing else does."""
+        channels = [channel for path in paths for channel in self.paths[path]]
+        rows = self.links.channels
+        slowest = min(max(1, rows[c].bandwidth // channels.count(c)) for c in channels)
+        return -(-amount * 10**9 // slowest) + sum(rows[c].latency for c in channels)
+
+    def room(self, pool: int, amount: int, now: int, node: int = -1) -> bool:
+        """Whether there is room in a pool (for a node), once nodes of the forest have made it."""
+        self.residence.make_room(pool, amount, now, node)
         return self.pools[pool].has_room(amount)
 
     # Objects: taken, landed, due, freed.

@@ -20,7 +20,8 @@ COLUMNS = {
     "watermark checkpoint keep cache_hbm cache_dram cache_nand cache_least",
     "classes": "service artifact_dram artifact_nand context_dram context_nand",
     "nodes": "parent tokens bytes klass",
-    "policies": "evict_dram evict_nand admit_dram admit_nand back exclusive",
+    "policies": "evict_dram evict_nand admit_dram admit_nand back exclusive "
+    "high_dram low_dram high_nand low_nand faster",
     "replicas": "service hbm dram home store load onboard offload spill fetch start "
     "domain near_out near_in far_out far_in",
 }

@@ -13,6 +13,7 @@ from dcsim.models import ModelError
 from dcsim.models.shapes import Clip, RequestShape
 from dcsim.reading.errors import did_you_mean
 from dcsim.spec import ROUTERS, ClipShape, Gpu, Job, Problem, Scenario, Scheduler, TokenShape
+from dcsim.spec.reuse import Watermarks
 from dcsim.traces import MemoryTrace, Work, price, request_of, token_work
 
 NO_LIMIT = 1 << 62
@@ -247,7 +248,17 @@ def policy_row(job: Job) -> dict[str, int]:
         "admit_nand": reuse.admitted_to_nand,
         "back": int(reuse.write == "write_back"),
         "exclusive": int(reuse.exclusive),
+        **_marks("dram", reuse.watermarks.dram),
+        **_marks("nand", reuse.watermarks.nand),
+        "faster": int(reuse.faster),
     }
+
+
+def _marks(tier: str, marks: Watermarks | None) -> dict[str, int]:
+    """In millionths, rounded."""
+    if marks is None:
+        return {}
+    return {f"high_{tier}": round(marks.high * 1e6), f"low_{tier}": round(marks.low * 1e6)}
 
 
 def _cache(job: Job) -> dict[str, int]:

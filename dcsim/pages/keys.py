@@ -14,7 +14,8 @@ from dcsim.spec import json_schema
 from dcsim.spec.compose import KINDS, shipped
 from dcsim.spec.load import shipped_parts
 from dcsim.spec.logs import FORMATS
-from dcsim.spec.parts import Part
+from dcsim.spec.part import Part
+from dcsim.spec.parts import Device
 from dcsim.spec.schema import FILES
 
 __all__ = ["anchor", "keys_markdown"]
@@ -134,19 +135,19 @@ def _section(walk: Walk, name: str) -> list[str]:
     concept = _CONCEPTS.get(name, Concept)
     if issubclass(concept, Part):
         text[2] += f" Also the keys of [every part](#{anchor(EVERY_PART)})."
-        own = {k: v for k, v in own.items() if k not in keys_of(Part) and k != "extends"}
+        own = {k: v for k, v in own.items() if k not in keys_of(Device) and k != "extends"}
     return [*text, *_table(walk, concept, own), ""]
 
 
 def _every_part(walk: Walk) -> list[str]:
     found = body(walk.schemas["Gpu"])["properties"]
-    common = {k: v for k, v in found.items() if k in keys_of(Part) or k == "extends"}
+    common = {k: v for k, v in found.items() if k in keys_of(Device) or k == "extends"}
     return [
         f"### {EVERY_PART}",
         "",
         "These keys all parts have.",
         "",
-        *_table(walk, Part, common),
+        *_table(walk, Device, common),
         "",
     ]
 

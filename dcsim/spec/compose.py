@@ -1,7 +1,7 @@
 """Composition by reference and override, on the tree, before anything is read.
 
 In this order: files (`extends` of a scenario or topology, `include` of parts), dotted overrides,
-parts (a name of the catalogue, or a mapping that `extends` one) and jobs (that `extends` another).
+jobs (that `extends` another) and parts (a name of the catalogue, or a mapping that `extends` one).
 An override below a reference extends it, so `racks.rack0.node.host.dram` can be set where `node`
 is only a name. What cannot be found leaves a partial node, whose missing keys are no news.
 """
@@ -17,7 +17,8 @@ from dcsim.reading.errors import Problem, SpecError, did_you_mean, dotted
 from dcsim.reading.forms import Form, MapOf, expand_variables
 from dcsim.reading.tree import Node, read_yaml
 from dcsim.spec.jobs import Job
-from dcsim.spec.parts import Part, Parts
+from dcsim.spec.part import Part
+from dcsim.spec.parts import Parts
 from dcsim.spec.scenario import Scenario
 from dcsim.spec.topology import Built
 
@@ -304,6 +305,14 @@ class Composer:
             for key, child in node.map.items()
         }
         return node.with_map(children)
+
+    def parts_of(self, tree: Node, key: str, form: Form, catalogue: Node) -> Node:
+        """The same below one key of a tree."""
+        node = tree.child(key)
+        if node is None or tree.map is None:
+            return tree
+        whole = self.parts(node, form.below(tree, key), (key,), catalogue)
+        return tree.with_map({**tree.map, key: whole})
 
     def _part(
         self,

@@ -67,7 +67,7 @@ def load_topology(path: str | Path, *, overrides: Sequence[str] = ()) -> Topolog
     changes = [(p.removeprefix("topology."), v) for p, v in _parsed(overrides, problems)]
     tree = Composer(problems).changed(tree, file, TOPOLOGY, changes)
     reading = Reading()
-    tree, parts = _with_parts(tree, (), reading)
+    tree, parts, _ = _with_parts(tree, (), reading)
     topology: Topology = TOPOLOGY.read(tree, (), reading)
     problems += _news(reading.problems, problems)
     if problems:
@@ -187,8 +187,9 @@ def _built(tree: Node, file: Path, problems: list[Problem]) -> Scenario | None:
     tree = Composer(reading.problems).jobs(tree)
     topology, parts = tree.child("topology"), Parts()
     if topology is not None and tree.map is not None:
-        topology, parts = _with_parts(topology, ("topology",), reading)
+        topology, parts, catalogue = _with_parts(topology, ("topology",), reading)
         tree = tree.with_map({**tree.map, "topology": topology})
+        tree = Composer(reading.problems).parts_of(tree, "jobs", SCENARIO, catalogue)
     scenario: Scenario = SCENARIO.read(tree, (), reading)
     if scenario is not HOLE and not tree.partial:
         with suppress(Unknown):
@@ -275,8 +276,9 @@ def _catalogue(tree: Node, reading: Reading) -> Parts:
     return parts
 
 
-def _with_parts(node: Node, path: tuple[str, ...], reading: Reading) -> tuple[Node, Parts]:
-    """A topology with its parts in place, and the catalogue that they come from."""
+def _with_parts(node: Node, path: tuple[str, ...], reading: Reading) -> tuple[Node, Parts, Node]:
+    """A topology with its parts in place, and the catalogue that they come from, also as it is
+    written."""
     tree, parts = shipped_parts()
     own = _included(node, reading)
     inline = node.child("parts")
@@ -285,9 +287,9 @@ def _with_parts(node: Node, path: tuple[str, ...], reading: Reading) -> tuple[No
     if own or inline is not None:
         parts = _catalogue(tree, reading)
     if node.map is None:
-        return node, parts
+        return node, parts, tree
     bare = node.without("include", "parts")
-    return Composer(reading.problems).parts(bare, TOPOLOGY, path, tree), parts
+    return Composer(reading.problems).parts(bare, TOPOLOGY, path, tree), parts, tree
 
 
 def _included(node: Node, reading: Reading) -> list[Node]:

@@ -14,7 +14,6 @@ from dcsim.reading.concept import (
     Count,
     CountOrZero,
     Duration,
-    Entry,
     Instant,
     Least,
     Positive,
@@ -24,6 +23,8 @@ from dcsim.reading.concept import (
     Watts,
 )
 from dcsim.reading.forms import Number
+from dcsim.spec.part import Part
+from dcsim.spec.reuse import Reuse
 
 
 class Figures(Concept, Mapping[str, Any]):
@@ -97,25 +98,17 @@ class Profile(Concept):
 
 
 @dataclass(frozen=True)
-class Part(Concept):
-    """What all parts have."""
+class Device(Part):
+    """A part that one can touch."""
 
-    like = "A part of the same kind"
-    named = True
-
-    name: Annotated[str, Entry("part")] = ""
-    title: str | None = field(default=None, kw_only=True)
-    """Full name."""
     power: Watts | None = field(default=None, kw_only=True)
-    """Power drawn, such as `700 W`."""
+    """Power drawn, such as `700 W`; of devices."""
     price: Usd | None = field(default=None, kw_only=True)
-    """Price, such as `30000 USD`."""
-    sources: Mapping[str, str] = field(default_factory=dict, kw_only=True)
-    """Where each figure comes from, by its key (`flops.bf16` for one within a key)."""
+    """Price, such as `30000 USD`; of devices."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gpu(Part):
+class Gpu(Device):
     """An accelerator."""
 
     hbm: Bytes
@@ -157,7 +150,7 @@ _TIMES = ("efficiency", "launch", "host", "step", "collective")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Host(Part):
+class Host(Device):
     """The CPU side of a node."""
 
     dram: Bytes
@@ -169,7 +162,7 @@ class Host(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nic(Part):
+class Nic(Device):
     """A network port."""
 
     bandwidth: Bandwidth
@@ -179,7 +172,7 @@ class Nic(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dpu(Part):
+class Dpu(Device):
     """A data processing unit."""
 
     bandwidth: Bandwidth
@@ -191,7 +184,7 @@ class Dpu(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ssd(Part):
+class Ssd(Device):
     """A flash drive."""
 
     capacity: Bytes
@@ -220,7 +213,7 @@ class Ssd(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Node(Part):
+class Node(Device):
     """A node (server or compute tray): GPUs, hosts, network, drives."""
 
     gpu: Gpu
@@ -251,7 +244,7 @@ class Node(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rack(Part):
+class Rack(Device):
     """A rack: nodes, and how far their scale-up network reaches."""
 
     node: Node
@@ -279,7 +272,7 @@ class Rack(Part):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Enclosures(Part):
+class Enclosures(Device):
     """Shared flash behind DPUs."""
 
     dpu: Dpu
@@ -321,3 +314,5 @@ class Parts(Concept):
     """Racks."""
     shelves: Mapping[str, Enclosures] = field(default_factory=dict)
     """Shelves."""
+    reuse: Mapping[str, Reuse] = field(default_factory=dict)
+    """How kept context is used again."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from dcsim.reading.concept import Concept, Count, CountOrZero, form_of
+from dcsim.reading.concept import Concept, Count, CountOrZero, Share, form_of
 from dcsim.reading.forms import Either, Made, Word
+from dcsim.spec.part import Part
 
 EVICTIONS = ("lru", "lfu", "fifo")
 """In the order of the engine's numbers for them."""
@@ -51,7 +52,31 @@ class Admission(Concept):
 
 
 @dataclass(frozen=True)
-class Reuse(Concept):
+class Watermarks(Concept):
+    """Room is made before a pool is full, and more of it at once."""
+
+    high: Share
+    """Share of the pool in use above which room is made for what is to be taken."""
+    low: Share
+    """Share down to which."""
+
+    def check(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low:g}) is above high ({self.high:g})")
+
+
+@dataclass(frozen=True)
+class Marks(Concept):
+    """Watermarks of each tier; absent: room is made when the pool is full."""
+
+    dram: Watermarks | None = None
+    """Of host DRAM."""
+    nand: Watermarks | None = None
+    """Of NAND."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reuse(Part):
     """Kept context is loaded by later turns that begin with it. After its last use it stays for
     the times of `context`, in DRAM and in NAND; with `hbm` it stays in the replica's HBM as long as
     there is room."""
@@ -64,6 +89,8 @@ class Reuse(Concept):
     """Blocks stay in HBM too, in what requests leave free there, and are found there at no cost;
     who uses the same holds it once. The least recently used makes room for whatever runs. As the
     automatic prefix caching of vLLM and the radix cache of SGLang, which are on by default."""
+    faster: bool = False
+    """Only what would come sooner over idle links than it is computed is loaded."""
     eviction: Annotated[
         Eviction,
         Either(Made(form_of(Order), Eviction.alike), form_of(Eviction)),
@@ -81,6 +108,9 @@ class Reuse(Concept):
     exclusive: bool = False
     """A block lies in DRAM or in NAND: what is loaded from NAND leaves it, what leaves DRAM goes
     back alone. Needs `write: write_back`."""
+
+    watermarks: Marks = Marks()
+    """When room is made, and how much."""
 
     def check(self) -> None:
         if self.exclusive and self.write != "write_back":

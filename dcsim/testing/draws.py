@@ -127,6 +127,12 @@ def reuses(draw: Draw) -> dict[str, Any]:
             tiers = st.fixed_dictionaries({}, optional={"dram": one, "nand": one})
             reuse = reuse | {key: draw(st.one_of(one, tiers))}
     if draw(st.booleans()):
+        reuse = reuse | {
+            "watermarks": {"dram": {"high": 0.9, "low": draw(st.sampled_from([0.1, 0.9]))}}
+        }
+    if draw(st.booleans()):
+        reuse = reuse | {"faster": draw(st.booleans())}
+    if draw(st.booleans()):
         reuse = reuse | {"write": draw(st.sampled_from(WRITES))}
         if reuse["write"] == "write_back":
             reuse["exclusive"] = draw(st.booleans())

@@ -7,6 +7,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 Draw = Any
+MARKS = dict.fromkeys(("high_dram", "low_dram", "high_nand", "low_nand"), 0)
+EARLY = {"high_dram": 900_000, "low_dram": 500_000}
 BACK = {"back": 1, "exclusive": 0}
 
 
@@ -106,6 +108,9 @@ def draw_policies(draw: Draw, mix: Any) -> list[dict[str, int]]:
             "evict_nand": draw(orders),
             "admit_dram": draw(often),
             "admit_nand": draw(often),
+            **draw(st.sampled_from([MARKS, MARKS, MARKS | EARLY])),
+            **draw(st.sampled_from([{}, {"high_nand": 10**6, "low_nand": 0}])),
+            "faster": draw(st.sampled_from([0, 0, 1])),
             **draw(st.sampled_from([{"back": 0, "exclusive": 0}, BACK, BACK | {"exclusive": 1}])),
         }
         for _ in mix.services

@@ -25,6 +25,7 @@ from engine.test_content import (
 from engine.world import NS, Play, flows, player, series
 
 LRU, LFU, FIFO = range(3)
+TIERS = {"cache_dram": HOUR, "cache_nand": HOUR}
 ALONE = [{"tokens": 40, "bytes": 40}, {"tokens": 30, "bytes": 30}, {"tokens": 35, "bytes": 35}]
 
 
@@ -119,6 +120,77 @@ def test_what_comes_back_has_one_use(play: Play) -> None:
     assert out["hit_dram"].tolist() == [0, 40, 0, 0, 0, 0, 30]
 
 
+# Before it is full
+
+
+def test_room_is_made_before_it_is_full_and_more_at_once(play: Play) -> None:
+    # Of 100 bytes 90 are the high mark and 50 the low one. 40 and 30 lie there; 20 more make it 90.
+    # 10 more would be above: the first two leave, for 20 + 10. Without marks 100 would fit.
+    sizes = (40, 30, 20, 10)
+    nodes = [{"tokens": size, "bytes": size} for size in sizes]
+    turns = [turn(100 * i, size, leaves=i) for i, size in enumerate(sizes)]
+    marks = {"high_dram": 900_000, "low_dram": 500_000}
+    for policy, evicted, most in (({}, 0, 100), (marks, 70, 90)):
+        out = play(reuse(turns, nodes, pools=pools(100), policies=[policy]))
+        assert flows(out, DRAM).get("evicted", 0) == evicted
+        assert out["top"][1].max() == most
+
+
+def test_watermarks_are_of_a_tier(play: Play) -> None:
+    # DRAM may be full; NAND holds 50 of its 100 bytes at most, from the second on that it takes
+    nodes = [{"tokens": 40, "bytes": 40}, {"tokens": 30, "bytes": 30}]
+    turns = [turn(100 * i, 40, leaves=i) for i in range(2)]
+    tables = reuse(
+        turns,
+        nodes,
+        pools=pools(100, 100),
+        service=TIERS,
+        policies=[{"high_nand": 500_000, "low_nand": 500_000}],
+    )
+    out = play(tables)
+    assert flows(out, DRAM) == {"taken": 70}
+    assert flows(out, NAND) == {"taken": 70, "evicted": 40}
+
+
+# What is worth loading
+
+
+def test_only_what_comes_sooner_is_loaded(play: Play) -> None:
+    # 40 bytes over the link of 1 byte/ns take 40 ns; to compute 40 tokens of 1 ns takes as long,
+    # so it is not sooner. With 2 ns a token, or a latency less, it is.
+    for own, latency, hit in ((1, 0, 0), (2, 0, 40), (2, 39, 40), (2, 40, 0)):
+        out = play(
+            reuse(
+                TURNS,
+                CHAIN,
+                segments=[PREFILL | {"own": own * NS}, DECODE],
+                channels=[{"bandwidth": 10**9, "latency": latency}, LINK, LINK, LINK],
+                policies=[{"faster": 1}],
+            )
+        )
+        assert out["hit_dram"].tolist() == [0, hit], (own, latency)
+
+
+def test_what_lies_in_nand_must_pay_for_itself(play: Play) -> None:
+    # As in test_a_prefix_over_two_tiers: 40 tokens in DRAM, 30 below them in NAND. Attention costs
+    # 2 ns a token of context: 30 after 40 cost 140. 30 bytes from NAND take 30 ns and its latency.
+    segments = [PREFILL | {"own": 0, "ctx": 2 * NS}, DECODE]
+    nodes = [*CHAIN, {"tokens": 30, "bytes": 30}]
+    turns = [turn(0, 70, leaves=1), turn(500, 30, leaves=2), turn(900, 80, reads=1)]
+    for latency, hits in ((109, (40, 30)), (110, (40, 0))):
+        tables = reuse(
+            turns,
+            nodes,
+            pools=pools(70),
+            service=TIERS,
+            segments=segments,
+            channels=[LINK, LINK, LINK, {"bandwidth": 10**9, "latency": latency}],
+            policies=[{"faster": 1}],
+        )
+        out = play(tables, horizon=2000)
+        assert (out["hit_dram"][2], out["hit_nand"][2]) == hits
+
+
 # Who is let in
 
 
@@ -143,7 +215,6 @@ def test_nand_takes_what_was_left_before(play: Play) -> None:
 # Written back
 
 BACK, ALONE_THERE = {"back": 1}, {"back": 1, "exclusive": 1}
-TIERS = {"cache_dram": HOUR, "cache_nand": HOUR}
 
 
 def test_nothing_is_written_before_it_leaves(play: Play) -> None:
@@ -320,6 +391,8 @@ def test_it_hits_as_the_replay_does(prompts: list[Prompt], room: int, order: int
         ([{"admit_dram": -1}], "policies row 0: no value may be negative"),
         ([{"back": 2}], "policies row 0: back is 0 or 1, and exclusive with it"),
         ([{"exclusive": 1}], "policies row 0: back is 0 or 1, and exclusive with it"),
+        ([{"high_dram": 1, "low_dram": 2}], "policies row 0: 0 <= low <= high <= 1,000,000"),
+        ([{"faster": 2}], "policies row 0: faster is 0 or 1"),
         ([{}, {}], "policies row 0: one row a service"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from scene import changed
 from dcsim.assembly import make_plan
 from dcsim.engine import COLUMNS, EVICTIONS
 from dcsim.planning import simulate
-from dcsim.spec import SpecError, scenario_from_data
+from dcsim.spec import Eviction, Reuse, SpecError, load_parts, scenario_from_data
 from dcsim.spec import reuse as written
+from dcsim.spec.reuse import Watermarks
 
 REUSE = "jobs.chat.keep.reuse"
 
@@ -42,9 +44,60 @@ def test_one_word_or_one_a_tier() -> None:
         assert tuple(policies(reuse)[column] for column in tiers) == row
 
 
+def test_watermarks_are_in_millionths() -> None:
+    row = policies({"watermarks": {"dram": {"high": 0.9, "low": 0.85}}, "faster": True})
+    assert [row[name] for name in ("high_dram", "low_dram", "high_nand", "low_nand")] == [
+        900_000,
+        850_000,
+        0,
+        0,
+    ]
+    assert row["faster"] == 1
+
+
+def test_presets_are_parts_and_what_stands_beside_wins() -> None:
+    reuse = load_parts().reuse
+    assert set(reuse) >= {"vllm", "lmcache", "hicache", "kvbm", "mooncake"}
+    assert reuse["mooncake"].watermarks.dram == Watermarks(0.90, 0.85)
+    for short in ("kvbm", {"extends": "kvbm", "least": 100}):
+        scenario = scenario_from_data(changed(REUSE, short, duration="10 s"))
+        got = scenario.jobs["chat"].keep.reuse
+        assert got is not None
+        assert (got.admission.nand, got.admission.dram, got.name) == (2, 1, "kvbm")
+        assert got.least == (0 if short == "kvbm" else 100)
+    row = policies({"extends": "kvbm", "admission": {"nand": 3}})
+    assert (row["admit_dram"], row["admit_nand"]) == (1, 3)
+
+
+def test_each_figure_of_a_preset_has_its_source() -> None:
+    plain = Reuse()
+    for name, preset in load_parts().reuse.items():
+        given = {k for k, v in vars(preset).items() if v != getattr(plain, k)}
+        given -= {"name", "title", "sources"}
+        assert given <= set(preset.sources), name
+        assert set(preset.sources) <= set(vars(preset)), name
+
+
+def test_a_preset_of_ones_own(tmp_path: Path) -> None:
+    parts = "reuse: {mine: {extends: lmcache, eviction: lfu}}"
+    (tmp_path / "parts.yaml").write_text(parts, encoding="utf-8")
+    data = changed(REUSE, "mine", duration="10 s")
+    data["topology"]["include"] = [str(tmp_path / "parts.yaml")]
+    got = scenario_from_data(data).jobs["chat"].keep.reuse
+    assert got is not None
+    assert (got.block, got.eviction) == (256, Eviction("lfu", "lfu"))
+
+
 @pytest.mark.parametrize(
     ("reuse", "message"),
     [
+        ("kvmb", "keep.reuse: no 'kvmb' among the reuse of the catalogue; did you mean 'kvbm'"),
+        ({"extends": 3}, "among the reuse of the catalogue"),
+        (
+            {"watermarks": {"dram": {"high": 0.5, "low": 0.6}}},
+            "keep.reuse.watermarks.dram: low (0.6) is above high (0.5)",
+        ),
+        ({"watermarks": {"nand": {"high": 0.5}}}, "watermarks.nand.low: is required"),
         ({"eviction": "lfru"}, "keep.reuse.eviction: 'lfru' is not allowed; did you mean 'lru'"),
         ({"eviction": {"dram": "mru"}}, "keep.reuse.eviction.dram: 'mru' is not allowed"),
         ({"eviction": {"hmb": "lru"}}, "keep.reuse.eviction.hmb: unknown key"),

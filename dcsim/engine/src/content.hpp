@@ -23,11 +23,11 @@ class Content : public WriteBack {
 
     // The longest prefix of `reads` on its way to `replica`, if it is worth loading, but for its first
     // nodes: those are in HBM.
-    Hit load(i64 t, i64 reads, std::size_t replica, i64 loading, i64 epoch, std::size_t above) {
+    Hit load(i64 t, i64 reads, const SegmentRow& prefill, std::size_t replica, i64 loading, i64 epoch, std::size_t above) {
         const ReplicaRow& r = tables_.replicas[replica];
         const Service& s = tables_.services[static_cast<std::size_t>(r.service)];
         walk(reads);
-        const Found found = look_up(r, above);
+        const Found found = worth(look_up(r, above), above, prefill, r);
         Hit hit{tokens_of(found.dram), tokens_of(found.nand), 0};
         if (hit.dram + hit.nand < std::max<i64>(1, s.cache_least)) {
             path_.resize(above);
@@ -122,6 +122,33 @@ class Content : public WriteBack {
             else break;
         }
         return found;
+    }
+    // What of it comes sooner than it is computed, where only that is to be loaded.
+    Found worth(Found found, std::size_t above, const SegmentRow& prefill, const ReplicaRow& r) const {
+        if (policy(r).faster == 0) return found;
+        i64 there = 0;
+        for (std::size_t i = 0; i < above; ++i) there += node(path_[i]).tokens;
+        if (!found.nand.empty()) {
+            const auto end = std::lower_bound(found.dram.begin(), found.dram.end(), found.nand.front());
+            const std::vector<i64> head(found.dram.begin(), end);  // a parent is a lower row
+            const i64 before = tokens_of(head), all = tokens_of(found.dram) + tokens_of(found.nand);
+            const i64 bring = tables_.time_to_bring(bytes_of(found.nand), r.fetch, r.onboard);
+            if (ticks_of(bring) >= to_compute(prefill, there + before, all - before)) found = {head, {}};
+        }
+        if (found.dram.empty()) return found;
+        const i64 bring = tables_.time_to_bring(bytes_of(found.dram), r.onboard);
+        const i64 all = tokens_of(found.dram) + tokens_of(found.nand);
+        return ticks_of(bring) < to_compute(prefill, there, all) ? found : Found{};
+    }
+    // Ticks of a prefill step of `n` tokens after `o`, but for its launch and the weights.
+    static i128 to_compute(const SegmentRow& r, i64 o, i64 n) {
+        const i128 pairs = static_cast<i128>(n) * o + static_cast<i128>(n) * (n + 1) / 2;
+        return static_cast<i128>(r.dense + r.own) * n + std::max(r.pair * pairs, static_cast<i128>(r.ctx) * (o + n));
+    }
+    i64 bytes_of(const std::vector<i64>& nodes) const {
+        i64 bytes = 0;
+        for (const i64 n : nodes) bytes += node(n).bytes;
+        return bytes;
     }
     i64 tokens_of(const std::vector<i64>& nodes) const {
         i64 tokens = 0;

@@ -12,7 +12,9 @@ inline void Engine::look_up(std::size_t r, const Waiting& request) {
     const i64 reads = reads_of(request.row);
     if (reads < 0) return join(r, {request, 0, 0, 0});
     const Slack::Hit here = replica.slack.on() ? replica.slack.admit(replica.batch, replica.began, reads) : Slack::Hit{};
-    const Content::Hit hit = content_->load(now_, reads, r, loads_begun_, replica.epoch, static_cast<std::size_t>(here.nodes));
+    const SegmentRow& prefill = *works_[static_cast<std::size_t>(work_of(request.row))].rows;
+    const Content::Hit hit =
+        content_->load(now_, reads, prefill, r, loads_begun_, replica.epoch, static_cast<std::size_t>(here.nodes));
     const i64 tokens = here.tokens + hit.dram + hit.nand;
     if (out_.start[q] >= 0) {
         out_.hit_again[q] += tokens;

@@ -48,11 +48,16 @@ class Residence : public Evictor {
     const Due& next_due() const { return dues_.top_key(); }
     void expire(i64 t) { go(t, free_to_go(lists_[dues_.top()]), kExpired); }
 
-    // Evicts until `bytes` fit or nothing can go; nothing if they could not fit anyway.
     void make_room(i64 t, i64 pool, i64 bytes) override {
+        make_room(t, pool, bytes, pools_.capacity(pool), pools_.capacity(pool));
+    }
+    // Where more than `high` would be in use, evicts until no more than `low` are or nothing can go;
+    // nothing if `bytes` could not fit anyway.
+    void make_room(i64 t, i64 pool, i64 bytes, i64 high, i64 low) {
         const auto p = static_cast<std::size_t>(pool);
-        if (held_[p] == 0 || bytes > pools_.capacity(pool) - pools_.used(pool) + held_[p]) return;
-        while (!pools_.room(pool, bytes)) {
+        if (bytes <= high - pools_.used(pool) || held_[p] == 0) return;
+        if (bytes > pools_.capacity(pool) - pools_.used(pool) + held_[p]) return;
+        while (bytes > low - pools_.used(pool)) {
             const std::size_t victim = first_to_go(pool);
             if (victim == kNone) return;
             go(t, victim, kEvicted);
@@ -111,7 +116,10 @@ class Residence : public Evictor {
         const std::size_t above = row.parent < 0 ? kNone : find(pool, row.parent);
         if (row.parent >= 0 && above == kNone && !alone) return false;
         if (above != kNone) add_child(above);
-        if (!pools_.room_for(t, pool, row.bytes)) {
+        const Policy& p = policy(n);
+        const i64 high = is_dram(pool) ? p.high_dram : p.high_nand, low = is_dram(pool) ? p.low_dram : p.low_nand;
+        make_room(t, pool, row.bytes, mark(pool, high, high), mark(pool, high, low));
+        if (!pools_.room(pool, row.bytes)) {
             if (above == kNone) return false;
             drop_child(above);
             refresh(t, entries_[above].list);  // it may be the next to go again
@@ -244,6 +252,12 @@ class Residence : public Evictor {
         ++entry.life;
         free_.push_back(e);
         refresh(t, entry.list);
+    }
+    // Bytes up to a watermark, where there are any.
+    i64 mark(i64 pool, i64 high, i64 at) const {
+        const i64 capacity = pools_.capacity(pool);
+        if (high == 0 || capacity == kNever) return capacity;
+        return static_cast<i64>(static_cast<i128>(capacity) * at / kWhole);
     }
     // Children of nodes that are not there themselves: of exclusive tiers alone.
     i64 place(i64 pool, i64 n) const { return n * static_cast<i64>(held_.size()) + pool; }

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <algorithm>
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "eviction.hpp"
@@ -67,11 +69,14 @@ struct Node {
     static constexpr const char* columns = "parent tokens bytes klass";
     i64 parent, tokens, bytes, klass;
 };
+// Watermarks are in millionths of a capacity.
+inline constexpr i64 kWhole = 1'000'000;
 // What a service's nodes of the forest obey.
 struct Policy {
-    static constexpr const char* columns = "evict_dram evict_nand admit_dram admit_nand back exclusive";
+    static constexpr const char* columns = "evict_dram evict_nand admit_dram admit_nand back exclusive "
+        "high_dram low_dram high_nand low_nand faster";
     i64 evict_dram = 0, evict_nand = 0, admit_dram = 0, admit_nand = 0;
-    i64 back = 0, exclusive = 0;
+    i64 back = 0, exclusive = 0, high_dram = 0, low_dram = 0, high_nand = 0, low_nand = 0, faster = 0;
 };
 
 template <class Row>
@@ -104,6 +109,8 @@ struct Tables {
         const auto last = static_cast<std::size_t>(path_start[static_cast<std::size_t>(p) + 1]);
         return std::span<const i64>(path_channels).subspan(first, last - first);
     }
+    // The ns that bytes take over one or two paths, if nothing else does.
+    i64 time_to_bring(i64 bytes, i64 path, i64 then = -1) const;
     void check() const;
 
   private:
@@ -138,6 +145,19 @@ inline bool all_at_least(std::initializer_list<i64> values, i64 low) {
 }
 
 }  // namespace detail
+
+inline i64 Tables::time_to_bring(i64 bytes, i64 one, i64 then) const {
+    std::vector<i64> named(path(one).begin(), path(one).end());
+    if (then >= 0) named.insert(named.end(), path(then).begin(), path(then).end());
+    i64 slowest = kNever, latency = 0;
+    for (const i64 c : named) {
+        const Channel& channel = channels[static_cast<std::size_t>(c)];
+        slowest = std::min(slowest, std::max<i64>(1, channel.bandwidth / std::count(named.begin(), named.end(), c)));
+        latency += channel.latency;
+    }
+    const i128 ns = (static_cast<i128>(bytes) * 1'000'000'000 + slowest - 1) / slowest + latency;
+    return ns > kNever ? kNever : static_cast<i64>(ns);
+}
 
 // A wrong row is an error with its place, never a crash: the border is public.
 inline void Tables::check() const {
@@ -277,6 +297,9 @@ inline void Tables::check_policies() const {
             require(order >= 0 && order < static_cast<i64>(kEvictions.size()), "policies", i, "no such eviction");
         require(all_at_least({p.admit_dram, p.admit_nand}, 0), "policies", i, "no value may be negative");
         require(p.exclusive >= 0 && p.exclusive <= p.back && p.back <= 1, "policies", i, "back is 0 or 1, and exclusive with it");
+        for (const auto& [high, low] : {std::pair{p.high_dram, p.low_dram}, std::pair{p.high_nand, p.low_nand}})
+            require(low >= 0 && low <= high && high <= kWhole, "policies", i, "0 <= low <= high <= 1,000,000");
+        require(p.faster == 0 || p.faster == 1, "policies", i, "faster is 0 or 1");
     }
 }
 
