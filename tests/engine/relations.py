@@ -120,4 +120,5 @@ def draw_policies(draw: Draw, mix: Any) -> list[dict[str, int]]:
 def shares_of_nodes(mix: Any) -> list[int]:
     """Room for a part of the forest, so that some of it makes room for the rest."""
     sizes = sorted(row["bytes"] for row in mix.nodes) or [0]
-    return [sum(sizes) // 3, sum(sizes) // 2, sum(sizes) - sizes[-1], sum(sizes) - 1, sizes[-1]]
+    all_but_one = max(0, sum(sizes) - 1)
+    return [sum(sizes) // 3, sum(sizes) // 2, sum(sizes) - sizes[-1], all_but_one, sizes[-1]]
