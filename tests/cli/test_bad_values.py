@@ -96,7 +96,7 @@ VALUES: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "an unknown model": (
         changed(f"{CHAT}.model", "llama-3.1-8"),
-        [f"{CHAT}.model: no model 'llama-3.1-8': did you mean 'llama-3.1-8b'? (known: dit-s-2"],
+        [f"{CHAT}.model: no model 'llama-3.1-8': did you mean 'llama-3.1-8b'? (known: "],
     ),
     "a model that does not fit": (
         changed(f"{CHAT}.model", "llama-3.1-70b"),
