@@ -261,5 +261,6 @@ class Planner:
                 "spill": self.path(*spill),
                 "fetch": self.path(*fetch),
                 "start": int(not self.scenario.start_cold),
+                **dict.fromkeys(("domain", "near_out", "near_in", "far_out", "far_in"), 0),
             }
         )

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 
 from dcsim.assembly.content import content_of
+from dcsim.assembly.handover import (
+    graph_columns,
+    hand_over_columns,
+    handing_classes,
+    held_at_end,
+)
 from dcsim.assembly.placement import Placed, Placement
 from dcsim.assembly.plan import Plan
 from dcsim.assembly.plant import LOCAL, Nand, Plant
@@ -59,17 +66,22 @@ class _Builder:
         self.plant = Plant(scenario.topology, placement)
         self.shelves = {shelf.name: shelf for shelf in scenario.topology.shelves}
         self.problems: list[Problem] = []
+        self.hands_over = bool(handing_classes(list(scenario.jobs.values()), requests))
         self.services = self._serve()
         self.replica_rows = [row for served in self.services for row in self._replicas(served)]
         if not self.problems:
             self._check_homes()
+        if self.hands_over:
+            self._check_network()
 
     def plan(self) -> Plan:
         classes = tuple(self.scenario.jobs)
+        tables = self._tables()
+        self._check_hand_overs(tables)
         return Plan(
             scenario=self.scenario,
             requests=self.requests,
-            tables=self._tables(),
+            tables=tables,
             pools=tuple(self.plant.pools),
             channels=tuple(self.plant.channels),
             services=tuple(served.job.name for served in self.services),
@@ -113,7 +125,7 @@ class _Builder:
             store = self._nand(served.job, placed, served.job.keep.store)
             if home is None or store is None:
                 continue
-            wiring = self.plant.wire(placed, store=store, home=home)
+            wiring = self.plant.wire(placed, store=store, home=home, hands_over=self.hands_over)
             start = "cold" if self.scenario.start_cold else "warm"
             rows.append({"service": service, **vars(wiring), "start": STARTS.index(start)})
         return rows
@@ -151,6 +163,40 @@ class _Builder:
                     f"{gigabytes(pool.capacity)}",
                 )
 
+    def _check_network(self) -> None:
+        """What is handed over from one domain to another needs a port at both ends."""
+        jobs = list(self.scenario.jobs.values())
+        for giver, taker in handing_classes(jobs, self.requests):
+            ends = [self.placement.of(jobs[k].shares or jobs[k].name) for k in (giver, taker)]
+            apart = [
+                (one.domain, other.domain)
+                for one, other in product(*ends)
+                if one.domain.name != other.domain.name
+            ]
+            bare = [domain.name for pair in apart for domain in pair if not domain.nic]
+            if bare:
+                message = f"hands over to {jobs[taker].name!r}, but {bare[0]!r} has no network"
+                self._problem(f"jobs.{jobs[giver].name}.replicas", message)
+
+    def _check_hand_overs(self, tables: Tables) -> None:
+        """Raises SpecError where more is handed over than is held at the end."""
+        graph = self.requests.graph
+        if graph is None or not graph.handover.any():
+            return
+        held, jobs = held_at_end(tables)[graph.after], list(self.scenario.jobs)
+        wrong = np.flatnonzero(graph.handover > held)
+        if len(wrong):
+            at = wrong[np.argmin(held[wrong])]
+            giver = jobs[self.requests.klass[graph.after[at]]]
+            message = (
+                f"a request of {giver!r} holds {held[at] / 1e6:,.2f} MB at its end, less than the "
+                f"{graph.handover[at] / 1e6:,.2f} MB that it hands over"
+            )
+            asked = self.requests.asked
+            assert asked is not None
+            name = list(self.scenario.asked)[asked[graph.waiting[at]]]
+            raise SpecError([self.scenario.problem(f"jobs.{name}.steps", message)])
+
     def _tables(self) -> Tables:
         rows, first = [], 0
         for served in self.services:
@@ -166,8 +212,8 @@ class _Builder:
             "policies": table("policies", [policy_row(s.job) for s in self.services]),
             "classes": table("classes", [self._class(job) for job in self.scenario.jobs.values()]),
             "replicas": table("replicas", self.replica_rows),
-            **self._request_columns(),
-            **self._relations(),
+            **(columns := self._request_columns()),
+            **self._relations(columns),
         }
 
     def _class(self, job: Job) -> dict[str, int]:
@@ -196,17 +242,20 @@ class _Builder:
         columns |= {"prompt": r.prompt, "output": r.output}
         return {k: np.ascontiguousarray(v, dtype=np.int64) for k, v in columns.items()}
 
-    def _relations(self) -> Tables:
+    def _relations(self, columns: Tables) -> Tables:
         """Who waits for whom, and what requests have in common; nothing where nobody does."""
         r, out = self.requests, Tables()
-        if r.after is not None and r.delay is not None:
-            waits = r.after >= 0
-            out["after"] = r.after[waits]
-            out["after_start"] = np.concatenate([[0], np.cumsum(waits)]).astype(np.int64)
-            out["delay"] = r.delay
+        kv = [self._kv(job) for job in self.scenario.jobs]
+        if r.graph is not None:
+            out |= graph_columns(r.graph)
+        if r.graph is not None and self.hands_over:
+            made = {work: count for s in self.services for work, count in s.made.items()}
+            jobs = list(self.scenario.jobs.values())
+            layers = [self._server(job).layers for job in self.scenario.jobs]
+            out |= hand_over_columns(r.graph, r.klass, columns["work"], jobs, kv, layers, made)
         found = content_of(r)
         if found is not None:
-            live = np.array([self._kv(job) for job in self.scenario.jobs], dtype=np.int64)
+            live = np.array(kv, dtype=np.int64)
             rows = (found.parent, found.tokens, found.tokens * live[found.klass], found.klass)
             out["nodes"] = np.ascontiguousarray(np.stack(rows, axis=1), dtype=np.int64)
             out["reads"], out["leaves"] = found.reads, found.leaves
@@ -214,9 +263,12 @@ class _Builder:
 
     def _kv(self, name: str) -> int:
         """Bytes of KV a token of the model that serves a job; 0 for a diffusion model."""
-        job = self.scenario.jobs[name]
-        served = next(s for s in self.services if s.job.name == (job.shares or name))
+        served = self._server(name)
         return self.catalogue.kv(served.works[name][0]) if served.token else 0
+
+    def _server(self, name: str) -> Served:
+        job = self.scenario.jobs[name]
+        return next(s for s in self.services if s.job.name == (job.shares or name))
 
     def _problem(self, path: str, message: str) -> None:
         self.problems.append(self.scenario.problem(path, message))

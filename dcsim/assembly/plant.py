@@ -30,6 +30,12 @@ class Wiring:
     offload: int
     spill: int
     fetch: int
+    domain: int = 0
+    near_out: int = 0
+    near_in: int = 0
+    far_out: int = 0
+    far_in: int = 0
+    """The last five count only where requests hand something over."""
 
 
 class Plant:
@@ -45,13 +51,16 @@ class Plant:
         self._paths: dict[tuple[int, ...], int] = {}
         self._rows: dict[str, int] = {}
         self._channel_rows: dict[str, int] = {}
+        self._domains = [domain.name for domain in topology.domains]
         for domain in topology.domains:
             self._add_domain(domain, placement.free(domain))
         for shelf in topology.shelves:
             self._add_shelf(shelf)
 
-    def wire(self, placed: Placed, store: Nand, home: Nand) -> Wiring:
-        """Gives a replica its HBM pool and its paths to the NAND it uses."""
+    def wire(self, placed: Placed, store: Nand, home: Nand, *, hands_over: bool) -> Wiring:
+        """Gives a replica its HBM pool and its paths to the NAND it uses, and, where requests hand
+        something over, to other replicas: over the scale-up links of its GPUs within a domain, over
+        the ports of the domains between them."""
         domain, size = placed.domain, len(placed.gpus)
         hbm = self._pool(PoolInfo(f"{placed.name}/hbm", "hbm", size * domain.gpu.hbm, placed.name))
         link = size * domain.gpu.host_link
@@ -67,7 +76,19 @@ class Plant:
             offload=self._path((offload,)),
             spill=self._path(self._writing(domain, store)),
             fetch=self._path(self._reading(domain, store)),
+            **(self._to_others(placed) if hands_over else {}),
         )
+
+    def _to_others(self, placed: Placed) -> dict[str, int]:
+        domain = placed.domain
+        width = len(placed.gpus) * domain.gpu.scale_up
+        ends: dict[str, int] = {"domain": self._domains.index(domain.name)}
+        for way in ("out", "in"):
+            near = self._channel(ChannelInfo(f"{placed.name}/scale_up/{way}", width, 0))
+            ends[f"near_{way}"] = self._path((near,))
+            if domain.nic:
+                ends[f"far_{way}"] = self._path(self._named(f"{domain.name}/nic/{way}"))
+        return ends
 
     def nand(self, domain: Domain, nand: Nand) -> int:
         """Row of the NAND pool of a shelf, or of the domain's own drives."""

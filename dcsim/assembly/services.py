@@ -10,11 +10,24 @@ from dcsim.assembly.placement import layout_of
 from dcsim.assembly.rows import Row, phase_row, segment_row
 from dcsim.engine import EVICTIONS, Tables, table
 from dcsim.models import ModelError
+from dcsim.models import get as get_model
+from dcsim.models.llm import LlmConfig
 from dcsim.models.shapes import Clip, RequestShape
 from dcsim.reading.errors import did_you_mean
-from dcsim.spec import ROUTERS, ClipShape, Gpu, Job, Problem, Scenario, Scheduler, TokenShape
+from dcsim.spec import (
+    ROUTERS,
+    ClipShape,
+    Gpu,
+    Job,
+    Layout,
+    Problem,
+    Scenario,
+    Scheduler,
+    TokenShape,
+    parts_of,
+)
 from dcsim.spec.reuse import Watermarks
-from dcsim.traces import MemoryTrace, Work, price, request_of, token_work
+from dcsim.traces import MemoryTrace, Work, handed_over, part, price, request_of, token_work
 
 NO_LIMIT = 1 << 62
 WATERMARK = 100
@@ -74,6 +87,10 @@ class Served:
     offloaded: bool
     works: Mapping[str, tuple[int, ...]]
     """Rows of the works by job class, one a shape."""
+    layers: int = 1
+    """Of a language model: its layers."""
+    made: Mapping[int, int] = field(default_factory=dict)
+    """Of a diffusion stage: by work the bytes that the next stage needs."""
 
 
 class Pricer:
@@ -83,7 +100,7 @@ class Pricer:
         self.scenario = scenario
         self.catalogue = catalogue
         self.problems: list[Problem] = []
-        self._traces: dict[tuple[str, int, int, int], MemoryTrace] = {}
+        self._traces: dict[tuple[str, Layout, int, int, int], MemoryTrace] = {}
 
     def serve(self, job: Job, gpu: Gpu, clips: dict[str, Sequence[Clip]]) -> Served | None:
         """Prices the works of `job` and of the classes that share its replicas.
@@ -142,7 +159,10 @@ class Pricer:
             return None
         row = self.catalogue.add(job.name, work)
         works = dict.fromkeys(classes, (row,))
-        return Served(job, True, work.weights, work.reserve, work.checkpoint, False, works)
+        network = get_model(job.model).network
+        assert isinstance(network, LlmConfig)
+        sizes = (work.weights, work.reserve, work.checkpoint)
+        return Served(job, True, *sizes, False, works, network.layers)
 
     def _dit(self, job: Job, gpu: Gpu, clips: dict[str, Sequence[Clip]]) -> Served | None:
         assert job.model is not None
@@ -160,17 +180,39 @@ class Pricer:
             return None
         rows = {clip: self.catalogue.add(job.name, work) for clip, work in priced.items()}
         by_class = {klass: tuple(rows[clip] for clip in shapes) for klass, shapes in clips.items()}
+        made = {rows[clip]: self._made(job, clip) for clip in priced}
         kept = (one.weights, one.reserve, one.checkpoint, one.offloaded)
-        return Served(job, False, *kept, by_class)
+        return Served(job, False, *kept, by_class, made=made)
+
+    def _made(self, job: Job, clip: Clip) -> int:
+        """Bytes that the stage after this one needs; 0 where there is none."""
+        parts = self._parts(job)
+        if job.stage == "" or parts[-1] == job.stage_names[-1]:
+            return 0
+        return handed_over(self._trace(job, clip, Layout()), parts[-1])
+
+    def _parts(self, job: Job) -> tuple[str, ...]:
+        """The parts of its model that a stage runs."""
+        stages = [each.stage for each in self.scenario.jobs.values() if each.asked == job.asked]
+        return parts_of(job, tuple(stages))
 
     def _priced(self, job: Job, gpu: Gpu, clip: Clip) -> Work:
-        """Clips that differ in their steps alone share one trace."""
-        assert job.model is not None
         check_size(clip)
-        key = (job.name, clip.width, clip.height, clip.frames)
+        trace = self._trace(job, clip, layout_of(job)).with_steps(clip.steps)
+        if not job.stage:
+            return price(trace, gpu)
+        try:
+            return price(part(trace, self._parts(job)), gpu)
+        except ValueError as error:
+            raise ModelError([("stages", str(error))]) from None
+
+    def _trace(self, job: Job, clip: Clip, layout: Layout) -> MemoryTrace:
+        """Clips that differ in their steps alone share one trace, and so do stages."""
+        assert job.model is not None
+        key = (job.asked, layout, clip.width, clip.height, clip.frames)
         if key not in self._traces:
-            self._traces[key] = counted_trace(job.model, job.options, clip, layout_of(job))
-        return price(self._traces[key].with_steps(clip.steps), gpu)
+            self._traces[key] = counted_trace(job.model, job.options, clip, layout)
+        return self._traces[key]
 
     def _fits(self, job: Job, gpu: Gpu, work: Work, shaped: Sequence[Work]) -> bool:
         layout = layout_of(job)

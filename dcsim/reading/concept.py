@@ -246,7 +246,8 @@ class Fields(Form):
         for key in keys.values():
             child = given.get(key.name)
             if child is None or (child.value is None and key.default is not NEEDED):
-                values[key.field] = HOLE if key.default is NEEDED else key.default
+                unknown_yet = key.default is NEEDED or (node.partial and child is None)
+                values[key.field] = HOLE if unknown_yet else key.default
                 if key.default is NEEDED and not node.partial:
                     reading.wrong(node.place, (*path, key.name), "is required and not given")
             else:

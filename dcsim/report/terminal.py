@@ -11,7 +11,7 @@ from rich.text import Text
 
 from dcsim.report.quantities import bytes_text, percent, rate_text, time_text
 from dcsim.report.words import TIER_NAMES
-from dcsim.results import Comparison, Figure, Results
+from dcsim.results import Comparison, Figure, Results, jobs_of
 
 __all__ = ["comparison_table", "remarks", "summary_table"]
 
@@ -134,7 +134,7 @@ def _job_table(summary: dict[str, Any]) -> Table:
         "Jobs",
         ["", "arrived", "completed", "wait p99", "first p99", "end p50", "end p99", "output"],
     )
-    for job, figures in summary["jobs"].items():
+    for job, figures in jobs_of(summary).items():
         table.add_row(
             job,
             f"{figures['arrived']:,}",
@@ -155,7 +155,8 @@ def _latency(spread: dict[str, int] | None, p: str) -> str:
 def _output(throughput: dict[str, float]) -> str:
     if "output_tokens_per_s" in throughput:
         return rate_text(throughput["output_tokens_per_s"], "tok")
-    return rate_text(throughput["requests_per_s"], "clips")
+    what = "clips" if "frames_per_s" in throughput else "requests"
+    return rate_text(throughput["requests_per_s"], what)
 
 
 def _wear_text(wear: dict[str, Any]) -> str:
@@ -227,8 +228,10 @@ _SHOWN = {
     "job": {
         "wait_ns.p99": "wait, p99",
         "first_ns.p99": "first result, p99",
+        "handed_ns.p99": "handed over, p99",
         "latency_ns.p50": "completed, p50",
         "latency_ns.p99": "completed, p99",
+        "per_token_ns.p50": "between tokens, p50",
         "reuse.share": "prompts loaded",
         "reuse.hbm_share": "  found in HBM",
         "reuse.dram_share": "  from DRAM",

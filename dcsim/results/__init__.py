@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dcsim.results.compare import Comparison, Figure, compare
+from dcsim.results.compare import Comparison, Figure, compare, jobs_of
 from dcsim.results.files import check_target, replacing
 from dcsim.results.results import Results, collect
 
@@ -13,5 +13,6 @@ __all__ = [
     "check_target",
     "collect",
     "compare",
+    "jobs_of",
     "replacing",
 ]

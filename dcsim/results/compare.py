@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dcsim.results.results import Results
 
-__all__ = ["Comparison", "Figure", "compare"]
+__all__ = ["Comparison", "Figure", "compare", "jobs_of"]
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,10 @@ def _figure(
         "requests": ["requests"],
         "tier": ["tiers", subject],
         "link": ["links", subject],
-        "job": ["jobs", subject],
+        "job": [subject],
     }
+    if section == "job":  # in stages in one variant, in one piece in another: the same job
+        summaries = [jobs_of(summary) for summary in summaries]
     values = tuple(_dig(summary, [*root[section], *path]) for summary in summaries)
     return Figure(section, subject, ".".join(path), unit, values)
 
@@ -122,8 +124,20 @@ def _dig(tree: Any, path: list[str]) -> float | None:
     return tree if isinstance(tree, (int, float)) else None
 
 
-def _union(summaries: list[dict[str, Any]], section: str) -> list[str]:
-    return list(dict.fromkeys(name for summary in summaries for name in summary[section]))
+def jobs_of(summary: dict[str, Any]) -> dict[str, Any]:
+    """Figures by job: of what users asked, and, below each job in stages, of the stages."""
+    asked = summary.get("asked", {})
+    found: dict[str, Any] = {}
+    for name, figures in summary["jobs"].items():
+        whole = name.partition("/")[0]
+        if whole in asked:
+            found.setdefault(whole, asked[whole])
+        found[name] = figures
+    return found | {name: asked[name] for name in asked if name not in found}
+
+
+def _union(names: list[Iterable[str]]) -> list[str]:
+    return list(dict.fromkeys(name for each in names for name in each))
 
 
 def _request_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
@@ -138,7 +152,7 @@ _SPANS = ("mean", "p95", "peak", "pools_peak")
 def _tier_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
     spans = [(what, how) for what in ("occupancy", "demand") for how in _SPANS]
     figures = []
-    for tier in _union(summaries, "tiers"):
+    for tier in _union([summary["tiers"] for summary in summaries]):
         for path in [("capacity",), *spans, ("shortfall_peak",)]:
             figures.append(_figure(summaries, "tier", tier, "bytes", *path))
         figures.append(_figure(summaries, "tier", tier, "ns", "first_shortfall_ns"))
@@ -157,7 +171,7 @@ def _tier_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
 def _link_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
     """Of links that move anything in some variant."""
     figures = []
-    for name in _union(summaries, "links"):
+    for name in _union([summary["links"] for summary in summaries]):
         mine = [
             _figure(summaries, "link", name, unit, key)
             for key, unit in (("bytes", "bytes"), ("load", "share"), ("load_fullest", "share"))
@@ -169,11 +183,11 @@ def _link_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
 
 def _job_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
     figures = []
-    for job in _union(summaries, "jobs"):
+    for job in _union([jobs_of(summary) for summary in summaries]):
         figures.append(_figure(summaries, "job", job, "requests", "arrived"))
         for outcome in summaries[0]["requests"]["outcomes"]:
             figures.append(_figure(summaries, "job", job, "requests", "outcomes", outcome))
-        for measure in ("wait_ns", "first_ns", "latency_ns", "per_token_ns"):
+        for measure in ("wait_ns", "handed_ns", "first_ns", "latency_ns", "per_token_ns"):
             for p in ("mean", "p50", "p90", "p99"):
                 figure = _figure(summaries, "job", job, "ns", measure, p)
                 if any(value is not None for value in figure.values):
@@ -185,7 +199,7 @@ def _job_figures(summaries: list[dict[str, Any]]) -> list[Figure]:
         rates = {
             rate: None
             for summary in summaries
-            for rate in summary["jobs"].get(job, {}).get("throughput", {})
+            for rate in jobs_of(summary).get(job, {}).get("throughput", {})
         }
         for rate in rates:
             figures.append(_figure(summaries, "job", job, "per_s", "throughput", rate))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,14 @@ from numpy.typing import NDArray
 from dcsim.assembly.plan import Plan
 from dcsim.engine import COLUMNS, OUTCOMES, Outputs
 from dcsim.results.columns import by_name
+from dcsim.results.outcomes import NEVER_CAME, arrived_of, outcome_counts
 from dcsim.results.queue import queue_figures
 from dcsim.results.statistics import spread
 
-__all__ = ["arrived_of", "job_figures", "outcome_counts"]
+__all__ = ["job_figures"]
 
 COMPLETED = OUTCOMES.index("completed")
 REJECTED = OUTCOMES.index("rejected")
-NEVER_CAME = tuple(OUTCOMES.index(name) for name in ("awaited", "abandoned"))
 
 Members = NDArray[np.int64] | slice
 """Some requests, as numpy takes them."""
@@ -44,17 +43,6 @@ def _members(plan: Plan) -> list[Members]:
     return list(np.split(order, ends[:-1]))
 
 
-def outcome_counts(outcomes: NDArray[Any]) -> dict[str, int]:
-    """How many requests ended in each outcome, all outcomes named."""
-    counts = np.bincount(outcomes, minlength=len(OUTCOMES))
-    return dict(zip(OUTCOMES, counts.tolist(), strict=True))
-
-
-def arrived_of(outcomes: Mapping[str, int]) -> int:
-    """Requests that have arrived, of those counted by outcome."""
-    return sum(outcomes.values()) - sum(outcomes[OUTCOMES[row]] for row in NEVER_CAME)
-
-
 def _figures(
     plan: Plan, built: Outputs, lifted: Outputs, klass: int, mine: Members
 ) -> dict[str, Any]:
@@ -77,6 +65,11 @@ def _figures(
         "latency_ns": spread(latency),
         "queue": queue_figures(arrival[served], start[served], plan.scenario.duration),
     }
+    if "handed" in built:
+        handed = built["handed"][mine]
+        came = _which(handed >= 0)
+        if (handed >= 0).any():
+            figures["handed_ns"] = spread(handed[came] - start[came])
     throughput = {"requests_per_s": len(latency) / seconds}
     if requests.shapes[klass]:
         frames = np.array([shape.frames for shape in requests.shapes[klass]])
@@ -87,7 +80,8 @@ def _figures(
         throughput["output_tokens_per_s"] = int(output.sum()) / seconds
         more = _which(output > 1)
         gaps = (end[done] - first[done])[more] // (output[more] - 1)
-        figures["per_token_ns"] = spread(gaps)
+        if not plan.classes[klass].endswith("/prefill"):  # which puts out one token
+            figures["per_token_ns"] = spread(gaps)
         if "hit_dram" in built:
             figures["reuse"] = _reuse(built, requests.prompt, mine)
     return figures | {"throughput": throughput}

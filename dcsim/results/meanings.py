@@ -15,7 +15,7 @@ __all__ = ["COMPARED", "COMPARISON", "MANIFEST", "NAMES", "SUMMARY", "TABLES", "
 
 NAMES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "TIER": (TIERS, "a tier"),
-    "JOB": ((), "a job class, by its name in the scenario"),
+    "JOB": ((), "a job class, by its name in the scenario; of a job in stages `JOB/STAGE`"),
     "POOL": ((), "a pool, as in the timeline"),
     "LINK": (
         (),
@@ -164,6 +164,15 @@ SUMMARY: tuple[Entry, ...] = (
     Entry("links.LINK.bytes", "int", "bytes", "What they moved."),
     Entry("links.LINK.load", "float", "", "That as a share of what they could move."),
     Entry("links.LINK.load_fullest", "float", "", "The same in the fullest bin of one of them."),
+    Entry("asked.JOB.arrived", "int", "", "Of jobs in stages or steps."),
+    Entry("asked.JOB.outcomes.OUTCOME", "int", "", "How many, as built."),
+    Entry("asked.JOB.outcomes_lifted.OUTCOME", "int", "", "How many with capacities lifted."),
+    Entry("asked.JOB.wait_ns.STATISTIC", "int", "ns", "From arrival to first admission."),
+    Entry("asked.JOB.first_ns.STATISTIC", "int", "ns", "From arrival to the first result."),
+    Entry("asked.JOB.latency_ns.STATISTIC", "int", "ns", "From arrival to the end of all stages."),
+    Entry("asked.JOB.per_token_ns.STATISTIC", "int", "ns", "Mean gap between tokens (LLMs)."),
+    Entry("asked.JOB.throughput.requests_per_s", "float", "1/s", "Completed."),
+    Entry("asked.JOB.throughput.output_tokens_per_s", "float", "1/s", "Of the completed (LLMs)."),
     Entry("jobs.JOB.service", "text", "", "The job that has the replicas."),
     Entry("jobs.JOB.arrived", "int", "", "Requests that have come."),
     Entry("jobs.JOB.outcomes.OUTCOME", "int", "", "How many, as built."),
@@ -177,6 +186,12 @@ SUMMARY: tuple[Entry, ...] = (
         "int",
         "ns",
         "Mean gap between the tokens of a completed request, after the first (LLMs).",
+    ),
+    Entry(
+        "jobs.JOB.handed_ns.STATISTIC",
+        "int",
+        "ns",
+        "From first admission until what the stage before made has come (stages).",
     ),
     Entry("jobs.JOB.reuse.prompt_tokens", "int", "", "Of admitted requests (with `keep.reuse`)."),
     Entry("jobs.JOB.reuse.hbm_tokens", "int", "", "Found in HBM at first admissions."),

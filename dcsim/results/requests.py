@@ -59,6 +59,11 @@ def requests_table(plan: Plan, built: Outputs) -> Any:
     for tier in ("hbm", "dram", "nand", "again"):  # null where no content is known
         hits = dict(built).get(f"hit_{tier}")
         columns[f"hit_{tier}_tokens"] = nothing if hits is None else pa.array(hits)
+    if "handed" in built:
+        columns["handed_ns"] = optional(built["handed"], built["handed"] >= 0, nothing)
+    if requests.asked is not None and requests.number is not None:
+        columns["asked"] = names(requests.asked, list(plan.scenario.asked))
+        columns["number"] = pa.array(requests.number)
     return pa.table(columns)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dcsim.assembly.plan import Plan
 from dcsim.engine import Outputs
+from dcsim.results.asked import asked_table
 from dcsim.results.events import events_table
 from dcsim.results.files import MANIFEST, replacing, write_json, write_table
 from dcsim.results.manifest import manifest_of
@@ -133,4 +134,6 @@ def collect(
             "wear": wear_table(plan, built, series),
             "events": events_table(plan, built, series),
         }
+        if (asked := asked_table(plan, built)) is not None:
+            tables["asked"] = asked
         return Results(summary, manifest.result(), {**tables, **(extra or {})})

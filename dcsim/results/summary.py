@@ -6,8 +6,10 @@ from typing import Any
 
 from dcsim.assembly.plan import Plan
 from dcsim.engine import Outputs
-from dcsim.results.jobs import arrived_of, job_figures, outcome_counts
+from dcsim.results.asked import asked_figures
+from dcsim.results.jobs import job_figures
 from dcsim.results.links import link_figures
+from dcsim.results.outcomes import arrived_of, outcome_counts
 from dcsim.results.series import Series
 from dcsim.results.tiers import tier_figures
 
@@ -20,6 +22,7 @@ def summarise(
     """The summary; `seconds` are the wall times of the engine, as built and lifted."""
     scenario = plan.scenario
     outcomes = outcome_counts(built["outcome"])
+    asked = asked_figures(plan, built, lifted)
     return {
         "scenario": scenario.name,
         "seed": scenario.seed,
@@ -33,6 +36,7 @@ def summarise(
         },
         "tiers": tier_figures(plan, built, series),
         "links": link_figures(plan, built),
+        **({"asked": asked} if asked else {}),
         "jobs": job_figures(plan, built, lifted),
         "engine": _engine(len(plan.requests), built, seconds[0])
         | {"lifted": _engine(len(plan.requests), lifted, seconds[1])},

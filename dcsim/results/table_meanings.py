@@ -84,6 +84,15 @@ TABLES: Mapping[str, Table] = {
             Entry("hit_dram_tokens", "int64?", "tokens", "The same, loaded from DRAM."),
             Entry("hit_nand_tokens", "int64?", "tokens", "The same, loaded from NAND."),
             Entry("hit_again_tokens", "int64?", "tokens", "Found or loaded at later admissions."),
+            Entry(
+                "handed_ns",
+                "int64?",
+                "ns",
+                "What the stage before made has come; null: it has not, or there is none. Only "
+                "where jobs are in stages or steps, as the two below.",
+            ),
+            Entry("asked", "word", "", "The job as it is written."),
+            Entry("number", "int64", "", "Which of what is asked of it this is a part of."),
         ),
     ),
     "timeline": Table(
@@ -209,6 +218,26 @@ TABLES: Mapping[str, Table] = {
                 "The new capacity, the objects' bytes, or the worst of the shortfall; null of "
                 "replicas.",
             ),
+        ),
+    ),
+    "asked": Table(
+        "One row for each that users asked of a job in stages or steps, in order; only where there "
+        "is such a job. As built.",
+        (
+            Entry("job", "word", "", "The job as it is written."),
+            Entry("number", "int64", "", "As in `requests`, which has its stages."),
+            Entry("arrival_ns", "int64?", "ns", "When it came; null: it has not."),
+            Entry("start_ns", "int64?", "ns", "First admission of any; null: not yet."),
+            Entry("first_ns", "int64?", "ns", "First result that the user sees; null: not yet."),
+            Entry("end_ns", "int64?", "ns", "All completed; null: not yet."),
+            Entry(
+                "outcome",
+                "word",
+                "",
+                "Of its requests: `completed` if all are, `rejected` or `abandoned` if one is, "
+                "`running` if one has begun, else `queued` or `awaited`.",
+            ),
+            Entry("requests", "int64", "", "How many requests serve it."),
         ),
     ),
     "samples": Table(

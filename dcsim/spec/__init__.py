@@ -16,26 +16,15 @@ from dcsim.spec.draws import (
     Uniform,
 )
 from dcsim.spec.jobs import (
-    ROUTERS,
-    TRACE_SUFFIX,
     Arrivals,
-    AsTraced,
-    ClipShape,
     Closed,
     Constant,
     GammaArrivals,
     Job,
     Keep,
     KeepTimes,
-    Layout,
-    Place,
     Poisson,
     Replay,
-    Replicas,
-    Scheduler,
-    Shape,
-    TokenShape,
-    is_trace,
 )
 from dcsim.spec.load import (
     check_file,
@@ -59,7 +48,10 @@ from dcsim.spec.rates import Rate
 from dcsim.spec.reuse import Admission, Eviction, Reuse
 from dcsim.spec.scenario import Scenario
 from dcsim.spec.schema import json_schema
-from dcsim.spec.sessions import Session, SystemPrompts
+from dcsim.spec.serving import ROUTERS, Layout, Place, Replicas, Scheduler, Stage
+from dcsim.spec.sessions import Session, Step, SystemPrompts
+from dcsim.spec.shapes import TRACE_SUFFIX, AsTraced, ClipShape, Shape, TokenShape, is_trace
+from dcsim.spec.stages import parts_of
 from dcsim.spec.topology import Domain, Endurance, Shelf, Topology
 
 __all__ = [
@@ -113,6 +105,8 @@ __all__ = [
     "Sizes",
     "SpecError",
     "Ssd",
+    "Stage",
+    "Step",
     "SystemPrompts",
     "TokenShape",
     "Topology",
@@ -126,6 +120,7 @@ __all__ = [
     "load_parts",
     "load_scenario",
     "load_topology",
+    "parts_of",
     "paths",
     "scenario_from_data",
     "shipped_file",

@@ -19,6 +19,7 @@ from dcsim.spec.draws import FromLog
 from dcsim.spec.jobs import Closed, Job, Replay
 from dcsim.spec.operations import Operation
 from dcsim.spec.scenario import Scenario
+from dcsim.spec.stages import place_of, served, stage_findings, step_findings
 
 _RESERVED = ("base", "changed")
 """What a comparison calls the scenario itself, and the variant of the command line."""
@@ -33,10 +34,16 @@ def checks(scenario: Scenario, tree: Node) -> Iterator[Iterable[Finding]]:
     yield _names(scenario)
     taken: dict[tuple[str, int], str] = {}
     for name, job in scenario.jobs.items():
-        for check in (_shares, _from_log, _session, _keep, _reuse, _layout, _chunk, _options):
+        for check in (_shares, _from_log, _session, _keep, _reuse, _options):
             yield _below(f"jobs.{name}", check(scenario, job))
+        yield _below(f"jobs.{name}", stage_findings(job))
+        yield _below(f"jobs.{name}", step_findings(job, scenario.jobs))
         yield _below(f"jobs.{name}", _arrivals(scenario, job, tree))
-        yield _below(f"jobs.{name}", _places(scenario, job, taken))
+    for name, job in served(scenario.jobs).items():
+        place = place_of(f"jobs.{name}")
+        for check in (_layout, _chunk):
+            yield _below(place, check(scenario, job))
+        yield _below(place, _places(scenario, job, taken))
     yield _gpus(scenario)
     for i, operation in enumerate(scenario.operations):
         yield _below(f"operations.{i}", _referred(scenario, operation))
@@ -89,7 +96,7 @@ def _shares(scenario: Scenario, job: Job) -> Iterator[Finding]:
 
 
 def _from_log(scenario: Scenario, job: Job) -> Iterator[Finding]:
-    if job.as_traced:
+    if job.as_traced or job.steps is not None:
         return
     for name, draw in vars(sure(job.shape)).items():
         if isinstance(sure(draw), FromLog) and not isinstance(sure(job.arrivals), Replay):
@@ -124,6 +131,11 @@ def _reuse(scenario: Scenario, job: Job) -> Iterator[Finding]:
 
 def _arrivals(scenario: Scenario, job: Job, tree: Node) -> Iterator[Finding]:
     arrivals = sure(job.arrivals)
+    if arrivals is None:
+        others = [sure(other.steps) or {} for other in scenario.jobs.values()]
+        if not any(sure(step).job == job.name for steps in others for step in steps.values()):
+            yield "arrivals", "is required and not given"
+        return
     if isinstance(arrivals, Replay):
         if arrivals.until is not None and (arrivals.start or 0) >= arrivals.until:
             yield "arrivals.until", "must be after from"
@@ -214,7 +226,7 @@ def _options(scenario: Scenario, job: Job) -> Iterator[Finding]:
 
 
 def _gpus(scenario: Scenario) -> Iterator[Finding]:
-    own = [job for job in scenario.jobs.values() if job.replicas is not None]
+    own = [job for job in served(scenario.jobs).values() if job.replicas is not None]
     total = sum(job.gpus * job.replicas.count for job in own if job.replicas is not None)
     have = scenario.topology.gpus
     if total > have:
@@ -225,7 +237,7 @@ def _gpus(scenario: Scenario) -> Iterator[Finding]:
 
 
 def _referred(scenario: Scenario, operation: Operation) -> Iterator[Finding]:
-    yield from operation.findings(scenario.jobs, scenario.topology)
+    yield from operation.findings(served(scenario.jobs), scenario.topology)
 
 
 def _events(scenario: Scenario, operation: Operation) -> Iterator[Finding]:

@@ -7,141 +7,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from dcsim.reading.concept import (
-    Called,
-    Concept,
-    Count,
-    CountOrZero,
-    Duration,
-    Entry,
-    Fields,
-    Instant,
-    Least,
-    concept_schema,
-    defined,
-    doc_of,
-    form_of,
-    keys_of,
-)
-from dcsim.reading.forms import (
-    HOLE,
-    LATER,
-    Either,
-    File,
-    Form,
-    Key,
-    Made,
-    Number,
-    Quantity,
-    Reading,
-    Schema,
-    Steps,
-    Word,
-    sure,
-    up_to,
-)
-from dcsim.reading.tree import Node
+from dcsim.reading.concept import Called, Concept, Count, Duration, Entry, Instant, Unwritten
+from dcsim.reading.forms import LATER, File, Number, Quantity, Word, sure
 from dcsim.reading.units import TIME
-from dcsim.spec.draws import Draw, Fixed, FromLog, Numbers, Sizes
 from dcsim.spec.logs import FORMATS
 from dcsim.spec.rates import RateOverTime
 from dcsim.spec.reuse import Reuse
-from dcsim.spec.sessions import Session
-
-# What requests ask for
-
-
-class Shape(Concept):
-    """What a request asks for: of a diffusion model resolution, frames and steps; of an LLM
-    prompt and output tokens."""
-
-
-ONE: Draw = Fixed(1)
-
-
-@dataclass(frozen=True)
-class ClipShape(Shape):
-    """Shapes of the requests to a diffusion model: an image has 1 frame."""
-
-    resolution: Sizes = LATER
-    """Of a diffusion model: width x height in pixels, or a choice of such."""
-    frames: Numbers = ONE
-    """Of a diffusion model: frames of the clip; 1, an image, is the default."""
-    steps: Numbers = LATER
-    """Of a diffusion model: denoising steps."""
-
-    def check(self) -> None:
-        _needs(self, "resolution", "steps")
-
-
-@dataclass(frozen=True)
-class TokenShape(Shape):
-    """Shapes of the requests to an LLM, in tokens."""
-
-    prompt: Numbers = LATER
-    """Of an LLM: prompt tokens."""
-    output: Numbers = LATER
-    """Of an LLM: output tokens."""
-
-    def check(self) -> None:
-        _needs(self, "prompt", "output")
-
-
-@dataclass(frozen=True)
-class AsTraced(ClipShape):
-    """The one request that a trace file was recorded of."""
-
-    def check(self) -> None:
-        pass
-
-
-def is_trace(model: str | None) -> bool:
-    """Whether a model is named by the file of a memory trace."""
-    return model is not None and model.endswith(TRACE_SUFFIX)
-
-
-TRACE_SUFFIX = ".npz"
-
-
-def _needs(concept: Concept, *names: str) -> None:
-    missing = [name for name in names if getattr(concept, name) is None]
-    if missing:
-        raise ValueError(f"needs {' and '.join(missing)}")
-
-
-@dataclass(frozen=True)
-class OneShape(Form):
-    """A shape: its keys tell which kind of model is asked."""
-
-    def of(self, node: Node) -> Form:
-        """The form of the kind that is asked; of an LLM where nothing tells."""
-        clip = node.map is not None and not node.map.keys().isdisjoint(keys_of(ClipShape))
-        return Fields(ClipShape if clip else TokenShape)
-
-    def read(self, node: Node, path: Steps, reading: Reading, name: str = "") -> Any:
-        clip, tokens = (
-            [key for key in keys_of(kind) if key in (node.map or {})]
-            for kind in (ClipShape, TokenShape)
-        )
-        if clip and tokens:
-            message = (
-                f"{', '.join(clip)} (a diffusion model's) and {', '.join(tokens)} (an LLM's) "
-                "do not go together"
-            )
-            return reading.wrong(node.place, path, message)
-        return self.of(node).read(node, path, reading)
-
-    def schema(self, defs: dict[str, Schema]) -> Schema:
-        return {"$ref": defined("Shape", defs, lambda: self._schema(defs))}
-
-    def _schema(self, defs: dict[str, Schema]) -> Schema:
-        clip, tokens = (concept_schema(kind, defs) for kind in (ClipShape, TokenShape))
-        both = {"properties": clip["properties"] | tokens["properties"]}
-        return clip | both | {"description": doc_of(Shape)}
-
-    def keys(self, node: Node) -> Mapping[str, Key]:
-        return self.of(node).keys(node)
-
+from dcsim.spec.serving import (
+    CLIP_STAGES,
+    LLM_STAGES,
+    Layout,
+    Scheduler,
+    Served,
+    Stage,
+)
+from dcsim.spec.sessions import Session, Step
+from dcsim.spec.shapes import AS_LOGGED, AsTraced, ClipShape, OneShape, Shape, is_trace
 
 # When requests come
 
@@ -216,91 +97,7 @@ class Closed(Arrivals):
     """Mean time from the end of a request to the client's next; the times are exponential."""
 
 
-# What serves them
-
-
-@dataclass(frozen=True)
-class Layout(Concept):
-    """How a replica is spread over GPUs."""
-
-    tp: Count = 1
-    """Tensor parallel."""
-    sp: Count = 1
-    """Sequence parallel (Ulysses)."""
-    cfg: Count = 1
-    """CFG parallel: 2 puts the two guidance branches on GPUs of their own."""
-
-    @property
-    def gpus(self) -> int:
-        """GPUs of a replica."""
-        return self.tp * self.sp * self.cfg
-
-
-@dataclass(frozen=True)
-class Place(Concept):
-    """The GPUs of one replica."""
-
-    domain: str
-    """Name of the domain: `rack/node0`, or the rack's where the rack is the domain."""
-    gpus: Annotated[tuple[CountOrZero, ...], Least(1)]
-    """Numbers of its GPUs, from 0."""
-
-
-@dataclass(frozen=True)
-class Replicas(Concept):
-    """How many replicas, and where."""
-
-    count: Count = LATER
-    """How many; needed without `place`."""
-    on: Annotated[tuple[str, ...], Least(1)] = ()
-    """Racks or domains that may hold them; absent: any."""
-    place: Annotated[tuple[Place, ...], Least(1)] | None = None
-    """The exact GPUs of each; not together with `on`."""
-
-    def check(self) -> None:
-        if not self.count and self.place is None:
-            raise ValueError("count or place is required")
-        if self.place is not None and self.on:
-            raise ValueError("on and place do not go together")
-        if self.place is not None and self.count and self.count != len(self.place):
-            raise ValueError(f"count is {self.count} but place has {len(self.place)} entries")
-
-    def counted(self) -> Replicas:
-        """With the count that places make."""
-        if self.count:
-            return self
-        return replace(self, count=HOLE if self.place is None else len(self.place))
-
-
-ROUTERS = ("least_loaded", "round_robin", "session_sticky", "prefix_aware")
-"""In the order of the engine's numbers for them."""
-
-
-@dataclass(frozen=True)
-class Scheduler(Concept):
-    """Iteration-level batching."""
-
-    max_jobs: Annotated[int, Number(1, within=up_to(2**31 - 1), whole=True)] = LATER
-    """Jobs in a batch. Default 256 for LLMs, 1 for diffusion models."""
-    max_batched_tokens: Annotated[int | None, Number(1, within=up_to(2**31 - 1), whole=True)] = None
-    """Tokens of an iteration over all jobs. Default 8192 for LLMs, no limit for diffusion."""
-    prefill_chunk: Annotated[int, Number(1, within=up_to(2**20), whole=True)] = LATER
-    """Most prompt tokens that a request feeds in one iteration (LLMs). Default 2048."""
-    router: Annotated[str, Word(ROUTERS)] = "least_loaded"
-    """Which replica gets a new request; `session_sticky`: that of the turn before, where its
-    context is, and of a first turn the one with the fewest; `prefix_aware`: where the most of its
-    prompt is found, traded against the prompts that are there."""
-    same_shape: bool | None = None
-    """Batch only jobs of equal shape; absent: as the model needs it."""
-
-    def of(self, shape: Shape) -> Scheduler:
-        """With the defaults of the kind of model that the shape asks."""
-        if isinstance(shape, ClipShape):
-            return replace(self, max_jobs=self.max_jobs or 1)
-        tokens = self.max_batched_tokens or 8192
-        chunk = self.prefill_chunk or min(2048, tokens)
-        jobs = self.max_jobs or 256
-        return replace(self, max_jobs=jobs, max_batched_tokens=tokens, prefill_chunk=chunk)
+# What stays
 
 
 Kept = Annotated[int, Quantity(TIME, years=50)]
@@ -339,9 +136,6 @@ class Keep(Concept):
         return replace(self, store=store, weights_in_dram=weights, reuse=server.reuse)
 
 
-AS_LOGGED = TokenShape(FromLog(), FromLog())
-
-
 @dataclass(frozen=True)
 class Job(Concept):
     """A class of jobs."""
@@ -349,8 +143,8 @@ class Job(Concept):
     like = "Another job of the scenario"
 
     name: Annotated[str, Entry()]
-    arrivals: Arrivals
-    """When requests come."""
+    arrivals: Arrivals = LATER
+    """When requests come; absent: only the steps of other jobs ask it."""
     shape: Annotated[Shape, OneShape()] = AS_LOGGED
     """What they ask for; absent with `replay`: as the log says; absent with a trace file as the
     model: what was traced."""
@@ -365,31 +159,57 @@ class Job(Concept):
     own figures."""
     layout: Layout | None = None
     """How a replica is spread over GPUs; absent: one GPU."""
-    replicas: Annotated[
-        Replicas | None,
-        Either(Made(form_of(Count), Replicas), Made(form_of(Replicas), Replicas.counted)),
-    ] = None
-    """How many replicas, and where; needed without `shares`."""
+    replicas: Served = None
+    """How many replicas, and where; needed without `shares` or `stages`."""
     scheduler: Scheduler | None = None
     """Batching on a replica."""
+    stages: Mapping[str, Stage] | None = None
+    """Parts of the model on replicas of their own, in place of `replicas`: of an LLM `prefill` and
+    `decode` (disaggregated), of a diffusion model two or three of `encode`, `denoise`, `decode`;
+    one that is left out runs with the next, the last with the one before."""
+    steps: Mapping[str, Step] | None = None
+    """What each request makes of other jobs: a pipeline of services, an agent with tools and
+    sub-agents. Beside it only `arrivals`."""
     shares: str | None = None
     """Another job, whose replicas serve this one too: no `model`, `options`, `profile`,
     `layout`, `replicas` or `scheduler` then."""
     keep: Keep = Keep()
     """What stays after a job has ended."""
+    stage: Annotated[str, Unwritten()] = ""
+    """The stage that this is of a job in stages."""
+    overlap: Annotated[bool, Unwritten()] = False
+    """Whether its KV goes layer by layer to the next stage."""
+
+    @property
+    def asked(self) -> str:
+        """The name of the job as it is written."""
+        return self.name.partition("/")[0]
 
     def check(self) -> None:
-        own = ("model", "options", "profile", "layout", "replicas", "scheduler")
+        if self.steps is not None:
+            self._check_steps()
+            return
+        own = ("model", "options", "profile", "layout", "replicas", "scheduler", "stages")
         given = [name for name in own if getattr(self, name)]
         if self.shares is not None and given:
             text = f"{', '.join(given)} come from the job {self.shares!r}; leave them out"
             raise ValueError(f"with shares, {text}")
-        missing = [name for name in ("model", "replicas") if getattr(self, name) is None]
+        if self.stages and self.replicas is not None:
+            raise ValueError("its stages have replicas; leave replicas out")
+        missing = [] if self.model is not None else ["model"]
+        missing += [] if self.replicas is not None or self.stages else ["replicas"]
         if self.shares is None and missing:
             raise ValueError(f"needs {' and '.join(missing)}, or shares")
         as_logged = self.shape is AS_LOGGED and not self.as_traced
         if as_logged and not isinstance(sure(self.arrivals), Replay):
             raise ValueError("needs shape")
+
+    def _check_steps(self) -> None:
+        bare = Job(self.name)
+        written = [name for name in vars(self) if name not in ("name", "arrivals", "steps")]
+        given = [name for name in written if getattr(self, name) != getattr(bare, name)]
+        if given:
+            raise ValueError(f"its steps name who serves them; leave {', '.join(given)} out")
 
     @property
     def gpus(self) -> int:
@@ -405,6 +225,33 @@ class Job(Concept):
     def as_traced(self) -> bool:
         """Whether it asks for what the trace file that is its model was recorded of."""
         return self.shape is AS_LOGGED and is_trace(sure(self.model))
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The stages that its model can have, in order."""
+        return CLIP_STAGES if self.is_clip else LLM_STAGES
+
+    def at(self, stage: str, server: Job) -> Job:
+        """The job of one of its stages; `server` has the stages: itself, or the job it shares."""
+        keep = self.keep
+        first = stage == LLM_STAGES[0]
+        if not self.is_clip and first != (server.keep.reuse is not None):
+            # Prefill leaves what is loaded again, decode what is not.
+            keep = replace(keep, context=KeepTimes())
+        if not first:
+            keep = replace(keep, reuse=None)
+        assert server.stages is not None
+        own = server.stages[stage]
+        job = replace(self, name=f"{self.name}/{stage}", stages=None, keep=keep)
+        job = replace(job, stage=stage, overlap=own.overlap)
+        if self.shares is not None:
+            return replace(job, shares=f"{self.shares}/{stage}")
+        return replace(
+            job,
+            replicas=own.replicas,
+            layout=own.layout or self.layout,
+            scheduler=own.scheduler or self.scheduler,
+        )
 
     def served_by(self, server: Job, groups: Mapping[str, tuple[str, ...]]) -> Job:
         """With all that follows from the job that has the replicas; `groups`: the domains that

@@ -25,8 +25,10 @@ from dcsim.spec.compose import (
     merge_catalogue,
     shipped,
 )
+from dcsim.spec.jobs import Job
 from dcsim.spec.parts import Parts
 from dcsim.spec.scenario import Scenario
+from dcsim.spec.stages import served
 from dcsim.spec.topology import Topology, TopologyFile
 
 Kind = Literal["scenario", "topology", "parts"]
@@ -198,18 +200,27 @@ def _built(tree: Node, file: Path, problems: list[Problem]) -> Scenario | None:
     if reading.problems or scenario is HOLE or scenario.topology is HOLE or tree.partial:
         problems += _news(reading.problems, problems)
         return None
-    groups = scenario.topology.groups
     return replace(
         scenario,
         topology=replace(scenario.topology, parts=parts),
-        jobs={
-            name: job.served_by(scenario.jobs[job.shares or name], groups)
-            for name, job in scenario.jobs.items()
+        jobs=_linked(served(scenario.jobs), scenario),
+        as_written={
+            name: job
+            for name, job in _linked(scenario.jobs, scenario).items()
+            if job.arrivals is not None
         },
         file=file,
         resolved=plain(tree),
         tree=tree,
     )
+
+
+def _linked(jobs: Mapping[str, Job], scenario: Scenario) -> dict[str, Job]:
+    groups = scenario.topology.groups
+    return {
+        name: job.served_by(jobs[job.shares] if job.shares else job, groups)
+        for name, job in jobs.items()
+    }
 
 
 def _news(found: Iterable[Problem], problems: list[Problem]) -> list[Problem]:

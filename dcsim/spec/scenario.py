@@ -14,6 +14,7 @@ from dcsim.reading.tree import Node, locate
 from dcsim.reading.units import TIME
 from dcsim.spec.jobs import Job
 from dcsim.spec.operations import Operation
+from dcsim.spec.stages import place_of
 from dcsim.spec.topology import Built, Topology
 
 
@@ -38,11 +39,13 @@ class Scenario(Concept):
     topology: Annotated[Topology, Built()]
     """The racks: a file, the name of a shipped topology, or one that `extends` such."""
     jobs: Annotated[Mapping[str, Job], Least(1)]
-    """Job classes by name."""
+    """Job classes by name. Once read, those that replicas serve: of a job in stages one a stage."""
     operations: tuple[Operation, ...] = ()
     """What happens to the data center during the run."""
     what_if: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Variants by name: dotted overrides, such as `topology.racks.rack0.dram: 1 TB`."""
+    as_written: Annotated[Mapping[str, Job], Unwritten()] = field(default_factory=dict, repr=False)
+    """The jobs as they are written; none where each is served in one piece."""
     file: Annotated[Path, Unwritten()] = Path()
     """Where it was read."""
     resolved: Annotated[Mapping[str, Any], Unwritten()] = field(
@@ -52,8 +55,14 @@ class Scenario(Concept):
     tree: Annotated[Node | None, Unwritten()] = field(default=None, repr=False, compare=False)
     """The same with its places in the files."""
 
+    @property
+    def asked(self) -> Mapping[str, Job]:
+        """The jobs that users ask, as they are written."""
+        return self.as_written or self.jobs
+
     def problem(self, path: str, message: str) -> Problem:
         """A problem found after loading, placed at the dotted `path` or the nearest parent."""
+        path = place_of(path)
         if self.tree is None:
             return Problem(self.file, None, None, path, message)
         return locate(self.tree, path.split(".")).problem(path, message)

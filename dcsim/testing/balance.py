@@ -114,7 +114,9 @@ def _kept_bytes(results: Results, grid: Grid) -> tuple[Ints, int]:
     wanted, direct = np.zeros(grid.shape[1], dtype=np.int64), 0
     for name, written in results.manifest["inputs"]["jobs"].items():
         keep = written.get("keep") or {}
-        mine = done & (job == name)
+        # Of a job in stages the last leaves something: the KV of a prompt is handed over.
+        leave = [each for each in set(job) if each.split("/") in ([name], *_last_stages(name))]
+        mine = done & np.isin(job, leave)
         ended = grid.bin_of(rows.ints("end_ns")[mine])
         for kind in ("artifact", "context"):
             times = keep.get(kind) or {}
@@ -125,6 +127,10 @@ def _kept_bytes(results: Results, grid: Grid) -> tuple[Ints, int]:
             elif nand:
                 direct += int(size.sum())
     return wanted, direct
+
+
+def _last_stages(name: str) -> list[list[str]]:
+    return [[name, stage] for stage in ("denoise", "decode")]
 
 
 def check_contents(results: Results) -> None:

@@ -118,6 +118,14 @@ def check_causality(results: Results) -> None:
                   ~there | ((time >= earlier) & (time <= duration)),
                   **{name: earlier, later: time, "run": duration})  # fmt: skip
         earlier, name = np.where(there, time, earlier), later
+    if "handed_ns" in results.requests().column_names:
+        handed, came = rows.ints("handed_ns"), rows.there("handed_ns")
+        start, end = (
+            rows.ints("start_ns"),
+            np.where(rows.there("end_ns"), rows.ints("end_ns"), duration),
+        )
+        rows.hold("start <= handed over <= end", ~came | ((handed >= start) & (handed <= end)),
+                  start=start, handed=handed, end=end)  # fmt: skip
     rows = Rows(results, "events")
     time, end = rows.ints("time_ns"), rows.ints("end_ns")
     rows.hold("events are within the run", (time >= 0) & (time <= duration), run=duration)

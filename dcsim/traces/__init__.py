@@ -6,6 +6,7 @@ from dcsim.models.shapes import Clip, Turn
 from dcsim.traces.api import options_of, recorded, request_of, trace
 from dcsim.traces.budget import KvBudget, kv
 from dcsim.traces.files import load, save
+from dcsim.traces.parts import handed_over, part
 from dcsim.traces.plot import plot
 from dcsim.traces.price import Cost, Work, WorkPhase, WorkSegment, price
 from dcsim.traces.report import report
@@ -25,9 +26,11 @@ __all__ = [
     "Work",
     "WorkPhase",
     "WorkSegment",
+    "handed_over",
     "kv",
     "load",
     "options_of",
+    "part",
     "plot",
     "price",
     "recorded",

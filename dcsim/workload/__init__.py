@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dcsim.workload.blocks import BlockLog, Blocks, read_blocks
+from dcsim.workload.graph import Graph
 from dcsim.workload.logs import LogError, RequestLog, read_log
 from dcsim.workload.requests import Content, Requests, generate
 from dcsim.workload.shapes import Clip
@@ -13,6 +14,7 @@ __all__ = [
     "Blocks",
     "Clip",
     "Content",
+    "Graph",
     "LogError",
     "RequestLog",
     "Requests",

@@ -22,7 +22,9 @@ from dcsim.spec import (
     Replay,
     Scenario,
     Session,
+    Shape,
     SpecError,
+    Step,
     TokenShape,
 )
 from dcsim.spec.draws import Draw
@@ -30,9 +32,12 @@ from dcsim.traces import recorded
 from dcsim.workload.arrivals import renewal_times
 from dcsim.workload.blocks import Blocks, read_blocks
 from dcsim.workload.curve import Curve
+from dcsim.workload.graph import Graph, joined
 from dcsim.workload.logs import LogError, RequestLog, read_log
-from dcsim.workload.sessions import Turns, closed_turns, draw_turns
+from dcsim.workload.sessions import closed_turns, draw_turns
 from dcsim.workload.shapes import Clip, draw_clips, draw_numbers
+from dcsim.workload.stages import Content, Drawn, Rows, in_one, in_stages, with_all_clips
+from dcsim.workload.steps import Drawer, in_steps
 from dcsim.workload.streams import stream
 
 __all__ = ["Content", "Requests", "generate"]
@@ -43,32 +48,18 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Content:
-    """A prefix forest: what requests have in common.
-
-    `parent`, `tokens` and `klass` int64[M]: the node above (of a lower row, -1 for none), its own
-    tokens, the job class. `reads` and `leaves` int64[N]: the node in which what a request may find
-    of its prompt ends, and that in which its context ends; -1 for none.
-    """
-
-    parent: Ints
-    tokens: Ints
-    klass: Ints
-    reads: Ints
-    leaves: Ints
-
-
-@dataclass(frozen=True)
 class Requests:
-    """N requests, sorted by arrival; ties by class, then by the order within the class.
+    """N requests, sorted by arrival; ties by job, then by the order within the job.
 
     `arrival` int64[N], ns; `klass` int64[N], row of the job class in the scenario; `shape`
     int64[N], row in `shapes[klass]` (0 for an LLM); `prompt` and `output` int64[N], tokens (0 for
     a diffusion model). `shapes`: by class the distinct clips asked for, sorted; empty for an LLM.
 
-    Where jobs have sessions, else None: `after` int64[N], the request that one waits for, of a
-    lower row, -1 for none; `delay` int64[N], ns, from its end. `content` where contexts are reused;
-    `blocks` by class the prefix blocks of its requests, where a replayed log tells them.
+    Where requests wait for others, else None: `graph`. Where jobs are served in several requests,
+    else None: `asked` int64[N], row of the job as it is written, `number` int64[N], which of its
+    requests this is a part of, and `shown` bool[N], whether its first result is one for the user.
+    `content` where contexts are reused; `blocks` by class the prefix blocks of its requests, where
+    a replayed log tells them.
     """
 
     arrival: Ints
@@ -77,112 +68,178 @@ class Requests:
     prompt: Ints
     output: Ints
     shapes: tuple[tuple[Clip, ...], ...]
-    after: Ints | None = None
-    delay: Ints | None = None
+    graph: Graph | None = None
+    asked: Ints | None = None
+    number: Ints | None = None
+    shown: NDArray[np.bool_] | None = None
     content: Content | None = None
     blocks: Mapping[int, Blocks] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.arrival)
 
+    @property
+    def after(self) -> Ints | None:
+        """The last that a request waits for, int64[N], -1 for none; None where nobody waits."""
+        return None if self.graph is None else self.graph.last
 
-@dataclass(frozen=True)
-class _Drawn:
-    """The requests of one class, in order of arrival."""
-
-    arrival: Ints
-    shape: Ints
-    prompt: Ints
-    output: Ints
-    clips: tuple[Clip, ...] = ()
-    turns: Turns | None = None
-    blocks: Blocks | None = None
+    @property
+    def delay(self) -> Ints | None:
+        """From its end on, ns, int64[N]."""
+        return None if self.graph is None else self.graph.delay
 
 
 def generate(scenario: Scenario) -> Requests:
     """All requests that arrive in `[0, duration)`.
 
-    Each class draws from streams of its own, named by the job and the purpose, so another class
+    Each job draws from streams of its own, named by the job and the purpose, so another job
     or another policy changes nothing here. Raises `LogError` with the broken rows of all logs.
     """
-    drawn: list[_Drawn] = []
+    drawn: list[Rows] = []
     problems: list[Problem] = []
-    for job in scenario.jobs.values():
+    for job in scenario.asked.values():
         try:
-            drawn.append(_draw(scenario, job))
+            if job.steps is not None:
+                drawn.append(_steps(scenario, job, job.steps))
+                continue
+            found, mine = _draw(scenario, job), _classes(scenario, job.name)
+            staged = job.name not in scenario.jobs
+            drawn.append(in_stages(found, mine) if staged else in_one(found, mine[0]))
         except SpecError as error:
             problems += error.problems
     if problems:
         raise LogError(problems)
-    return _merge(drawn)
+    return _merge(scenario, drawn)
 
 
-def _merge(drawn: list[_Drawn]) -> Requests:
+def _classes(scenario: Scenario, name: str) -> list[int]:
+    """The classes that serve a job as it is written: one, or one a stage."""
+    return [row for row, job in enumerate(scenario.jobs.values()) if job.asked == name]
+
+
+def _steps(scenario: Scenario, job: Job, steps: Mapping[str, Step]) -> Rows:
+    arrival = _came(scenario, job)[1]
+    made = {name: _drawer(scenario, job, name, step) for name, step in steps.items()}
+    rows = in_steps(arrival, made)
+    if len(rows.arrival) > MOST_REQUESTS:
+        message = f"make {len(rows.arrival)} requests; at most {MOST_REQUESTS:.0e} are held"
+        raise SpecError([scenario.problem(f"jobs.{job.name}.steps", message)])
+    return rows
+
+
+def _drawer(scenario: Scenario, job: Job, name: str, step: Step) -> Drawer:
+    """How a step is drawn: from streams of its own, whatever other steps ask the same job."""
+    classes = _classes(scenario, step.job)
+    server = list(scenario.jobs.values())[classes[0]]
+
+    def random(purpose: str) -> np.random.Generator:
+        return stream(scenario.seed, job.name, name, purpose)
+
+    def draws(path: str, concept: Step | Shape, purpose: str, count: int) -> Ints:
+        try:
+            return draw_numbers(getattr(concept, purpose), count, random(purpose))
+        except LogError as error:
+            raise _at(error, f"jobs.{path}.{purpose}") from None
+
+    def numbers(purpose: str, count: int) -> Ints:
+        return draws(f"{job.name}.steps.{name}", step, purpose, count)
+
+    def shapes(count: int) -> Drawn:
+        none = np.zeros(count, dtype=np.int64)
+        if isinstance(server.shape, ClipShape):
+            clips, row = draw_clips(server.shape, count, random)
+            return Drawn(none, row, none, none, clips)
+        prompt, output = (
+            draws(f"{server.asked}.shape", server.shape, what, count)
+            for what in ("prompt", "output")
+        )
+        return Drawn(none, none, prompt, output)
+
+    return Drawer(step, classes, server.name != step.job, random, numbers, shapes)
+
+
+def _merge(scenario: Scenario, drawn: list[Rows]) -> Requests:
     arrival = _join([each.arrival for each in drawn])
-    klass = np.repeat(np.arange(len(drawn)), [len(each.arrival) for each in drawn])
     order: Ints | slice = slice(None)  # as they are; to sort what is sorted takes a while
     if not (arrival[1:] >= arrival[:-1]).all():
         order = np.argsort(arrival, kind="stable")
+    klass = _join([each.klass for each in drawn])
+    clips, shape = with_all_clips(drawn)
     requests = Requests(
         arrival[order],
         klass[order],
-        _join([each.shape for each in drawn])[order],
+        shape[order],
         _join([each.prompt for each in drawn])[order],
         _join([each.output for each in drawn])[order],
-        tuple(each.clips for each in drawn),
-        blocks={row: each.blocks for row, each in enumerate(drawn) if each.blocks is not None},
+        tuple(clips.get(row, ()) for row in range(len(scenario.jobs))),
+        blocks={row: blocks for each in drawn for row, blocks in each.blocks.items()},
     )
-    return (
-        requests if all(each.turns is None for each in drawn) else _related(requests, drawn, order)
-    )
-
-
-def _related(requests: Requests, drawn: list[_Drawn], order: Ints | slice) -> Requests:
-    """With the turns of all classes, whose rows are those of their class yet."""
-    count = len(requests)
-    row = np.empty(count, dtype=np.int64)
-    row[order] = np.arange(count)
-    after, delay, reads, leaves = (np.full(count, fill) for fill in (-1, 0, -1, -1))
-    parts: list[Ints] = []
-    first = nodes = 0
-    for klass, each in enumerate(drawn):
-        mine = slice(first, first + len(each.arrival))
-        first = mine.stop
-        if each.turns is None:
-            continue
-        turns = each.turns
-        after[mine] = np.where(turns.after < 0, -1, row[mine][turns.after])
-        delay[mine] = turns.delay
-        for column, given in ((reads, turns.reads), (leaves, turns.leaves)):
-            column[mine] = np.where(given < 0, -1, given + nodes)
-        parent, tokens = turns.nodes.T
-        parent = np.where(parent < 0, -1, parent + nodes)
-        parts.append(np.stack([parent, tokens, np.full(len(parent), klass)]))
-        nodes += len(parent)
-    parent, tokens, owner = np.concatenate(parts, axis=1)
-    content = Content(parent, tokens, owner, reads[order], leaves[order])
+    if all(each.graph is None for each in drawn):
+        return requests
+    graph = joined([len(each.arrival) if each.graph is None else each.graph for each in drawn])
+    if not isinstance(order, slice):
+        graph = graph.take(order)
+    requests = replace(requests, graph=graph, content=_content(drawn, order))
+    if all(each.number is None for each in drawn):
+        return requests
+    counts = [len(each.arrival) for each in drawn]
+    numbers = [
+        np.arange(count) if each.number is None else each.number
+        for each, count in zip(drawn, counts, strict=True)
+    ]
+    asked = np.repeat(np.arange(len(drawn), dtype=np.int64), counts)
+    shown = [
+        np.ones(count, dtype=np.bool_) if each.shown is None else each.shown
+        for each, count in zip(drawn, counts, strict=True)
+    ]
     return replace(
         requests,
-        after=after[order],
-        delay=delay[order],
-        content=content if nodes else None,
+        asked=asked[order],
+        number=_join(numbers)[order],
+        shown=np.concatenate(shown)[order],
     )
+
+
+def _content(drawn: list[Rows], order: Ints | slice) -> Content | None:
+    """The prefix forests of the sessions of all jobs as one."""
+    columns: list[list[Ints]] = [[], []]
+    parts: list[Ints] = []
+    nodes = 0
+    for each in drawn:
+        turns = each.content
+        count = len(each.arrival)
+        for column, name in zip(columns, ("reads", "leaves"), strict=True):
+            given = np.full(count, -1) if turns is None else getattr(turns, name)
+            column.append(np.where(given < 0, -1, given + nodes))
+        if turns is None:
+            continue
+        parent = np.where(turns.parent < 0, -1, turns.parent + nodes)
+        parts.append(np.stack([parent, turns.tokens, turns.klass]))
+        nodes += len(parent)
+    if not nodes:
+        return None
+    parent, tokens, owner = np.concatenate(parts, axis=1)
+    return Content(parent, tokens, owner, _join(columns[0])[order], _join(columns[1])[order])
 
 
 def _join(parts: list[Ints]) -> Ints:
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, dtype=np.int64), *parts])
 
 
-def _draw(scenario: Scenario, job: Job) -> _Drawn:
-    log = blocks = None
-    turns = None
+def _came(scenario: Scenario, job: Job) -> tuple[RequestLog | None, Ints, Blocks | None]:
+    """When requests come, and the log that says so, with its blocks."""
     if isinstance(job.arrivals, Replay):
-        log, arrival, blocks = _replayed(scenario, job, job.arrivals)
-    elif isinstance(job.arrivals, Closed):
-        arrival = np.zeros(job.arrivals.requests, dtype=np.int64)
+        return _replayed(scenario, job, job.arrivals)
+    if isinstance(job.arrivals, Closed):
+        return None, np.zeros(job.arrivals.requests, dtype=np.int64), None
+    return None, _arrivals(scenario, job), None
+
+
+def _draw(scenario: Scenario, job: Job) -> Drawn:
+    log, arrival, blocks = _came(scenario, job)
+    turns = None
+    if isinstance(job.arrivals, Closed):
         turns = closed_turns(job.arrivals, stream(scenario.seed, job.name, "think"))
-    else:
-        arrival = _arrivals(scenario, job)
     count = len(arrival)
     none = np.zeros(count, dtype=np.int64)
 
@@ -193,7 +250,7 @@ def _draw(scenario: Scenario, job: Job) -> _Drawn:
         return _traced(job, arrival)
     if isinstance(job.shape, ClipShape):
         clips, row = draw_clips(job.shape, count, random)
-        return _Drawn(arrival, row, none, none, clips, turns)
+        return Drawn(arrival, row, none, none, clips, turns)
     assert isinstance(job.shape, TokenShape)
     if job.session is not None:
         return _turns(scenario, job, job.session, arrival)
@@ -203,10 +260,10 @@ def _draw(scenario: Scenario, job: Job) -> _Drawn:
             tokens.append(_logged(scenario, job, log, name))
         else:
             tokens.append(_numbers(scenario, job, numbers, name, count))
-    return _Drawn(arrival, none, tokens[0], tokens[1], turns=turns, blocks=blocks)
+    return Drawn(arrival, none, tokens[0], tokens[1], turns=turns, blocks=blocks)
 
 
-def _traced(job: Job, arrival: Ints) -> _Drawn:
+def _traced(job: Job, arrival: Ints) -> Drawn:
     """Requests that all are the one of a trace file; none where it cannot be read or is no clip,
     which is told where it is priced."""
     assert job.model is not None
@@ -217,10 +274,10 @@ def _traced(job: Job, arrival: Ints) -> _Drawn:
     if not isinstance(shape, Clip):
         arrival = arrival[:0]
     none = np.zeros(len(arrival), dtype=np.int64)
-    return _Drawn(arrival, none, none, none, (shape,) if isinstance(shape, Clip) else ())
+    return Drawn(arrival, none, none, none, (shape,) if isinstance(shape, Clip) else ())
 
 
-def _turns(scenario: Scenario, job: Job, session: Session, starts: Ints) -> _Drawn:
+def _turns(scenario: Scenario, job: Job, session: Session, starts: Ints) -> Drawn:
     """The turns of sessions that start then; each is said to arrive when its session does."""
     assert isinstance(job.shape, TokenShape)
     draws = {"turns": session.turns, "prompt": job.shape.prompt, "output": job.shape.output}
@@ -237,9 +294,10 @@ def _turns(scenario: Scenario, job: Job, session: Session, starts: Ints) -> _Dra
     def random(purpose: str) -> np.random.Generator:
         return stream(scenario.seed, job.name, purpose)
 
-    turns = draw_turns(session, len(starts), numbers, random, block)
+    staged = job.name not in scenario.jobs
+    turns = draw_turns(session, len(starts), numbers, random, block, answers=not staged)
     none = np.zeros(len(turns.session), dtype=np.int64)
-    return _Drawn(starts[turns.session], none, turns.prompt, turns.output, turns=turns)
+    return Drawn(starts[turns.session], none, turns.prompt, turns.output, turns=turns)
 
 
 def _arrivals(scenario: Scenario, job: Job) -> Ints:

@@ -42,9 +42,18 @@ class Turns:
 
 
 def draw_turns(
-    session: Session, starts: int, numbers: Numbers, random: Stream, block: int
+    session: Session,
+    starts: int,
+    numbers: Numbers,
+    random: Stream,
+    block: int,
+    *,
+    answers: bool = True,
 ) -> Turns:
-    """The turns of as many sessions as there are `starts`; `block`: tokens, 0 without reuse."""
+    """The turns of as many sessions as there are `starts`; `block`: tokens, 0 without reuse.
+
+    `answers`: whether a turn leaves the KV of its answer beside that of its prompt.
+    """
     turns = numbers("turns", starts)
     begin = np.cumsum(turns) - turns
     of = np.repeat(np.arange(starts, dtype=np.int64), turns)
@@ -73,7 +82,7 @@ def draw_turns(
         reads=np.full(int(kept.sum()), -1, dtype=np.int64),
         leaves=np.full(int(kept.sum()), -1, dtype=np.int64),
     )
-    return _with_content(turn, session, starts, random, block) if block else turn
+    return _with_content(turn, session, starts, random, block, answers) if block else turn
 
 
 def closed_turns(arrivals: Closed, random: np.random.Generator) -> Turns:
@@ -95,7 +104,9 @@ def closed_turns(arrivals: Closed, random: np.random.Generator) -> Turns:
     )
 
 
-def _with_content(turn: Turns, session: Session, starts: int, random: Stream, block: int) -> Turns:
+def _with_content(
+    turn: Turns, session: Session, starts: int, random: Stream, block: int, answers: bool
+) -> Turns:
     """Each turn leaves the full blocks that it adds to what it began with."""
     system = session.system
     prompts = 0 if system is None else system.count
@@ -107,7 +118,8 @@ def _with_content(turn: Turns, session: Session, starts: int, random: Stream, bl
     row = np.arange(len(turn.session), dtype=np.int64)
     leaves = prompts + row
     reads = np.where(first, begins[turn.session] if starts else row, leaves - 1)
-    depth = (turn.prompt + turn.output - 1) // block * block
+    whole = turn.prompt + turn.output - 1 if answers else turn.prompt
+    depth = whole // block * block
     added = depth - np.where(first, shared, np.roll(depth, 1))
     roots = np.stack([np.full(prompts, -1), np.full(prompts, shared)], axis=1)
     nodes = np.concatenate([roots, np.stack([reads, added], axis=1)])

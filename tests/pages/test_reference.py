@@ -121,12 +121,15 @@ def test_the_example_of_a_trace_works() -> None:
 
 @pytest.fixture(scope="module")
 def results() -> Results:
-    """A short run with clips, turns, wear and samples."""
+    """A short run with clips, turns, stages, wear and samples."""
     changes = [
         "duration=10 min",
         "jobs.chat.arrivals={process: poisson, rate: 2/s}",
         "jobs.chat.session={turns: 3, think: 10 s}",
         "jobs.chat.keep.reuse={}",
+        "jobs.helper={extends: chat, session: null, stages: {prefill: {replicas: 1}, "
+        "decode: {replicas: 1}}, replicas: null, keep: {}}",
+        "jobs.chat.replicas=1",
         "topology.racks.rack0.node.ssd.dwpd=3",
         "operations=[{kind: sampler, every: 1 min}]",
     ]

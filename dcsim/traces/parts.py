@@ -1,0 +1,50 @@
+"""The stages of a clip, each on a replica of its own: encode, denoise, decode."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dcsim.traces.trace import MemoryTrace
+
+__all__ = ["handed_over", "part"]
+
+_PHASES = {"text": "encode", "denoise": "denoise", "vae": "decode"}
+
+
+def _stage(phase: str) -> str:
+    """The stage in which a phase runs; those of several text encoders are one."""
+    return _PHASES[phase.split()[0]]
+
+
+def part(trace: MemoryTrace, stages: Sequence[str]) -> MemoryTrace:
+    """What a clip does to the replica that runs these stages alone.
+
+    Weights and steps are those of their phases. Raises ValueError where the model has no such
+    phase (no text encoder, say).
+    """
+    phases = tuple(phase for phase in trace.phases if _stage(phase.name) in stages)
+    lacking = [name for name in stages if name not in {_stage(phase.name) for phase in phases}]
+    if lacking == ["encode"] and len(stages) > 1:
+        lacking = []  # labels, or what a user encodes: nothing to run
+    if lacking:
+        raise ValueError(f"{trace.model} has nothing to {' or '.join(lacking)}")
+    rows = [row for row in trace.rows if _stage(row.phase) in stages]
+    if not any(row.first for row in rows):  # what it makes is its first result
+        rows[-1] = replace(rows[-1], first=True)
+    artifact = trace.artifact if "decode" in stages else 0
+    return replace(trace, phases=phases, rows=tuple(rows), artifact=artifact)
+
+
+def handed_over(trace: MemoryTrace, last: str) -> int:
+    """Bytes that the stage after `last` needs: the embeddings, or the latents.
+
+    `trace` is of the whole clip on one GPU, so they are counted once. The embeddings are what is
+    held when the text is encoded, the latents what is held beside them between denoising steps.
+    """
+    texts = [row for row in trace.rows if _stage(row.phase) == "encode"]
+    embeddings = trace.records[texts[-1].record].live if texts else 0
+    if last == "encode":
+        return embeddings
+    steps = next(row for row in trace.rows if _stage(row.phase) == "denoise")
+    return trace.records[steps.record].live - embeddings
