@@ -245,11 +245,11 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, dtype: str | None = None) ->
 def rms_norm_plain(x: Tensor, eps: float, dtype: str | None = None) -> Tensor:
     """Unit mean square over the last axis, without a weight, as a program in eager mode does it:
     squares and their mean, then the product, in float32."""
-    means = _root_of_mean(cast(x, "fp32"), eps)
+    means = root_of_mean(cast(x, "fp32"), eps)
     return cast(mul(x, means), dtype or x.dtype)
 
 
-def _root_of_mean(wide: Tensor, eps: float) -> Tensor:
+def root_of_mean(wide: Tensor, eps: float) -> Tensor:
     """One over the root of the mean square, (..., 1)."""
     squares = pointwise("square", np.square, wide)
     shape = (*wide.shape[:-1], 1)

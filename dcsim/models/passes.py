@@ -275,7 +275,11 @@ def _places(angles: Callable[[], Array], of: Callable[[Array], Array]) -> Array:
 
 def out(p: Pass, name: str, x: Tensor) -> Tensor:
     """The layer that mixes the heads; each GPU of a tensor-parallel group has a part of the sum."""
-    y = p.linear(name, x)
+    return summed(p, p.linear(name, x))
+
+
+def summed(p: Pass, y: Tensor) -> Tensor:
+    """The sum of what the GPUs of a tensor-parallel group have of it."""
     all_reduce_(y, p.layout.tp)
     return y
 

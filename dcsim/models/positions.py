@@ -38,15 +38,20 @@ def axis_widths(width: int, frames: int) -> tuple[int, int, int]:
 
 
 def grid_positions(
-    frames: int, rows: int, columns: int, width: int, video: bool, scale: float = 1.0
+    frames: int,
+    rows: int,
+    columns: int,
+    width: int,
+    video: bool,
+    scales: tuple[float, float] = (1.0, 1.0),
 ) -> Array:
     """Fixed positions of a grid of patches, (frames * rows * columns, width), float32; rows and
-    columns `scale` times closer."""
+    columns so many times closer."""
     wt, wc, wr = axis_widths(width, 2 if video else 1)
     grid = np.empty((frames, rows, columns, width), dtype=np.float32)
     grid[..., :wt] = _sincos(frames, wt)[:, None, None] if wt else 0
-    grid[..., wt : wt + wc] = _sincos(columns, wc, scale)[None, None]
-    grid[..., wt + wc :] = _sincos(rows, wr, scale)[None, :, None]
+    grid[..., wt : wt + wc] = _sincos(columns, wc, scales[1])[None, None]
+    grid[..., wt + wc :] = _sincos(rows, wr, scales[0])[None, :, None]
     return grid.reshape(-1, width)
 
 

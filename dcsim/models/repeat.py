@@ -14,18 +14,18 @@ Block = Callable[[int, list[Tensor]], Sequence[Tensor]]
 """Takes its tensors out of the list, which is left empty, and returns those of the next."""
 
 
-def repeated(tape: Tape, count: int, block: Block, state: list[Tensor]) -> None:
+def repeated(tape: Tape, count: int, block: Block, state: list[Tensor], *, stride: int = 1) -> None:
     """`state[:] = block(i, state)` for i in range(count), for blocks of equal shapes.
 
-    Nobody else has names for the tensors of `state`; whatever else a block reads is the same for
-    all. On a tape that does not execute, blocks after one that began and ended alike are copies
-    of it.
+    A block is of `stride` numbers in the names of modules. Nobody else has names for the tensors of
+    `state`; whatever else a block reads is the same for all. On a tape that does not execute,
+    blocks after one that began and ended alike are copies of it.
     """
     for i in range(count):
         before = _Mark(tape, state)
         state[:] = block(i, state)
-        if not tape.execute and before.same(_Mark(tape, state)):
-            before.copy(count - 1 - i, state)
+        if not tape.execute and before.same(_Mark(tape, state), stride):
+            before.copy(count - 1 - i, state, stride)
             return
 
 
@@ -42,18 +42,18 @@ class _Mark:
             for tensor in state
         ]
 
-    def same(self, after: _Mark) -> bool:
+    def same(self, after: _Mark, stride: int) -> bool:
         """Whether the block from here to there began as it ended, and let go of nothing else."""
         if (self.held, self.shapes) != (after.held, after.shapes):
             return False
-        if _on(self.module, 1) != after.module:
+        if _on(self.module, stride) != after.module:
             return False
         ours = self.tape.events[self.events : after.events]
         return all(
             event[0] == "op" or event[1] >= self.next or event[1] in self.numbers for event in ours
         )
 
-    def copy(self, times: int, state: Iterable[Tensor]) -> None:
+    def copy(self, times: int, state: Iterable[Tensor], stride: int) -> None:
         """Append the events from here on `times` over; the state is that of the last copy."""
         tape = self.tape
         events, rows = tape.events[self.events :], tape.profile[self.profile :]
@@ -63,14 +63,14 @@ class _Mark:
             more, on = i * step, i * length
             ops = iter(parts)
             tape.events += [
-                _moved(*next(ops), i) if e[0] == "op" else (e[0], e[1] + more, *e[2:])
+                _moved(*next(ops), stride * i) if e[0] == "op" else (e[0], e[1] + more, *e[2:])
                 for e in events
             ]
             tape.profile += [(at + on, held) for at, held in rows]
         for storage in {tensor.storage for tensor in state}:
             storage.number += times * step
         tape.numbered += times * step
-        tape.module = _on(tape.module, times)
+        tape.module = _on(tape.module, stride * times)
 
 
 def _numbered(module: str) -> tuple[int | None, str]:

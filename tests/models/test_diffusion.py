@@ -137,6 +137,9 @@ TOKENS = {
     "cogvideox-2b": 17_550,
     "cogvideox-5b": 17_550,
     "cogvideox1.5-5b": 11 * 48 * 85,  # 21 latent frames, padded to 22
+    "pixart-alpha": 4096,
+    "pixart-sigma": 4096,
+    "latte-1": 16 * 32 * 32,
     "ltx-video-2b": 21 * 16 * 22,
     "ltx-video-13b": 16 * 22 * 38,
 }

@@ -42,7 +42,7 @@ def test_a_record_of_equal_blocks_is_that_of_each(
 ) -> None:
     given = {"residual_dtype": "fp32"}
     short = recorded(name, given, layout)
-    monkeypatch.setattr(repeat._Mark, "same", lambda mark, after: False)
+    monkeypatch.setattr(repeat._Mark, "same", lambda mark, after, stride: False)
     long = recorded(name, given, layout)
     assert short.events == long.events
     assert short.profile == long.profile
@@ -53,9 +53,9 @@ def test_most_blocks_are_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     copied = []
     kept = repeat._Mark.copy
 
-    def spy(mark: repeat._Mark, times: int, state: Any) -> None:
+    def spy(mark: repeat._Mark, times: int, state: Any, stride: int) -> None:
         copied.append(times)
-        kept(mark, times, state)
+        kept(mark, times, state, stride)
 
     monkeypatch.setattr(repeat._Mark, "copy", spy)
     recorded("video-dit-13b", {}, Layout())

@@ -170,7 +170,7 @@ def _placed(c: CogVideoX, p: Pass, x: Tensor, words: int, grid: tuple[int, ...])
             (),
             (x.shape[1] - words, c.hidden),
             x.dtype,
-            lambda: grid_positions(frames, rows, columns, c.hidden, True, c.scale),
+            lambda: grid_positions(frames, rows, columns, c.hidden, True, (c.scale, c.scale)),
         )
 
     def add(tokens: Array, sines: Array) -> Array:
