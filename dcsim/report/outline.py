@@ -1,5 +1,6 @@
 """What pictures show of a run, as plain arrays: little, however large the run, and without
-matplotlib, so that another process can draw it."""
+matplotlib, so that another process can draw it; that one imports no results, so they are imported
+where an outline is made."""
 
 from __future__ import annotations
 
@@ -11,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.engine import CATEGORIES, TIERS
-from dcsim.results.links import like_links
-from dcsim.results.wear import WRITTEN
 
 if TYPE_CHECKING:
     from dcsim.results import Results
@@ -185,6 +184,8 @@ def _held(contents: Any, stretches: _Stretches) -> dict[tuple[str, str, str], In
 
 def _links(channels: Any, stretches: _Stretches) -> dict[str, LinkSeries]:
     """The table goes channel by channel."""
+    from dcsim.results.links import like_links
+
     bins = len(stretches.length)
     names, code = _words(channels["channel"])
     bandwidth = channels["bandwidth"].to_numpy()[::bins]
@@ -200,6 +201,8 @@ def _links(channels: Any, stretches: _Stretches) -> dict[str, LinkSeries]:
 
 def _wear(wear: Any, stretches: _Stretches) -> dict[str, WearSeries]:
     """The table goes pool by pool."""
+    from dcsim.results.wear import WRITTEN
+
     bins, seconds = len(stretches.length), stretches.length.sum() / 1e9
     names, code = _words(wear["pool"])
     tables = {name: wear[name].to_numpy().reshape(-1, bins) for name in (*WRITTEN, "written")}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -283,3 +285,10 @@ def test_the_strips_of_links(tmp_path: Path) -> None:
     sizes = [(tmp_path / name).stat().st_size for name in ("idle.png", "links.png", "wear.png")]
     assert 1_000 < sizes[0] < sizes[1]
     assert sizes[2] > 5_000
+
+
+def test_who_draws_imports_no_results() -> None:
+    """The process of the pictures has to be ready before the run is."""
+    code = "import sys, dcsim.report.pictures; print({'pyarrow', 'dcsim.results'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
