@@ -281,7 +281,7 @@ def price_row(row: Row, phase: PhaseFigures, gpu: Any, gpus: int) -> dict[str, i
     if f["comm_bytes"]:
         other += over(f["comm_bytes"], rate(gpu, "comm", "", gpus))
     fixed = row.rule == "fixed"
-    share = Fraction(gpu.efficiency.get("host", 1)).limit_denominator(10**6)
+    share = Fraction(gpu.efficiency.get("host_link", 1)).limit_denominator(10**6)
     host = row.host_bytes / (gpus * gpu.host_link * share)
     if row.overlapped:
         launch, weights = phase_seconds(phase, gpu, gpus)

@@ -73,7 +73,7 @@ class Efficiency(Figures):
     """Reading the weights of matrix products: of the HBM bandwidth; absent: as `memory`."""
     kv: Share | None = None
     """What attention reads: of the HBM bandwidth; absent: as `memory`."""
-    host: Share | None = None
+    host_link: Share | None = None
     """Weights that come from host memory: of the host's link; absent: all of it. Copies of memory
     that is not pinned reach little."""
 

@@ -110,7 +110,7 @@ class Rates:
             for name in ("weights", "kv")
         )
         self.comm = count * gpu.scale_up * share[COMM]
-        self.host = count * gpu.host_link * _share(gpu.efficiency.get("host", 1.0))
+        self.host = count * gpu.host_link * _share(gpu.efficiency.get("host_link", 1.0))
 
 
 def _peak(gpu: Gpu, dtype: str, path: str) -> Fraction:

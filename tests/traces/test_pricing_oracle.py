@@ -65,7 +65,7 @@ PARTS = st.builds(
     host_link=whole(10**9, 10**11),
     efficiency=st.fixed_dictionaries(
         {k: st.floats(0.01, 1.0) for k in ("dense", "attention", "conv", "memory", "comm")},
-        optional={k: st.floats(0.01, 1.0) for k in ("weights", "kv", "host")},
+        optional={k: st.floats(0.01, 1.0) for k in ("weights", "kv", "host_link")},
     ),
     launch=whole(1, 10**6),
     host=st.just(0) | whole(1, 10**7),
