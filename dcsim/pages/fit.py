@@ -65,7 +65,7 @@ def errors(profile: str, x: Sequence[float], rows: Sequence[Row]) -> list[float]
 
 
 def _told(rows: Sequence[Row]) -> list[str]:
-    """The figures that such rows can tell: a few of a denoiser's, which computes most of its time."""
+    """The figures that such rows can tell: of a denoiser, which mostly computes, a few."""
     settings = [Settings(row.settings) for row in rows]
     if not any(row.check in ("clip_seconds", "step_seconds") for row in rows):
         return [name for name in (*SHARES, *TIMES) if name not in ("conv", "host_link")]
