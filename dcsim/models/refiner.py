@@ -19,7 +19,7 @@ from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 class Refiner:
     """`blocks` of them, for text of `width`, to `hidden` channels of `heads` heads.
 
-    The text is short, so that each GPU refines all of its share by itself.
+    The text is short: each GPU refines all of it by itself.
     """
 
     blocks: int

@@ -14,7 +14,7 @@ from dcsim.models import ModelError, diffusion, get, names
 from dcsim.models.pipeline import Networks, Pipeline
 from dcsim.models.shapes import Clip
 from dcsim.models.tape import Tape
-from dcsim.spec import scenario_from_data
+from dcsim.spec import Layout, scenario_from_data
 
 CLIPS = [name for name in names() if get(name).kind == "dit"]
 
@@ -173,3 +173,21 @@ def test_of_two_experts_both_are_loaded_and_one_is_read() -> None:
     assert (b.params, b.weights, b.checkpoint) == (2 * a.params, 2 * a.weights, 2 * a.checkpoint)
     assert (b.reads, b.layers) == (a.reads, a.layers)
     assert get("wan2.2-t2v-a14b").params == 2 * 14_288_491_584
+
+
+@pytest.mark.parametrize("layout", [Layout(tp=2), Layout(sp=2)])
+@pytest.mark.parametrize("name", CLIPS)
+def test_gpus_share_the_work_of_a_step(name: str, layout: Layout) -> None:
+    """Attention divides; of the products only embedders, modulations and, over tokens, the text's
+    projections are done by all. Something is sent."""
+    model = get(name)
+    assert isinstance(model.network, Networks)
+    frames = 1 + 2 * model.network.vae.time if model.network.denoiser.frames else 1
+    shape = Clip(768, 768, frames, 1)
+    alone, spread = (
+        next(row for row in traces.trace(name, None, shape, each).rows if row.first)
+        for each in (Layout(), layout)
+    )
+    assert 1 <= spread.attn_flops / alone.attn_flops < 1.02
+    assert 1 <= spread.dense_flops / alone.dense_flops < 1.35
+    assert (alone.comm_bytes, spread.comm_bytes > 0) == (0, True)

@@ -148,7 +148,7 @@ class DoubleStream(Denoiser):
         x = passes.patchify(latents, self.grain, numerics.dtype, layout.sp)
         x = ops.cast(p.linear("embed", x), numerics.residual)
         signal = _signal(self, p, latents, steps, condition[1:], guidance)
-        text = _text(self, p, passes.share(condition[0], layout.sp), steps)
+        text = _text(self, p, condition[0], steps)
         waves = _waves(self, tape, latents, x.shape[1], text.shape[1])
         state = [text, x]
         del text, x
@@ -184,8 +184,11 @@ def _signal(
 
 
 def _text(c: DoubleStream, p: Pass, text: Tensor, steps: Array) -> Tensor:
+    """What this GPU has of the text, projected."""
     if c.refiner:
-        return Refiner(c.refiner, c.text_width, c.heads, c.hidden).refined(p, text, steps)
+        refiner = Refiner(c.refiner, c.text_width, c.heads, c.hidden)
+        return passes.share(refiner.refined(p, text, steps), p.layout.sp)
+    text = passes.share(text, p.layout.sp)
     if c.text_norm:
         text = ops.rms_norm(text, p.w["text_norm"], p.eps)
     return p.linear("text", text)
