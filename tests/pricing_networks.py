@@ -68,14 +68,17 @@ def _t5(t: Tape, c: Any, tokens: int, dtype: str, ids: Array, name: str, kept: s
             t.free("y")
         t.rename("new", "y")
         q, k, v = (t.linear(wide, Layer(c.width, inner, kept), part) for part in "qkv")
-        t.make("sc", "attention", [q, k], square, flops=half)
-        t.swap("sc", "memory", [square, square], square)
-        t.make("pr", "memory", [square], square)
-        o = t.make("o", "attention", [square, v], q, flops=half)
-        t.free("sc", "pr", "q", "k", "v", "y")
+        t.make("b", "memory", [square], square)
+        scratch = 4 * c.heads * tokens
+        o = t.make("o", "attention", [q, k, v, square], q, flops=2 * half, scratch=scratch)
+        t.free("b", "q", "k", "v", "y")
         t.linear(o, Layer(inner, c.width, kept), "y")
         t.free("o")
-        t.swap("x", "memory", [wide, wide], wide)
+        if layer:
+            t.swap("x", "memory", [wide, wide], wide)
+        else:
+            t.rename("x", "first")
+            t.make("x", "memory", [wide, wide], wide)
         t.swap("y", "memory", [wide], wide, weights=norm)
         for part in "gu":
             t.linear(wide, Layer(c.width, c.ffn, kept), part)
@@ -86,7 +89,7 @@ def _t5(t: Tape, c: Any, tokens: int, dtype: str, ids: Array, name: str, kept: s
         t.swap("x", "memory", [wide, wide], wide)
         t.free("a")
     t.make(name, "memory", [wide], wide, weights=norm)
-    t.free("x", "y", "bias")
+    t.free("x", "y", "bias", "first")
 
 
 # VAE

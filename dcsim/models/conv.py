@@ -145,11 +145,11 @@ def grouped_mean(x: Tensor, channels: int) -> Tensor:
 
 
 def frames_apart(x: Tensor) -> Tensor:
-    """Frames as a batch of images: (b, c, t, h, w) to (b * t, c, h, w); a copy of several."""
+    """Frames as a batch of images: (b, c, t, h, w) to (b * t, c, h, w); a copy of several clips."""
     batch, channels, frames, height, width = x.shape
     y = x.permute(0, 2, 1, 3, 4)
     shape = (batch * frames, channels, height, width)
-    return y.reshape(*shape) if frames == 1 else ops.copy(y, shape)
+    return y.reshape(*shape) if batch == 1 or frames == 1 else ops.copy(y, shape)
 
 
 def frames_together(x: Tensor, batch: int) -> Tensor:

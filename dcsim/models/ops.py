@@ -144,7 +144,8 @@ def zeros(like: Tensor) -> Tensor:
 
 
 def _silu(x: Array) -> Array:
-    out: Array = x / (1 + np.exp(-x))
+    with np.errstate(over="ignore"):  # of what is far below 0: divided by infinity
+        out: Array = x / (1 + np.exp(-x))
     return out
 
 

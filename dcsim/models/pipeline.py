@@ -221,7 +221,7 @@ class Pipeline:
         pixels = coding.decode(
             self.networks.vae,
             self.vae_weights,
-            self.latents,
+            self.latents[:, :, self.padded[0] - self.latent[0] :],
             tiling=self.options["vae_tiling"],
             workspace=coding.WORKSPACE if self.options["conv_workspace"] == "calibrated" else 0,
         )

@@ -72,6 +72,7 @@ class T5(Encoder):
 def _encode(c: T5, w: Weights, ids: Tensor) -> Tensor:
     batch, tokens = ids.shape
     x = ops.embedding(w["embed"], ids, w.dtype)
+    given = x  # transformers names it to the end
     shared = None if c.own_bias else _bias(c, w, "relative", tokens, x.tape)
 
     def layer(i: int, state: list[Tensor]) -> list[Tensor]:
@@ -85,7 +86,8 @@ def _encode(c: T5, w: Weights, ids: Tensor) -> Tensor:
             for part in ("q", "k", "v")
         )
         bias = shared or _bias(c, w, f"{i}.relative", tokens, x.tape)
-        y = ops.attention(q, k, v, kernel="math", scale=1.0, bias=bias)
+        bias = ops.copy(bias)
+        y = ops.attention(q, k, v, scale=1.0, bias=bias)
         del q, k, v, bias
         y = ops.linear(y.reshape(batch, tokens, c.heads * c.head), w[f"{i}.out"])
         x = ops.add(x, y)
@@ -96,7 +98,9 @@ def _encode(c: T5, w: Weights, ids: Tensor) -> Tensor:
     state = [x]
     del x
     repeated(ids.tape, c.layers, layer, state)
-    return ops.rms_norm(state[0], w["norm"], EPS)
+    y = ops.rms_norm(state[0], w["norm"], EPS)
+    del given
+    return y
 
 
 def _bias(c: T5, w: Weights, name: str, tokens: int, tape: Tape) -> Tensor:

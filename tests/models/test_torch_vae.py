@@ -50,7 +50,7 @@ WAN22 = {
     "latents_mean": [0.0] * 48,
     "latents_std": [1.0] * 48,
 }
-STEPS = ("resnets", "attentions")
+STEPS = ("resnets", "norms", "attentions")
 PARTS = ("norm1", "conv1", "norm2", "conv2", "norm3", "conv_shortcut")
 
 
@@ -138,6 +138,35 @@ PUBLIC = [
         {128: 8, 256: 16, 512: 24},
         (17, 64, 96),
     ),
+    Public(
+        "mochi",
+        "AutoencoderKLMochi",
+        {},
+        {
+            "encoder_block_out_channels": (32, 32, 64, 96),
+            "decoder_block_out_channels": (32, 64, 64, 96),
+        },
+        {64: 32, 128: 32, 256: 64, 384: 96, 512: 64, 768: 96},
+        (13, 16, 24),
+    ),
+    Public(
+        "dc-ae-f32c32",
+        "AutoencoderDC",
+        {
+            "encoder_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3,
+            "decoder_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3,
+            "encoder_layers_per_block": (2, 2, 2, 3, 3, 3),
+            "downsample_block_type": "Conv",
+            "upsample_block_type": "interpolate",
+            "scaling_factor": 0.41407,
+        },
+        {
+            "encoder_block_out_channels": (32, 64, 64, 64, 64, 64),
+            "decoder_block_out_channels": (32, 64, 64, 64, 64, 64),
+        },
+        {128: 32, 256: 64, 512: 64, 1024: 64},
+        (1, 256, 192),
+    ),
 ]
 NAMES = [each.name for each in PUBLIC]
 
@@ -147,38 +176,45 @@ NAMES = [each.name for each in PUBLIC]
 
 def in_order(model: Any, side: str) -> list[str]:
     """Names of the public parameters of an encoder or a decoder, in order of their use."""
-    blocks = "down_blocks" if side == "encoder" else "up_blocks"
-    middle = ["mid_block", blocks] if side == "decoder" else [blocks, "mid_block"]
-    first = ["post_quant_conv"] if side == "decoder" else []
-    last = ["quant_conv"] if side == "encoder" else []
-    order = [f"{side}.{each}" for each in ("conv_in", *middle, "conv_norm_out", "norm_out")]
-    prefixes = [*first, *order, f"{side}.conv_out", *last]
     keys = list(model.state_dict())
-    found = [
-        key
-        for prefix in prefixes
-        for key in _sorted([k for k in keys if _below(k, prefix)], prefix)
+    down = side == "encoder"
+    levels = [
+        f"up_blocks.{i}" for i, _ in enumerate(getattr(getattr(model, side), "up_blocks", ()))
     ]
-    assert len(set(found)) == len(found)
-    return found
+    if type(model).__name__ == "AutoencoderDC":  # finest first
+        levels.reverse()
+    blocks = (
+        ["block_in", "down_blocks", "mid_block"] if down else ["block_in", "mid_block", *levels]
+    )
+    inside = ["conv_in", "proj_in", *blocks, "block_out", "conv_norm_out", "norm_out", "conv_out"]
+    prefixes = [f"{side}.{each}." for each in (*inside, "proj_out")]
+    prefixes = [*prefixes, "quant_conv."] if down else ["post_quant_conv.", *prefixes]
+    return [
+        key for prefix in prefixes for key in _sorted([k for k in keys if k.startswith(prefix)])
+    ]
 
 
-def _below(key: str, prefix: str) -> bool:
-    return key.startswith(prefix + ".")
-
-
-def _sorted(keys: list[str], prefix: str) -> list[str]:
-    """Residual blocks part by part, those of a middle block around its attention."""
+def _sorted(keys: list[str]) -> list[str]:
+    """Residual blocks part by part; between attention one by one with its norms."""
     first = {_block(key): i for i, key in reversed(list(enumerate(keys)))}
+    heads = {_head(key): i for i, key in reversed(list(enumerate(keys)))}
+    mixed = {_head(key) for key in keys if ".attentions." in key}
 
     def place(key: str) -> tuple[int, ...]:
         part = next((PARTS.index(each) for each in key.split(".") if each in PARTS), -1)
-        if not prefix.endswith("mid_block"):
-            return first[_block(key)], part
-        _, _, step, number = key.split(".")[:4]
-        return 2 * int(number) + STEPS.index(step), part
+        step, head = next((each for each in STEPS if f".{each}." in key), ""), _head(key)
+        if not step or head not in mixed:
+            return first[_block(key)], 0, part
+        number = int(key.removeprefix(f"{head}.{step}.").split(".")[0])
+        return heads[head], 3 * number + STEPS.index(step), part
 
     return sorted(keys, key=place)
+
+
+def _head(key: str) -> str:
+    """What a step is one of; of what is none its own name."""
+    step = next((each for each in STEPS if f".{each}." in key), "")
+    return key.split(f".{step}.")[0] if step else key
 
 
 def _block(key: str) -> str:
@@ -329,6 +365,10 @@ PASSES: list[tuple[str, str, tuple[int, ...], str, str]] = [
     ("cogvideox", "encode", (1, 3, 17, 480, 720), "bf16", "none"),
     ("ltx-video", "decode", (1, 128, 5, 16, 22), "bf16", "none"),
     ("ltx-video", "encode", (1, 3, 33, 512, 704), "bf16", "none"),
+    ("mochi", "decode", (1, 12, 5, 60, 106), "bf16", "none"),
+    ("mochi", "encode", (1, 3, 13, 480, 848), "bf16", "none"),
+    ("dc-ae-f32c32", "decode", (1, 32, 1, 32, 32), "bf16", "none"),
+    ("dc-ae-f32c32", "encode", (1, 3, 1, 1024, 1024), "bf16", "none"),
 ]
 LONG: list[tuple[str, str, tuple[int, ...], str, str]] = [
     ("hunyuanvideo", "decode", (1, 16, 31, 64, 96), "bf16", "temporal"),

@@ -30,6 +30,8 @@ PARAMETERS = {
     "wan-2.2": 704_688_668,
     "cogvideox": 215_583_907,
     "ltx-video": 419_193_649,
+    "mochi": 459_748_611,
+    "dc-ae-f32c32": 312_250_275,
 }
 """As diffusers' classes have them; `test_torch_vae.py` counts these."""
 

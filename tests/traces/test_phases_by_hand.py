@@ -218,8 +218,8 @@ def text() -> Counted:
             for _ in "qkvo":
                 c.linear(n, d, d, bias=False)
             c.attention += 4 * n**2 * d
-            c.attention_bytes += 2 * wide + square + square + 2 * wide
-            c.other += 3 * square + 2 * square  # bias, softmax
+            c.attention_bytes += 4 * wide + square + 4 * 64 * n
+            c.other += 2 * square  # a copy of the bias
             c.other += 2 * 3 * wide
             for width, out in ((d, 10240), (d, 10240), (10240, d)):
                 c.linear(n, width, out, bias=False)

@@ -149,7 +149,7 @@ class LinearAttention(Layer):
         h = ops.concat(parts, 1)
         linear = cells > self.head
         h = ops.cast(h, "fp32") if linear else h
-        q, k, v = h.reshape(batch, -1, 3 * self.head, cells).chunk(3, 2)
+        q, k, v = h.reshape(batch, h.shape[1] // (3 * self.head), 3 * self.head, cells).chunk(3, 2)
         q, k = ops.relu(q), ops.relu(k)
         h = ops.cast(_linear(q, k, v) if linear else _quadratic(q, k, v), x.dtype)
         del q, k, v, parts
