@@ -229,6 +229,22 @@ class Wave:
         ops.write_(halves[..., 1], second, lambda _, new: new)
         return out
 
+    def turned_in_double(self, x: Tensor) -> Tensor:
+        """The same as complex numbers of float64, token by token of a list, as Wan's authors do:
+        the numbers, their product, joined with the padding, stacked, and back to float32."""
+        cos, sin = self.parts
+
+        def turn(a: Array, cos: Array, sin: Array) -> Array:
+            out: Array = a * cos + _other(a) * sin
+            return out
+
+        wide = ops.cast(x, "fp64")
+        wide = ops.pointwise("turn", turn, wide, cos, sin, dtype="fp64")
+        joined = ops.copy(wide)
+        del wide
+        stacked = ops.copy(joined)  # the list is there until the end
+        return ops.cast(stacked, "fp32")
+
 
 def _other(x: Array) -> Array:
     """Each pair turned by a right angle."""

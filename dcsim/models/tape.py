@@ -27,6 +27,7 @@ GRAIN = 512
 # Quarters of a bit an element. NVFP4 holds 4 bits and a 16th of an 8-bit block scale, 4.5 in all;
 # MXFP4 a 32nd, 4.25 in all.
 _QUARTER_BITS = {
+    "fp64": 256,
     "fp32": 128,
     "bf16": 64,
     "fp16": 64,
@@ -38,7 +39,7 @@ _QUARTER_BITS = {
     "uint8": 32,
     "int64": 256,
 }
-_RANK = {"fp16": 1, "bf16": 1, "fp32": 2}
+_RANK = {"fp16": 1, "bf16": 1, "fp32": 2, "fp64": 3}
 
 CATEGORIES = (
     "activations",

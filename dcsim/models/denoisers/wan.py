@@ -1,29 +1,37 @@
 """Wan 2.1 and 2.2 (Wan team 2025): self-attention among spacetime patches, then cross-attention to
 the text. Norms, modulation and residual sums are computed in float32.
 
-Numbers and lifetimes as diffusers' `WanTransformer3DModel`.
+Numbers and lifetimes as diffusers' `WanTransformer3DModel`, or as the authors' code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from dcsim.models import ops, passes
 from dcsim.models.denoiser import Denoiser, Latent, Numerics, heads_divide, widths_differ
 from dcsim.models.encoder import Encoder
+from dcsim.models.options import Option
 from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, Wave, layer
 from dcsim.models.positions import axis_angles, grid_places
 from dcsim.models.repeat import repeated
 from dcsim.models.tape import Array, Shape, Tensor
 from dcsim.models.weights import Weights
-from dcsim.reading.concept import Count, Least
+from dcsim.reading.concept import Count, Least, Unwritten
 from dcsim.spec import Layout
 
 WIDE = "fp32"
+
+CODE = Option(
+    "diffusers",
+    "Whose code it is: the `authors`' (Wan2.1@9737cba wan/modules/model.py) keeps q, k and the "
+    "input of attention in float32 and turns q and k in float64.",
+    ("diffusers", "authors"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,8 @@ class Wan(Denoiser):
     """Networks of that size, of which each step needs one (Wan 2.2 A14B)."""
     each_token: bool = False
     """Every token has a timestep, and so a modulation, of its own (Wan 2.2 TI2V)."""
+    code: Annotated[str, Unwritten()] = "diffusers"
+    """See `CODE`."""
 
     def check(self) -> None:
         if len(self.patch) != 3:
@@ -82,6 +92,12 @@ class Wan(Denoiser):
         """Channels of a head that turn with the frame, the row and the column."""
         side = 2 * (self.head // 6)
         return self.head - 2 * side, side, side
+
+    def options(self) -> Mapping[str, Option]:
+        return {"code": CODE}
+
+    def under(self, options: Mapping[str, Any]) -> Wan:
+        return replace(self, code=options["code"])
 
     def wrong(self, layout: Layout) -> str | None:
         return heads_divide(self.heads, layout)
@@ -156,16 +172,23 @@ def _offset(p: Pass, name: str, count: int) -> Tensor:
 
 def _modulated(p: Pass, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """`norm(x) * (1 + scale) + shift` in float32, given in the network's dtype."""
+    return ops.cast(_modulated_wide(p, x, shift, scale), p.numerics.dtype)
+
+
+def _modulated_wide(p: Pass, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     normal = ops.layer_norm(ops.cast(x, WIDE), p.eps, WIDE)
-    return ops.cast(ops.add(ops.mul(normal, ops.affine(scale, 1.0, 1.0)), shift), p.numerics.dtype)
+    return ops.add(ops.mul(normal, ops.affine(scale, 1.0, 1.0)), shift)
 
 
 def _block(c: Wan, p: Pass, six: Tensor, text: Tensor, wave: Wave, i: int, x: Tensor) -> Tensor:
     kept = p.numerics.residual
     every = ops.add(_offset(p, f"{i}", 6), ops.cast(six, WIDE))
     shift, scale, gate, shift2, scale2, gate2 = (every[:, :, j] for j in range(6))
-    y = _modulated(p, x, shift, scale)
-    z = _self_attention(c, p, i, y, wave)
+    if c.code == "authors":
+        z = _authors_attention(c, p, i, _modulated_wide(p, x, shift, scale), wave)
+    else:
+        y = _modulated(p, x, shift, scale)
+        z = _self_attention(c, p, i, y, wave)
     x = ops.cast(ops.add(ops.cast(x, WIDE), ops.mul(z, gate)), kept)
 
     weight, bias = p.w.linear(f"{i}.norm")
@@ -194,6 +217,24 @@ def _self_attention(c: Wan, p: Pass, i: int, y: Tensor, wave: Wave) -> Tensor:
     q = wave.turned_in_halves(q)
     k = wave.turned_in_halves(k)
     return passes.out(p, f"{i}.out", passes.attend(p, q, k, v))
+
+
+def _authors_attention(c: Wan, p: Pass, i: int, y: Tensor, wave: Wave) -> Tensor:
+    """Under autocast: each product casts its input, norms with float32 weights widen."""
+    heads, dtype = c.heads // p.layout.tp, p.numerics.dtype
+
+    def normed(part: str) -> Tensor:
+        x = p.linear(f"{i}.{part}", ops.cast(y, dtype))
+        return passes.split_heads(ops.rms_norm(x, p.w[f"{i}.{part}_norm"], p.eps, WIDE), heads)
+
+    q, k = normed("q"), normed("k")
+    v = passes.split_heads(p.linear(f"{i}.v", ops.cast(y, dtype)), heads)
+    turned_q, turned_k = wave.turned_in_double(q), wave.turned_in_double(k)
+    narrow_q = ops.cast(turned_q, dtype)
+    del turned_q
+    narrow_k = ops.cast(turned_k, dtype)
+    del turned_k
+    return passes.out(p, f"{i}.out", passes.attend(p, narrow_q, narrow_k, v))
 
 
 def _cross_attention(c: Wan, p: Pass, i: int, y: Tensor, text: Tensor) -> Tensor:
