@@ -6,25 +6,24 @@ asked for, and the defaults of its options.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dcsim.models import denoisers, vae
+from dcsim.models import denoisers, library, vae
 from dcsim.models.clip import ClipText
 from dcsim.models.decoder_text import DecoderText
 from dcsim.models.denoiser import Denoiser
 from dcsim.models.encoder import Encoder
-from dcsim.models.options import DIT, ModelError, Option
+from dcsim.models.options import DIT, Option
 from dcsim.models.pipeline import Networks, Prompt
 from dcsim.models.shapes import Clip
 from dcsim.models.t5 import T5
-from dcsim.reading.concept import Concept, Count, Fields
-from dcsim.reading.errors import Problem, SpecError, did_you_mean
-from dcsim.reading.forms import Form, Reading, Word
+from dcsim.reading.concept import Concept, Count
+from dcsim.reading.errors import SpecError, did_you_mean
+from dcsim.reading.forms import Word
 from dcsim.reading.tree import Node, read_yaml
 from dcsim.spec.draws import Resolution, Size
 
@@ -139,16 +138,12 @@ class DiffusionFile(Concept):
     models: Mapping[str, DiffusionFields]
 
 
-FILE: Form = Fields(DiffusionFile)
-
-
 @lru_cache(maxsize=1)
 def shipped() -> dict[str, DiffusionFields]:
     """Every model that dcsim ships, by name, in order of the files and within them."""
-    found: dict[str, DiffusionFields] = {}
-    for entry in sorted(files(denoisers).iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".yaml"):
-            found |= read(Path(str(entry)))
+    found: dict[str, DiffusionFields] = library.shipped(
+        denoisers.FOLDER, DiffusionFile, lambda file: file.models
+    )
     return found
 
 
@@ -164,15 +159,4 @@ def is_one(path: Path) -> bool:
 
 def read(path: Path) -> dict[str, DiffusionFields]:
     """The models of a file. ModelError has all that is wrong with it, with places in the file."""
-    reading = Reading()
-    try:
-        found: DiffusionFile = FILE.read(read_yaml(path, reading.problems), (), reading)
-    except SpecError as error:
-        raise _refused(error.problems) from None
-    if reading.problems:
-        raise _refused(reading.problems)
-    return dict(found.models)
-
-
-def _refused(problems: Iterable[Problem]) -> ModelError:
-    return ModelError([("model", str(problem)) for problem in problems])
+    return dict(library.read(path, DiffusionFile).models)

@@ -16,11 +16,12 @@ from dcsim.reading.tree import read_yaml
 Found = TypeVar("Found", bound=Concept)
 
 
-def read(path: Path, concept: type[Found]) -> Found:
-    """The concept that a file holds. ModelError has all that is wrong, with places in the file."""
+def read(path: Path, concept: type[Found], *, ours: bool = False) -> Found:
+    """The concept that a file holds, one of the package (`ours`) or a user's. ModelError has all
+    that is wrong, with places in the file."""
     reading = Reading()
     try:
-        tree = read_yaml(path, reading.problems)
+        tree = read_yaml(path, reading.problems, ours=ours)
         found: Found = Fields(concept).read(tree, (), reading)
     except SpecError as error:
         raise _wrong(list(error.problems)) from None
@@ -41,7 +42,7 @@ def shipped(
     found: dict[str, Any] = {}
     for entry in sorted(files("dcsim.models").joinpath(folder).iterdir(), key=lambda e: e.name):
         if entry.name.endswith(".yaml"):
-            found |= entries(read(Path(str(entry)), concept))
+            found |= entries(read(Path(str(entry)), concept, ours=True))
     return found
 
 

@@ -159,11 +159,12 @@ def step_down(node: Node, step: str | int) -> Node | None:
     return node.child(str(step))
 
 
-def read_yaml(path: Path, problems: list[Problem] | None = None) -> Node:
+def read_yaml(path: Path, problems: list[Problem] | None = None, *, ours: bool = False) -> Node:
     """Read one YAML file. Raises SpecError: not there, not text, not YAML, keys given twice.
 
     With a list for `problems`, what leaves a readable tree (keys given twice, say) is added
-    to that instead, so that it can be reported with the rest.
+    to that instead, so that it can be reported with the rest. `ours`: a file of the package, which
+    is known to be well written and is read by the faster parser, where there is one.
     """
     try:
         data = path.read_bytes()
@@ -176,14 +177,19 @@ def read_yaml(path: Path, problems: list[Problem] | None = None) -> Node:
         line, column = _position(data[: error.start].decode("utf-8"))
         message = f"is not UTF-8 text: byte 0x{data[error.start]:02x}, {error.reason}"
         raise SpecError([Problem(path, line, column, "", message)]) from error
-    return parse_yaml(text, path, problems)
+    return parse_yaml(text, path, problems, _FastLoader if ours else _Loader)
 
 
-def parse_yaml(text: str, path: Path | None = None, problems: list[Problem] | None = None) -> Node:
+def parse_yaml(
+    text: str,
+    path: Path | None = None,
+    problems: list[Problem] | None = None,
+    parser: Any = None,
+) -> Node:
     """Read YAML from a string; `path` is the file it is said to come from. `problems` as for
     `read_yaml`."""
     try:
-        loader = _Loader(text)
+        loader = (parser or _Loader)(text)
         try:
             root = loader.get_single_node()
         finally:
@@ -267,6 +273,12 @@ for _tag, _pattern, _first in _CORE:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), list(_first))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^$"), [""])
 
+
+class _FastLoader(getattr(yaml, "CSafeLoader", _Loader)):  # type: ignore[misc]
+    """The same types, by libyaml: it says what is wrong otherwise, and does not mind depth."""
+
+
+_FastLoader.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 _MOST_NODES = 200_000  # aliases of aliases could otherwise grow without end
 _MOST_DIGITS = 100

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dcsim
 from dcsim.reading.tree import locate, parse_yaml, plain, read_yaml
 from dcsim.spec import SpecError
 
@@ -123,3 +124,12 @@ def _as_text(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_as_text(item) for item in value)
     return value if isinstance(value, str) else None
+
+
+PACKAGE = Path(dcsim.__file__).parent
+OURS = sorted((PACKAGE / "models").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda path: path.name)
+def test_both_parsers_read_our_files_alike(path: Path) -> None:
+    assert read_yaml(path, ours=True) == read_yaml(path)

@@ -7,3 +7,6 @@ from pkgutil import iter_modules
 
 for _family in iter_modules(__path__):
     import_module(f"{__name__}.{_family.name}")
+
+FOLDER = "denoisers"
+"""Where the members are."""
