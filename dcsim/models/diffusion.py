@@ -12,33 +12,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from dcsim.models import denoisers, library, vae
-from dcsim.models.clip import ClipText
-from dcsim.models.decoder_text import DecoderText
+from dcsim.models import denoisers, library, text, vae
 from dcsim.models.denoiser import Denoiser
-from dcsim.models.encoder import Encoder
 from dcsim.models.options import DIT, Option
 from dcsim.models.pipeline import Networks, Prompt
 from dcsim.models.shapes import Clip
-from dcsim.models.t5 import T5
 from dcsim.reading.concept import Concept, Count
 from dcsim.reading.errors import SpecError, did_you_mean
 from dcsim.reading.forms import Word
 from dcsim.reading.tree import Node, read_yaml
 from dcsim.spec.draws import Resolution, Size
-
-ENCODERS: Mapping[str, Encoder] = {
-    "t5-xxl": T5(),
-    "umt5-xxl": T5(vocabulary=256384, own_bias=True),
-    # Llama's layers of the LLaVA model; the states before the last two, of a template of 95 tokens.
-    "llava-llama-3-8b": DecoderText("llama-3.1-8b", skip=2, template=95),
-    # With the head and the vision tower that its class loads.
-    "qwen2.5-vl-7b": DecoderText("qwen2-7b", template=34, idle=676_550_144 + 152_064 * 3584),
-    "clip-l": ClipText(projection=0, skip=0),
-    "clip-l-projected": ClipText(),
-    "clip-g": ClipText(32, 1280, 20, 5120, projection=1280, activation="gelu"),
-}
-"""The text encoders that a model can name."""
 
 SAMPLERS = {"noise": ("ddpm", "ddim"), "velocity": ("rectified_flow",)}
 """How a step can follow from what a network predicts."""
@@ -48,7 +31,7 @@ SAMPLERS = {"noise": ("ddpm", "ddim"), "velocity": ("rectified_flow",)}
 class PromptFields(Concept):
     """A text encoder and how long prompts are padded for it."""
 
-    encoder: Annotated[str, Word(tuple(ENCODERS))]
+    encoder: Annotated[str, Word(text.names())]
     tokens: Count
 
 
@@ -103,7 +86,7 @@ class DiffusionFields(Concept):
 
     def texts(self) -> tuple[Prompt, ...]:
         """Its text encoders."""
-        return tuple(Prompt(p.encoder, ENCODERS[p.encoder], p.tokens) for p in self.prompts)
+        return tuple(Prompt(p.encoder, text.get(p.encoder), p.tokens) for p in self.prompts)
 
     def networks(self) -> Networks:
         """The networks, under default options."""

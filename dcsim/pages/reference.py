@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from dcsim.models import Model, Option, get, names, vae
+from dcsim.models import text as text_encoders
 from dcsim.models.llm import LlmConfig
 from dcsim.models.shapes import RequestShape
+from dcsim.models.text import TextEncoder
 from dcsim.models.vae import Vae
 from dcsim.models.weights import count
 from dcsim.pages.keys import keys_markdown
@@ -92,6 +94,12 @@ def models_markdown() -> str:
     turn = (*what, "active", "KV of a token", *cost)
     lines = ["## Diffusion transformers", "", *_rows(clip, map(_clip_row, clips)), ""]
     lines += ["## Autoencoders", "", *_rows(_VAE, map(_vae_row, vae.shipped().values())), ""]
+    lines += [
+        "## Text encoders",
+        "",
+        *_rows(_TEXT, map(_text_row, text_encoders.shipped().values())),
+        "",
+    ]
     lines += ["## Language models", "", *_rows(turn, map(_turn_row, turns)), ""]
     lines += ["## Options of diffusion transformers", "", *_options(clips), ""]
     lines += ["## Options of language models", "", *_options(turns)]
@@ -115,6 +123,15 @@ _VAE = (
     "cut",
     "source",
 )
+
+
+_TEXT = ("encoder", "what it is", "parameters", "width", "source")
+
+
+def _text_row(found: TextEncoder) -> tuple[str, ...]:
+    names_ = ", ".join(f"`{name}`" for name in (found.name, *found.aliases))
+    counted = _params(count(found.encoder.parameters()))
+    return names_, found.title, counted, str(found.encoder.out_width), found.source
 
 
 def _vae_row(found: Vae) -> tuple[str, ...]:

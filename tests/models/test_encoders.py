@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dcsim.models import llm
+from dcsim.models import llm, text
 from dcsim.models.cache import Cache
 from dcsim.models.decoder_text import DecoderText
-from dcsim.models.diffusion import ENCODERS
 from dcsim.models.llm import LlmConfig, equal_blocks
 from dcsim.models.t5 import T5
 from dcsim.models.tape import Array, Tape
@@ -26,9 +25,9 @@ COUNTED = {
 }
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", text.shipped())
 def test_parameters(name: str) -> None:
-    assert count(ENCODERS[name].parameters()) == COUNTED[name]
+    assert count(text.get(name).parameters()) == COUNTED[name]
 
 
 class Tiny(DecoderText):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from public import randomised, relative
 
+from dcsim.models import text
 from dcsim.models.clip import ClipText
-from dcsim.models.diffusion import ENCODERS
 from dcsim.models.tape import Tape
 from dcsim.models.weights import Weights, count
 
@@ -90,4 +90,4 @@ def test_parameters_of_clip(name: str, given: dict[str, int]) -> None:
         model = transformers.CLIPTextModelWithProjection(
             transformers.CLIPTextConfig(**(defaults | given))
         )
-    assert count(ENCODERS[name].parameters()) == sum(p.numel() for p in model.parameters())
+    assert count(text.get(name).parameters()) == sum(p.numel() for p in model.parameters())
