@@ -247,7 +247,7 @@ def _draw(scenario: Scenario, job: Job) -> Drawn:
         return stream(scenario.seed, job.name, purpose)
 
     if isinstance(job.shape, AsTraced):
-        return _traced(job, arrival)
+        return _traced(job, Drawn(arrival, none, none, none, turns=turns))
     if isinstance(job.shape, ClipShape):
         clips, row = draw_clips(job.shape, count, random)
         return Drawn(arrival, row, none, none, clips, turns)
@@ -263,7 +263,7 @@ def _draw(scenario: Scenario, job: Job) -> Drawn:
     return Drawn(arrival, none, tokens[0], tokens[1], turns=turns, blocks=blocks)
 
 
-def _traced(job: Job, arrival: Ints) -> Drawn:
+def _traced(job: Job, drawn: Drawn) -> Drawn:
     """Requests that all are the one of a trace file; none where it cannot be read or is no clip,
     which is told where it is priced."""
     assert job.model is not None
@@ -271,10 +271,10 @@ def _traced(job: Job, arrival: Ints) -> Drawn:
         shape = recorded(job.model).shape
     except ModelError:
         shape = None
-    if not isinstance(shape, Clip):
-        arrival = arrival[:0]
-    none = np.zeros(len(arrival), dtype=np.int64)
-    return Drawn(arrival, none, none, none, (shape,) if isinstance(shape, Clip) else ())
+    if isinstance(shape, Clip):
+        return replace(drawn, clips=(shape,))
+    none = np.zeros(0, dtype=np.int64)
+    return Drawn(none, none, none, none)
 
 
 def _turns(scenario: Scenario, job: Job, session: Session, starts: Ints) -> Drawn:

@@ -277,8 +277,8 @@ def test_problems_of_parts_are_placed_in_their_file(tmp_path: Path) -> None:
         assert [str(problem).removeprefix(str(parts)) for problem in found] == [
             ":2:30: gpus.mine.hbm: 80 is a bare number: a size with its unit is due, such as "
             "'80 GB' (units: B, kB, MB, GB, TB, PB; KiB, MiB, GiB, TiB; Gb (bits))",
-            ":2:34: gpus.mine.hbmm: unknown key; did you mean 'hbm'? (known: title, power, price, "
-            "sources, hbm, hbm_bandwidth, flops, scale_up, host_link, efficiency, launch, "
+            ":2:34: gpus.mine.hbmm: unknown key; did you mean 'hbm'? (known: title, sources, "
+            "power, price, hbm, hbm_bandwidth, flops, scale_up, host_link, efficiency, launch, "
             "host, step, collective, profiles)",
             ":3:20: gpus.other.extends: parts extend each other: other -> other",
         ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scene import scene
 
+from dcsim import traces
 from dcsim.assembly import make_plan
 from dcsim.planning import simulate
 from dcsim.spec import Scenario, SpecError, scenario_from_data
@@ -55,6 +57,25 @@ def test_a_load_of_one_client_is_the_latency_of_one() -> None:
     taken = table["end"][mine] - table["arrived"][mine]
     assert np.ptp(taken) <= 1, "alike, but for what rounding to ns does"
     assert (table["arrived"][mine][1:] == table["end"][mine][:-1]).all()
+
+
+def test_clients_wait_for_what_was_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    traces.save(traces.trace("dit-xl-2", None, traces.Clip(256, 256, 1, 50)), "image.npz")
+    data = scene(duration="10 min")
+    image = data["jobs"]["image"]
+    image["arrivals"] = {"process": "closed", "clients": 3, "requests": 8, "think": "1 s"}
+    drawn = generate(scenario_from_data(data))
+    image["model"] = "image.npz"
+    del image["shape"]  # as traced
+    filed = generate(scenario_from_data(data))
+    assert drawn.after is not None
+    assert drawn.delay is not None
+    assert filed.after is not None
+    assert filed.delay is not None
+    assert filed.after.tolist() == drawn.after.tolist()
+    assert filed.delay.tolist() == drawn.delay.tolist()
+    assert filed.shapes == drawn.shapes
 
 
 def test_no_sessions_of_clients() -> None:
