@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import oracle_ledger as books
-from oracle_content import Content
+from oracle_content import Content, Load
 from oracle_handover import HandOvers
 from oracle_ledger import TICKS, Ledger, account_rows
 from oracle_replica import DOWN, LOADING, UP, Replica, WeightSet
@@ -24,7 +24,7 @@ from oracle_store import HBM, Store
 from oracle_weights import Weights
 from oracle_work import Request, rows
 
-EDGE, _, _, ARRIVAL = range(4)
+EDGE, _, _, ARRIVAL, LATE = range(5)
 QUEUED, RUNNING, COMPLETED, REJECTED, AWAITED, ABANDONED = range(6)
 NEVER = 2**63 - 1
 HITS = ("hit_hbm", "hit_dram", "hit_nand", "hit_again")
@@ -51,6 +51,7 @@ class Oracle(Weights, HandOvers):
         self.lifted = lifted
         self.heap: list[tuple[int, int, int, int, Callable[[], None]]] = []
         self.filed = 0
+        self.lookups = 0
         self.phases = rows(tables, "phases")
         self.works = rows(tables, "works")
         self.segments = rows(tables, "segments")
@@ -262,29 +263,61 @@ class Oracle(Weights, HandOvers):
         ns = -(-instant // TICKS)
         replica.slack.hold(request, hbm, instant)
         tokens = [self.content.tokens(nodes) for nodes in (hbm, *found)]
-        if any(tokens) and self.out["start"][request.row] != -1:
-            self.out["hit_again"][request.row] += sum(tokens)
-        elif any(tokens):
-            for name, each in zip(HITS, tokens, strict=False):
-                self.out[name][request.row] = each
-        if not worth:
-            request.fed = min(sum(tokens), request.prompt - 1) if hbm else 0
-            self.content.touch(hbm, [replica.plan.dram, replica.plan.store], ns)
-            return False
+        load = Load(tokens[0], tokens[1:], self.content.tokens(self.content.head(found)))
+        first = self.out["start"][request.row] == -1
         generation = replica.generation
-        ends: list[int] = []
 
-        def done(end: int) -> None:
-            ends.append(end)
-            if len(ends) < transfers or replica.generation != generation:
+        def count(before: int) -> None:
+            if not self.content.nodes:
                 return
-            request.fed = min(sum(tokens), request.prompt - 1)
+            if first:
+                for name, each in zip(HITS, load.tokens, strict=False):
+                    self.out[name][request.row] = each
+            else:
+                self.out["hit_again"][request.row] += sum(load.tokens) - before
+
+        def fed() -> int:
+            return min(sum(load.tokens), request.prompt - 1)
+
+        def ready(now: int) -> None:
+            request.fed = fed()
             replica.ready.append(request)
             if not replica.batch:
-                self.edge(replica, end * TICKS)
+                self.edge(replica, now * TICKS)
 
-        transfers = self.content.load(hbm, found, replica.plan, ns, done)
-        return True
+        def done(tier: str, end: int) -> None:
+            if tier in load.waits and replica.generation == generation:
+                load.waits.remove(tier)
+                if not load.waits:
+                    ready(end)
+
+        def run_out() -> None:
+            if "nand" in load.waits and replica.generation == generation:
+                before = sum(load.tokens)
+                load.late()
+                count(before)
+                if not load.waits:
+                    ready(self.now)
+
+        if not worth:
+            count(0)
+            request.fed = fed() if hbm else 0
+            self.content.touch(hbm, [replica.plan.dram, replica.plan.store], ns)
+            return False
+        load.waits = {tier for tier, nodes in zip(("dram", "nand"), found, strict=True) if nodes}
+        patience = self.content.patience(found)
+        if patience == 0:
+            load.late()
+        elif patience is not None and ns + patience <= NEVER:
+            self.lookups += 1
+            self.at(ns + patience, LATE, self.lookups, run_out)
+        count(0)
+        self.content.load(
+            hbm, found, replica.plan, ns, partial(done, "dram"), partial(done, "nand")
+        )
+        if not load.waits:
+            request.fed = fed()
+        return bool(load.waits)
 
     def book_idle(self, replica: Replica, until: int) -> None:
         """Account for what loads or is kept while nothing runs, since `begun` (ticks)."""

@@ -11,6 +11,22 @@ from oracle_residence import Lies, Residence
 from oracle_work import Request, chunk
 
 
+class Load:
+    """What a request waits for, and the tokens it joins with: in HBM, from DRAM, from NAND."""
+
+    def __init__(self, hbm: int, found: list[int], head: int) -> None:
+        self.tokens = [hbm, *found]
+        self.head = head
+        self.waits: set[str] = set()
+
+    def late(self) -> None:
+        """What comes from NAND is waited for no more."""
+        self.tokens[1:] = [self.head, 0]
+        self.waits.remove("nand")
+        if not self.head:
+            self.waits.clear()
+
+
 class Content(Residence):
     """Nodes in pools, read and written by requests."""
 
@@ -51,6 +67,14 @@ class Content(Residence):
                 return [], []
         return dram, nand
 
+    def patience(self, found: tuple[list[int], list[int]]) -> int | None:
+        """The ns that a request waits for what comes from NAND; None: until it has come."""
+        _, nand = found
+        if not nand or not self.says(nand[0], "wait"):
+            return None
+        base, ki = self.says(nand[0], "wait_base"), self.says(nand[0], "wait_ki")
+        return base + ki * self.tokens(nand) // 1024
+
     def head(self, found: tuple[list[int], list[int]]) -> list[int]:
         """The nodes before the first that was found in NAND."""
         dram, nand = found
@@ -68,9 +92,10 @@ class Content(Residence):
         found: tuple[list[int], list[int]],
         plan: SimpleNamespace,
         now: int,
-        done: Callable[[int], None],
-    ) -> int:
-        """Start the transfers of what was found below the nodes hit; how many there are."""
+        from_dram: Callable[[int], None],
+        from_nand: Callable[[int], None],
+    ) -> None:
+        """Start the transfers of what was found below the nodes hit."""
         dram, nand = found
         whole = above + sorted(dram + nand)  # from the root on: a parent is a lower row
         pools = [plan.dram, plan.store]
@@ -79,9 +104,9 @@ class Content(Residence):
             for node in nodes:
                 self.flow(node, pool, books.READ, now)
         if dram:
-            self.store.transfer(now, self.bytes(dram), [plan.onboard], done)
+            self.store.transfer(now, self.bytes(dram), [plan.onboard], from_dram)
         if not nand:
-            return 1
+            return
         taken: list[Lies] = []
         if self.services[plan.service].cache_dram > 0:
             for node in nand:
@@ -95,10 +120,9 @@ class Content(Residence):
 
         def arrived(end: int) -> None:
             self.come(taken, plan, end)
-            done(end)
+            from_nand(end)
 
         self.store.transfer(now, self.bytes(nand), [plan.fetch, plan.onboard], arrived)
-        return 2 if dram else 1
 
     def come(self, taken: list[Lies], plan: SimpleNamespace, now: int) -> None:
         """A transfer has brought nodes to DRAM; where the tiers are exclusive they leave NAND."""

@@ -21,7 +21,7 @@ COLUMNS = {
     "classes": "service artifact_dram artifact_nand context_dram context_nand",
     "nodes": "parent tokens bytes klass",
     "policies": "evict_dram evict_nand admit_dram admit_nand back exclusive "
-    "high_dram low_dram high_nand low_nand faster",
+    "high_dram low_dram high_nand low_nand faster wait wait_base wait_ki",
     "replicas": "service hbm dram home store load onboard offload spill fetch start "
     "domain near_out near_in far_out far_in",
 }

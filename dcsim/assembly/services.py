@@ -26,7 +26,7 @@ from dcsim.spec import (
     TokenShape,
     parts_of,
 )
-from dcsim.spec.reuse import Watermarks
+from dcsim.spec.reuse import Patience, Watermarks
 from dcsim.traces import MemoryTrace, Work, handed_over, part, price, request_of, token_work
 
 NO_LIMIT = 1 << 62
@@ -293,7 +293,14 @@ def policy_row(job: Job) -> dict[str, int]:
         **_marks("dram", reuse.watermarks.dram),
         **_marks("nand", reuse.watermarks.nand),
         "faster": int(reuse.faster),
+        **_patience(reuse.onboarding),
     }
+
+
+def _patience(patience: Patience) -> dict[str, int]:
+    if patience.timeout is None:
+        return {}
+    return {"wait": 1, "wait_base": patience.timeout, "wait_ki": patience.per_1024_tokens}
 
 
 def _marks(tier: str, marks: Watermarks | None) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from dcsim.reading.concept import Concept, Count, CountOrZero, Share, form_of
+from dcsim.reading.concept import Concept, Count, CountOrZero, Instant, Share, form_of
 from dcsim.reading.forms import Either, Made, Word
 from dcsim.spec.part import Part
 
@@ -75,6 +75,20 @@ class Marks(Concept):
     """Of NAND."""
 
 
+@dataclass(frozen=True)
+class Patience(Concept):
+    """How long a request waits for what comes from NAND, as SGLang's prefetch does."""
+
+    timeout: Instant | None
+    """At least so long; null: until it has come."""
+    per_1024_tokens: Instant = 0
+    """And so much longer for each 1,024 tokens found there."""
+
+
+ONBOARDINGS = {"wait_complete": Patience(None), "best_effort": Patience(0)}
+Onboarding = Annotated[str, Word(tuple(ONBOARDINGS))]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reuse(Part):
     """Kept context is loaded by later turns that begin with it. After its last use it stays for
@@ -109,6 +123,13 @@ class Reuse(Part):
     """A block lies in DRAM or in NAND: what is loaded from NAND leaves it, what leaves DRAM goes
     back alone. Needs `write: write_back`."""
 
+    onboarding: Annotated[
+        Patience,
+        Either(Made(form_of(Onboarding), ONBOARDINGS.__getitem__), form_of(Patience)),
+    ] = ONBOARDINGS["wait_complete"]
+    """For how long a request waits for what comes from NAND: `wait_complete` until it has come,
+    `best_effort` not at all, or a time. Then it begins with what it has found above; what comes
+    too late is kept in DRAM for others."""
     watermarks: Marks = Marks()
     """When room is made, and how much."""
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 Draw = Any
 MARKS = dict.fromkeys(("high_dram", "low_dram", "high_nand", "low_nand"), 0)
+NO_WAIT = {"wait": 0, "wait_base": 0, "wait_ki": 0}
 EARLY = {"high_dram": 900_000, "low_dram": 500_000}
 BACK = {"back": 1, "exclusive": 0}
 
@@ -102,6 +103,11 @@ def draw_policies(draw: Draw, mix: Any) -> list[dict[str, int]]:
     if not mix.nodes or (mix.focus != "reuse" and draw(st.booleans())):
         return []
     orders, often = st.integers(0, 2), st.sampled_from([0, 0, 0, 1, 2, 3])
+    waits = {
+        "wait": 1,
+        "wait_base": draw(st.sampled_from([0, 1, mix.scale.ns, 10 * mix.scale.ns])),
+        "wait_ki": 0,
+    }
     return [
         {
             "evict_dram": draw(orders),
@@ -110,6 +116,9 @@ def draw_policies(draw: Draw, mix: Any) -> list[dict[str, int]]:
             "admit_nand": draw(often),
             **draw(st.sampled_from([MARKS, MARKS, MARKS | EARLY])),
             **draw(st.sampled_from([{}, {"high_nand": 10**6, "low_nand": 0}])),
+            **draw(
+                st.sampled_from([NO_WAIT, NO_WAIT, waits, waits | {"wait_ki": 100 * mix.scale.ns}])
+            ),
             "faster": draw(st.sampled_from([0, 0, 1])),
             **draw(st.sampled_from([{"back": 0, "exclusive": 0}, BACK, BACK | {"exclusive": 1}])),
         }

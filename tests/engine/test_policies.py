@@ -191,6 +191,50 @@ def test_what_lies_in_nand_must_pay_for_itself(play: Play) -> None:
         assert (out["hit_dram"][2], out["hit_nand"][2]) == hits
 
 
+# How long a request waits
+
+# A chain of 70 lies in NAND, its parent of 40 in DRAM too: at 500 both are asked for, with 10 more
+# tokens. The child of 30 comes over a link of 1 byte in 10 ns, by 800; the parent over what that
+# leaves of the other, 0.9 bytes/ns, by 545.
+
+
+@pytest.mark.parametrize(
+    ("policy", "hits", "end"),
+    [
+        ({}, (40, 30), 800 + 10 + 10),
+        ({"wait": 1}, (40, 0), 545 + 10 + 40),  # best effort: the parent alone
+        ({"wait": 1, "wait_base": 50}, (40, 0), 550 + 10 + 40),
+        ({"wait": 1, "wait_base": 299}, (40, 0), 799 + 10 + 40),
+        ({"wait": 1, "wait_base": 300}, (40, 30), 800 + 10 + 10),  # it comes just then
+        ({"wait": 1, "wait_ki": 1024 * 5}, (40, 0), 650 + 10 + 40),  # 30 tokens: 150 ns
+    ],
+)
+def test_how_long_a_request_waits(
+    play: Play, policy: dict[str, int], hits: tuple[int, int], end: int
+) -> None:
+    nodes = [*CHAIN, {"tokens": 30, "bytes": 30}]
+    turns = [turn(0, 70, leaves=1), turn(300, 30, leaves=2), turn(500, 80, reads=1)]
+    channels = [LINK, LINK, LINK, {"bandwidth": 10**8, "latency": 0}]
+    tables = reuse(
+        turns, nodes, pools=pools(70), service=TIERS, policies=[policy], channels=channels
+    )
+    out = play(tables, horizon=2000)
+    assert (out["hit_dram"][2], out["hit_nand"][2]) == hits
+    assert out["end"][2] == end
+
+
+def test_best_effort_computes_at_once_and_leaves_it_to_the_next(play: Play) -> None:
+    # In NAND alone at 200: the second computes all 70 at once, while the 40 come to DRAM by 240.
+    # The third, admitted as the second ends, finds them there.
+    service = {"cache_dram": 100, "cache_nand": HOUR}
+    turns = [TURNS[0], turn(200, 70, reads=0), turn(250, 70, reads=0)]
+    out = play(reuse(turns, CHAIN, service=service, policies=[{"wait": 1}]))
+    assert out["hit_nand"].tolist() == [0, 0, 0]
+    assert out["hit_dram"].tolist() == [0, 0, 40]
+    assert out["end"][1] == 200 + 10 + 70
+    assert flows(out, NAND) == {"taken": 40, "read": 40}
+
+
 # Who is let in
 
 

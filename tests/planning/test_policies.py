@@ -44,6 +44,19 @@ def test_one_word_or_one_a_tier() -> None:
         assert tuple(policies(reuse)[column] for column in tiers) == row
 
 
+def test_onboarding_is_a_word_or_a_time() -> None:
+    long = {"timeout": "1 s", "per_1024_tokens": "250 ms"}
+    for onboarding, row in (
+        ("wait_complete", (0, 0, 0)),
+        ("best_effort", (1, 0, 0)),
+        (long, (1, 10**9, 250 * 10**6)),
+    ):
+        got = policies({"onboarding": onboarding})
+        assert (got["wait"], got["wait_base"], got["wait_ki"]) == row
+    hicache = load_parts().reuse["hicache"].onboarding
+    assert (hicache.timeout, hicache.per_1024_tokens) == (10**9, 250 * 10**6)
+
+
 def test_watermarks_are_in_millionths() -> None:
     row = policies({"watermarks": {"dram": {"high": 0.9, "low": 0.85}}, "faster": True})
     assert [row[name] for name in ("high_dram", "low_dram", "high_nand", "low_nand")] == [
@@ -101,6 +114,8 @@ def test_a_preset_of_ones_own(tmp_path: Path) -> None:
         ({"eviction": "lfru"}, "keep.reuse.eviction: 'lfru' is not allowed; did you mean 'lru'"),
         ({"eviction": {"dram": "mru"}}, "keep.reuse.eviction.dram: 'mru' is not allowed"),
         ({"eviction": {"hmb": "lru"}}, "keep.reuse.eviction.hmb: unknown key"),
+        ({"onboarding": "timeout"}, "keep.reuse.onboarding: 'timeout' is not allowed"),
+        ({"onboarding": {}}, "keep.reuse.onboarding.timeout: is required"),
         ({"exclusive": True}, "keep.reuse: exclusive needs write: write_back"),
         ({"write": "back"}, "keep.reuse.write: 'back' is not allowed"),
         ({"admission": 0}, "keep.reuse.admission: 0 must be 1 or more"),

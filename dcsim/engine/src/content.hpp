@@ -12,10 +12,16 @@ namespace dcsim {
 
 class Content : public WriteBack {
   public:
-    // Tokens of the longest prefix, by where they were found; how many transfers bring it.
-    struct Hit { i64 dram = 0, nand = 0, transfers = 0; };
-    // What a move that has ended was for; loading -1: a write.
-    struct Ended { std::size_t replica; i64 loading; };
+    static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+    // Tokens of the longest prefix, by where they were found, and before the first found in NAND; the
+    // moves that bring it, and how long the one from NAND is waited for.
+    struct Hit {
+        i64 dram = 0, nand = 0, head = 0, patience = kNever;
+        std::size_t from_dram = kNone, from_nand = kNone;
+        bool any() const { return from_dram != kNone || from_nand != kNone; }
+    };
+    // What a move that has ended was for; loading -1: nobody waits for it.
+    struct Ended { std::size_t replica; i64 loading; std::size_t move; };
 
     Content(const Tables& tables, Channels& channels, Residence& lies) : tables_(tables), channels_(channels), lies_(lies) {
         lies_.set_write_back(this);
@@ -28,7 +34,7 @@ class Content : public WriteBack {
         const Service& s = tables_.services[static_cast<std::size_t>(r.service)];
         walk(reads);
         const Found found = worth(look_up(r, above), above, prefill, r);
-        Hit hit{tokens_of(found.dram), tokens_of(found.nand), 0};
+        Hit hit{tokens_of(found.dram), tokens_of(found.nand), tokens_of(head(found))};
         if (hit.dram + hit.nand < std::max<i64>(1, s.cache_least)) {
             path_.resize(above);
             if (above > 0) touch(t, r);
@@ -37,8 +43,7 @@ class Content : public WriteBack {
         path_.resize(above + found.dram.size() + found.nand.size());
         touch(t, r);
         if (!found.dram.empty()) {
-            begin(t, {replica, loading, -1, false, {}}, epoch, read(t, r.dram, found.dram), r.onboard);
-            ++hit.transfers;
+            hit.from_dram = begin(t, {replica, loading, -1, false, {}}, epoch, read(t, r.dram, found.dram), r.onboard);
         }
         if (found.nand.empty()) return hit;
         const i64 bytes = read(t, r.store, found.nand);
@@ -49,8 +54,8 @@ class Content : public WriteBack {
                 if (!lies_.take(t, r.dram, n, replica, taken)) break;
             }
         if (!taken.empty()) touch(t, r);
-        begin(t, {replica, loading, -1, true, std::move(taken)}, epoch, bytes, r.fetch, r.onboard);
-        ++hit.transfers;
+        hit.from_nand = begin(t, {replica, loading, -1, true, std::move(taken)}, epoch, bytes, r.fetch, r.onboard);
+        hit.patience = patience(policy(r), hit.nand);
         return hit;
     }
 
@@ -58,7 +63,7 @@ class Content : public WriteBack {
     Hit hit(i64 reads, std::size_t replica, std::size_t above) {
         walk(reads);
         const Found found = look_up(tables_.replicas[replica], above);
-        return {tokens_of(found.dram), tokens_of(found.nand), 0};
+        return {tokens_of(found.dram), tokens_of(found.nand), tokens_of(head(found))};
     }
 
     // A request has completed: its path is written where it is lacking.
@@ -89,8 +94,10 @@ class Content : public WriteBack {
         const ReplicaRow& r = tables_.replicas[moving.replica];
         if (moving.brings && policy(r).exclusive == 1) lies_.leave_other(t, moving.taken, r.store);
         if (moving.leaves >= 0) write_through(t, moving.leaves, moving.replica);
-        return {moving.replica, moving.loading};
+        return {moving.replica, moving.loading, id};
     }
+    // Nobody waits for the move any more.
+    void let_go(std::size_t id) { moves_[id].loading = -1; }
 
     // The path of a node (or it alone, of exclusive tiers) is written to NAND, as it leaves DRAM.
     bool write_back(i64 t, i64 n, std::size_t replica) override {
@@ -129,16 +136,24 @@ class Content : public WriteBack {
         i64 there = 0;
         for (std::size_t i = 0; i < above; ++i) there += node(path_[i]).tokens;
         if (!found.nand.empty()) {
-            const auto end = std::lower_bound(found.dram.begin(), found.dram.end(), found.nand.front());
-            const std::vector<i64> head(found.dram.begin(), end);  // a parent is a lower row
-            const i64 before = tokens_of(head), all = tokens_of(found.dram) + tokens_of(found.nand);
+            const i64 before = tokens_of(head(found)), all = tokens_of(found.dram) + tokens_of(found.nand);
             const i64 bring = tables_.time_to_bring(bytes_of(found.nand), r.fetch, r.onboard);
-            if (ticks_of(bring) >= to_compute(prefill, there + before, all - before)) found = {head, {}};
+            if (ticks_of(bring) >= to_compute(prefill, there + before, all - before)) found = {head(found), {}};
         }
         if (found.dram.empty()) return found;
         const i64 bring = tables_.time_to_bring(bytes_of(found.dram), r.onboard);
         const i64 all = tokens_of(found.dram) + tokens_of(found.nand);
         return ticks_of(bring) < to_compute(prefill, there, all) ? found : Found{};
+    }
+    // The nodes before the first that was found in NAND.
+    static std::vector<i64> head(const Found& found) {
+        if (found.nand.empty()) return found.dram;
+        const auto end = std::lower_bound(found.dram.begin(), found.dram.end(), found.nand.front());
+        return {found.dram.begin(), end};  // a parent is a lower row
+    }
+    static i64 patience(const Policy& p, i64 tokens) {
+        const i128 ns = p.wait_base + static_cast<i128>(p.wait_ki) * tokens / 1024;
+        return p.wait == 0 || ns > kNever ? kNever : static_cast<i64>(ns);
     }
     // Ticks of a prefill step of `n` tokens after `o`, but for its launch and the weights.
     static i128 to_compute(const SegmentRow& r, i64 o, i64 n) {
@@ -220,7 +235,7 @@ class Content : public WriteBack {
         for (const Taken& each : taken) bytes += lies_.node(each).bytes;
         return bytes;
     }
-    void begin(i64 t, Moving moving, i64 epoch, i64 bytes, i64 path, i64 then = -1) {
+    std::size_t begin(i64 t, Moving moving, i64 epoch, i64 bytes, i64 path, i64 then = -1) {
         std::size_t id = moves_.size();
         if (free_moves_.empty()) {
             moves_.push_back(std::move(moving));
@@ -230,6 +245,7 @@ class Content : public WriteBack {
             moves_[id] = std::move(moving);
         }
         channels_.start(t, bytes, {Bound::kContent, id, epoch}, path, then);
+        return id;
     }
 
     const Tables& tables_;

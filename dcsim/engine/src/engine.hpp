@@ -132,7 +132,8 @@ class Engine {
         const i64 of_objects = objects_->next_due().time;
         const i64 due = has_content() ? std::min(of_objects, lies_->next_due().time) : of_objects;
         const Due arrival = next_arrival();
-        const i64 t = std::min(std::min(edge, moved), std::min(due, arrival.time));
+        const i64 late = late_.empty() ? kNever : late_.top().due.time;
+        const i64 t = std::min({edge, moved, due, arrival.time, late});
         if (channels_.soonest() <= t && t > now_) {  // what is through at an instant is so before its events
             const i64 through = channels_.next_through();
             if (through <= std::min(t, limit)) {
@@ -156,8 +157,10 @@ class Engine {
                 objects_->expire(t);
             else
                 lies_->expire(t);
-        } else {
+        } else if (arrival.time == t) {
             arrive(arrival.sequence);
+        } else {
+            run_out();
         }
         return true;
     }
@@ -257,7 +260,9 @@ class Engine {
     void look_up(std::size_t r, const Waiting& request);
     void stall(std::size_t r, const Loading& loading);
     void unstall(Replica& replica, const Waiting& request) const;
-    void loaded(std::size_t r, i64 id);
+    void wait_no_more(Loading& loading);
+    void run_out();
+    void loaded(std::size_t r, i64 id, std::size_t from = Content::kNone);
     void edge_soon(std::size_t r);
     Loading take_loading(Replica& replica, i64 id);
     i64 reads_of(i64 request) const { return has_content() ? tables_.requests.reads[static_cast<std::size_t>(request)] : -1; }
@@ -393,7 +398,7 @@ class Engine {
             objects_->arrive(now_, subject);
         } else if (errand.bound == Bound::kContent) {
             const Content::Ended ended = content_->arrive(now_, subject);
-            if (ended.loading >= 0 && replicas_[ended.replica].epoch == errand.epoch) loaded(ended.replica, ended.loading);
+            if (ended.loading >= 0 && replicas_[ended.replica].epoch == errand.epoch) loaded(ended.replica, ended.loading, ended.move);
         } else if (errand.bound == Bound::kHandOver) {
             handed_over(errand);
         } else if (errand.bound == Bound::kSet) {
@@ -454,6 +459,14 @@ class Engine {
     std::vector<ControlEvent> events_;
     Stats stats_;
     std::size_t next_ = 0;
+    // Who waits for what comes from NAND, and until when; the sequence is that of the load.
+    struct Late {
+        Due due;
+        std::size_t replica;
+        i64 epoch;
+        bool operator>(const Late& o) const { return due > o.due; }
+    };
+    std::priority_queue<Late, std::vector<Late>, std::greater<>> late_;
     i64 now_ = 0, arrived_ = 0, completed_ = 0, loads_begun_ = 0;
     i64 at_edge_ = -1;  // the replica whose edge is being handled
     bool finished_ = false;

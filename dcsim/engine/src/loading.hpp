@@ -1,6 +1,8 @@
 // Requests that load before they run: they hold their bytes, and take no part in iterations.
 #pragma once
 
+#include <utility>
+
 #include "engine.hpp"
 
 namespace dcsim {
@@ -15,16 +17,55 @@ inline void Engine::look_up(std::size_t r, const Waiting& request) {
     const SegmentRow& prefill = *works_[static_cast<std::size_t>(work_of(request.row))].rows;
     const Content::Hit hit =
         content_->load(now_, reads, prefill, r, loads_begun_, replica.epoch, static_cast<std::size_t>(here.nodes));
-    const i64 tokens = here.tokens + hit.dram + hit.nand;
-    if (out_.start[q] >= 0) {
-        out_.hit_again[q] += tokens;
-    } else if (tokens > 0) {
+    Loading loading{request, loads_begun_, here.tokens + hit.dram + hit.nand, 0, false, here.node};
+    loading.first = out_.start[q] < 0;
+    loading.head = here.tokens + hit.head;
+    loading.head_dram = hit.head;
+    loading.from_dram = hit.from_dram;
+    loading.from_nand = hit.from_nand;
+    loading.transfers = (hit.from_dram != Content::kNone) + (hit.from_nand != Content::kNone);
+    if (!loading.first) {
+        out_.hit_again[q] += loading.tokens;
+    } else if (loading.tokens > 0) {
         if (here.tokens > 0) out_.hit_hbm[q] = here.tokens;
         out_.hit_dram[q] = hit.dram;
         out_.hit_nand[q] = hit.nand;
     }
-    if (hit.transfers == 0) return join(r, {request, 0, tokens, 0, false, here.node});
-    stall(r, {request, loads_begun_++, tokens, hit.transfers, false, here.node});
+    if (hit.patience == 0) wait_no_more(loading);
+    if (loading.transfers == 0) return join(r, loading);
+    ++loads_begun_;
+    if (hit.patience > 0 && hit.patience < kNever - now_) late_.push({{now_ + hit.patience, loading.id}, r, replica.epoch});
+    stall(r, loading);
+}
+
+// What comes from NAND is late: it does without, and what it has found in DRAM has to begin its prompt.
+inline void Engine::wait_no_more(Loading& loading) {
+    const auto q = static_cast<std::size_t>(loading.request.row);
+    if (loading.first) {
+        out_.hit_dram[q] = loading.head_dram;
+        out_.hit_nand[q] = 0;
+    } else {
+        out_.hit_again[q] -= loading.tokens - loading.head;
+    }
+    loading.tokens = loading.head;
+    for (std::size_t* move : {&loading.from_nand, &loading.from_dram}) {
+        if (*move == Content::kNone || (move == &loading.from_dram && loading.head_dram > 0)) continue;
+        content_->let_go(std::exchange(*move, Content::kNone));
+        --loading.transfers;
+    }
+}
+
+// The patience of a request has run out.
+inline void Engine::run_out() {
+    const Late late = late_.top();
+    late_.pop();
+    Replica& replica = replicas_[late.replica];
+    const auto loading = replica.find(late.due.sequence);
+    if (replica.epoch != late.epoch || loading == replica.loading.end() || loading->from_nand == Content::kNone) return;
+    wait_no_more(*loading);
+    if (loading->transfers > 0) return;
+    replica.ready.push_back(loading->id);
+    edge_soon(late.replica);
 }
 
 // Bytes of the head of a queue that others hold already. What is handed over comes as its own.
@@ -65,9 +106,11 @@ inline void Engine::unstall(Replica& replica, const Waiting& request) const {
 }
 
 // A transfer of a load has ended; at the last the request joins at the next edge.
-inline void Engine::loaded(std::size_t r, i64 id) {
+inline void Engine::loaded(std::size_t r, i64 id, std::size_t from) {
     Replica& replica = replicas_[r];
     const auto loading = replica.find(id);
+    for (std::size_t* move : {&loading->from_dram, &loading->from_nand})
+        if (*move == from) *move = Content::kNone;
     if (--loading->transfers > 0) return;
     if (loading->handed) out_.handed[static_cast<std::size_t>(loading->request.row)] = now_;
     replica.ready.push_back(id);

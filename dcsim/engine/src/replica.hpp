@@ -5,6 +5,7 @@
 #include <deque>
 #include <vector>
 
+#include "content.hpp"
 #include "graph.hpp"
 #include "slack.hpp"
 
@@ -20,6 +21,11 @@ struct Loading {
     i64 id, tokens, transfers;
     bool handed = false;  // what comes is from the requests that it waited for
     i64 uses = -1;        // the deepest node in HBM that it uses; -1: none
+    // Of a prefix: whether it is the first that the request loads, its tokens before what comes from
+    // NAND (of them those from DRAM), and the moves that have not come.
+    bool first = false;
+    i64 head = 0, head_dram = 0;
+    std::size_t from_dram = Content::kNone, from_nand = Content::kNone;
 };
 
 enum class State : char { kDown, kLoading, kUp };

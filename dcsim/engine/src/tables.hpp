@@ -74,9 +74,10 @@ inline constexpr i64 kWhole = 1'000'000;
 // What a service's nodes of the forest obey.
 struct Policy {
     static constexpr const char* columns = "evict_dram evict_nand admit_dram admit_nand back exclusive "
-        "high_dram low_dram high_nand low_nand faster";
+        "high_dram low_dram high_nand low_nand faster wait wait_base wait_ki";
     i64 evict_dram = 0, evict_nand = 0, admit_dram = 0, admit_nand = 0;
     i64 back = 0, exclusive = 0, high_dram = 0, low_dram = 0, high_nand = 0, low_nand = 0, faster = 0;
+    i64 wait = 0, wait_base = 0, wait_ki = 0;
 };
 
 template <class Row>
@@ -300,6 +301,7 @@ inline void Tables::check_policies() const {
         for (const auto& [high, low] : {std::pair{p.high_dram, p.low_dram}, std::pair{p.high_nand, p.low_nand}})
             require(low >= 0 && low <= high && high <= kWhole, "policies", i, "0 <= low <= high <= 1,000,000");
         require(p.faster == 0 || p.faster == 1, "policies", i, "faster is 0 or 1");
+        require((p.wait == 0 || p.wait == 1) && all_at_least({p.wait_base, p.wait_ki}, 0), "policies", i, "wait is 0 or 1, and no time negative");
     }
 }
 
