@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         load,
         run,
         simulate,
+        split,
         variants,
     )
     from dcsim.results import Results
@@ -60,6 +61,7 @@ _HOMES = {
     "run": "planning",
     "scenario_from_data": "spec",
     "simulate": "planning",
+    "split": "planning",
     "stream": "workload",
     "trace": "traces",
     "validate": "validation",
@@ -89,6 +91,7 @@ __all__ = [
     "run",
     "scenario_from_data",
     "simulate",
+    "split",
     "stream",
     "trace",
     "validate",

@@ -21,6 +21,7 @@ from oracle_ledger import TICKS, Ledger, account_rows
 from oracle_replica import DOWN, LOADING, UP, Replica, WeightSet
 from oracle_slack import Slack
 from oracle_store import HBM, Store
+from oracle_useful import Useful
 from oracle_weights import Weights
 from oracle_work import Request, rows
 
@@ -65,6 +66,7 @@ class Oracle(Weights, HandOvers):
         self.store = Store(tables, self.ledger, lifted, self.at)
         self.pools = self.store.pools
         self.content = Content(tables, self.store)
+        self.useful = Useful(tables, self.content)
         self.limbo: list[list[Request]] = [[] for _ in self.services]
         self.pointer = [0 for _ in self.services]
         self.events: list[tuple[int, int, int, int]] = []
@@ -236,6 +238,7 @@ class Oracle(Weights, HandOvers):
             self.out["outcome"][request.row] = RUNNING
             if first:
                 self.out["start"][request.row] = ns
+                self.useful.asked(request.reads, ns)
                 self.book(replica, request.row, ns)
             replica.slack.make_room(instant)
         while replica.over_budget:
@@ -361,6 +364,7 @@ class Oracle(Weights, HandOvers):
                 replica.slack.completed(request, replica.ends)
                 if request.leaves >= 0:
                     self.content.left(request.leaves, replica.plan, ns)
+                    self.useful.left(request.leaves, ns)
         replica.begun = replica.ends
         self.edge(replica, replica.ends)
 
@@ -461,6 +465,7 @@ class Oracle(Weights, HandOvers):
             self.book_idle(replica, self.horizon * TICKS)
         out: dict[str, Any] = {k: np.array(v, dtype=np.int64) for k, v in self.out.items()}
         out |= self.ledger.arrays()
+        out |= self.useful.arrays(len(self.classes), self.horizon, self.ledger.bin)
         out["events"] = np.array(self.events, dtype=np.int64).reshape(-1, 4)
         out["stats"] = dict(self.stats)
         return out

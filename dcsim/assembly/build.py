@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from dcsim.assembly.content import content_of
+from dcsim.assembly.content import GAPS, content_of
 from dcsim.assembly.handover import (
     graph_columns,
     hand_over_columns,
@@ -259,6 +259,7 @@ class _Builder:
             rows = (found.parent, found.tokens, found.tokens * live[found.klass], found.klass)
             out["nodes"] = np.ascontiguousarray(np.stack(rows, axis=1), dtype=np.int64)
             out["reads"], out["leaves"] = found.reads, found.leaves
+            out["gaps"] = np.array(GAPS, dtype=np.int64)
         return out
 
     def _kv(self, name: str) -> int:

@@ -7,7 +7,17 @@ import numpy as np
 from dcsim.engine import Forest, Int64
 from dcsim.workload import Content, Requests
 
-__all__ = ["content_of"]
+__all__ = ["GAPS", "content_of"]
+
+_SECOND, _MINUTE, _HOUR = 10**9, 60 * 10**9, 3600 * 10**9
+GAPS = (
+    *(n * _SECOND for n in (1, 4, 15)),
+    *(n * _MINUTE for n in (1, 4, 15)),
+    *(n * _HOUR for n in (1, 4, 16, 64)),
+)
+"""Edges of the classes of reuse gaps, ns: each about four times the one before, so a class taken at
+its geometric middle is off by a factor of two at most, which is less than prices are known by.
+Below the first nothing is worth a write, above the last nothing is worth DRAM."""
 
 
 def content_of(requests: Requests) -> Content | None:

@@ -21,7 +21,7 @@ __all__ = ["tiers_figures", "tiers_rows"]
 LOG = "mooncake_fast25_synthetic.jsonl.gz"
 SCENARIO = "mooncake_three_tiers"
 BINS = 300
-CONTENT = ("nodes", "reads", "leaves")
+CONTENT = ("nodes", "reads", "leaves", "gaps")
 
 
 def tiers_figures(requests: int, repeats: int) -> dict[str, Any]:

@@ -271,6 +271,50 @@ def validate(
 
 
 @app.command()
+def split(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Results of a run whose jobs have keep.reuse.")
+    ],
+    dram: Annotated[
+        str, typer.Option("--dram", metavar="PRICE", help="Of DRAM, such as '10 USD/GB'.")
+    ],
+    nand: Annotated[
+        str, typer.Option("--nand", metavar="PRICE", help="Of NAND, such as '0.2 USD/GB'.")
+    ],
+    recompute: Annotated[
+        str,
+        typer.Option("--recompute", metavar="PRICE", help="To compute a GB of context again."),
+    ],
+    drive: Annotated[
+        str, typer.Option("--drive", metavar="PART", help="The NAND: an SSD of the catalogue.")
+    ] = "micron-9550-max-26tb",
+    dwpd: Annotated[
+        float | None,
+        typer.Option("--dwpd", metavar="N", help="Its rated drive writes a day [the part's]."),
+    ] = None,
+    life: Annotated[
+        str, typer.Option("--life", metavar="TIME", help="For which memory is bought.")
+    ] = "1825 d",
+    as_json: AsJson = False,
+) -> None:
+    """Print which tier context belongs in at your prices, by how long it waits for its next use."""
+    with explained():
+        from dcsim.cli.split import split_command
+
+        text = split_command(
+            directory,
+            dram=dram,
+            nand=nand,
+            recompute=recompute,
+            drive=drive,
+            dwpd=dwpd,
+            life=life,
+            as_json=as_json,
+        )
+        print(text)
+
+
+@app.command()
 def hitrate(
     log: Annotated[
         Path, typer.Argument(metavar="LOG", help="A Mooncake-style request log with hash_ids.")

@@ -56,6 +56,8 @@ class Outputs(TypedDict):
     top: Int64
     tier_top: Int64
     flow: Int64
+    useful: NotRequired[Int64]
+    reused: NotRequired[Int64]
     moved: Int64
     events: Int64
     stats: dict[str, int]

@@ -4,12 +4,15 @@ from dcsim.planning.check import check
 from dcsim.planning.compare import compare, variants
 from dcsim.planning.hitrate import HitCurve, HitRates, hit_rate_curve, hit_rates
 from dcsim.planning.run import Progress, Run, load, run, simulate
+from dcsim.planning.split import Prices, Split, split
 
 __all__ = [
     "HitCurve",
     "HitRates",
+    "Prices",
     "Progress",
     "Run",
+    "Split",
     "check",
     "compare",
     "hit_rate_curve",
@@ -17,5 +20,6 @@ __all__ = [
     "load",
     "run",
     "simulate",
+    "split",
     "variants",
 ]

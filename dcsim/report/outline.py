@@ -93,6 +93,9 @@ class Outline:
     """By the name of links that are alike."""
     wear: Mapping[str, WearSeries]
     """By NAND pool."""
+    useful: Mapping[tuple[int, int | None], Ints]
+    """Useful bytes of all jobs with capacities lifted, int64[S], by class of reuse gaps: its limits
+    in ns, None: no end."""
 
     @classmethod
     def of(cls, results: Results) -> Outline:
@@ -108,6 +111,7 @@ class Outline:
             held=_held(contents, stretches),
             links=_links(results.channels(), stretches),
             wear=_wear(results.wear(), stretches),
+            useful=_useful(results.tables.get("useful"), stretches),
         )
 
 
@@ -220,6 +224,19 @@ def _wear(wear: Any, stretches: _Stretches) -> dict[str, WearSeries]:
         )
         for row, each in enumerate(code[::bins].tolist())
     }
+
+
+def _useful(table: Any, stretches: _Stretches) -> dict[tuple[int, int | None], Ints]:
+    """The table goes by job and class of gaps, then bin by bin; none: nothing is used again."""
+    if table is None:
+        return {}
+    bins = len(stretches.length)
+    means = stretches.means(table["useful_demand_bytes"].to_numpy().reshape(-1, bins))
+    limits = (table[name].to_pylist()[::bins] for name in ("gap_from_ns", "gap_to_ns"))
+    sums: dict[tuple[int, int | None], Ints] = {}
+    for gap, mean in zip(zip(*limits, strict=True), means, strict=True):
+        sums[gap] = sums.get(gap, 0) + mean
+    return {gap: sums[gap] for gap in sorted(sums, key=lambda each: each[0])}
 
 
 def _words(column: Any) -> tuple[list[str], NDArray[np.int32]]:

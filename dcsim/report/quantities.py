@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["byte_unit", "bytes_text", "percent", "rate_text", "time_text", "time_unit"]
+from dcsim.reading.units import time_as_written
+
+__all__ = ["byte_unit", "bytes_text", "gap_text", "percent", "rate_text", "time_text", "time_unit"]
 
 _BYTES = ((10**15, "PB"), (10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"), (1, "B"))
 _SPANS = (
@@ -50,6 +52,14 @@ def time_text(ns: float) -> str:
         if abs(ns) >= least:
             return f"{_digits(ns / size)} {name}"
     return f"{ns:.0f} ns" if ns else "0 s"
+
+
+def gap_text(start: int, end: int | None) -> str:
+    """A class of reuse gaps, ns: `below 1 s`, `4 s to 15 s`, `above 64 h`."""
+    first, last = (time_as_written(n) if n is not None else "" for n in (start, end))
+    if end is None:
+        return f"above {first}"
+    return f"{first} to {last}" if start else f"below {last}"
 
 
 def rate_text(per_second: float, what: str) -> str:

@@ -79,6 +79,11 @@ def _loaded(summary: dict[str, Any]) -> list[str]:
                 f"{job}: {100 * reuse['share']:.1f} % of the prompt tokens were {there}loaded "
                 f"instead of computed, {dram:.1f} % from DRAM and {nand:.1f} % from NAND."
             )
+            kept, useful = (bytes_text(reuse[f"{what}_bytes"]) for what in ("kept", "useful"))
+            texts.append(
+                f"{job}: DRAM and NAND keep {kept} of context on average; {useful} would be enough "
+                "for who knew what is used again."
+            )
     return texts
 
 

@@ -13,6 +13,7 @@ from dcsim.results.columns import by_name
 from dcsim.results.outcomes import NEVER_CAME, arrived_of, outcome_counts
 from dcsim.results.queue import queue_figures
 from dcsim.results.statistics import spread
+from dcsim.results.useful import kept_and_useful
 
 __all__ = ["job_figures"]
 
@@ -84,6 +85,7 @@ def _figures(
             figures["per_token_ns"] = spread(gaps)
         if "hit_dram" in built:
             figures["reuse"] = _reuse(built, requests.prompt, mine)
+            figures["reuse"] |= kept_and_useful(plan, built, klass)
     return figures | {"throughput": throughput}
 
 

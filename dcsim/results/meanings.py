@@ -207,6 +207,15 @@ SUMMARY: tuple[Entry, ...] = (
     Entry("jobs.JOB.reuse.hbm_share", "float?", "", "Of that found in HBM."),
     Entry("jobs.JOB.reuse.dram_share", "float?", "", "Of that from DRAM."),
     Entry("jobs.JOB.reuse.nand_share", "float?", "", "Of that from NAND."),
+    Entry(
+        "jobs.JOB.reuse.kept_bytes",
+        "int",
+        "bytes",
+        "Context kept in DRAM and NAND, mean, as built.",
+    ),
+    Entry(
+        "jobs.JOB.reuse.useful_bytes", "int", "bytes", "Context that will be used again, likewise."
+    ),
     Entry("jobs.JOB.throughput.requests_per_s", "float", "1/s", "Completed."),
     Entry("jobs.JOB.throughput.frames_per_s", "float", "1/s", "Of completed clips."),
     Entry("jobs.JOB.throughput.prompt_tokens_per_s", "float", "1/s", "Of completed requests."),

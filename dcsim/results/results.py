@@ -24,6 +24,7 @@ from dcsim.results.requests import requests_table
 from dcsim.results.series import pool_series
 from dcsim.results.summary import summarise
 from dcsim.results.timeline import channels_table, contents_table, tiers_table, timeline_table
+from dcsim.results.useful import useful_table
 from dcsim.results.wear import wear_table
 
 __all__ = ["Results", "collect"]
@@ -136,4 +137,6 @@ def collect(
         }
         if (asked := asked_table(plan, built)) is not None:
             tables["asked"] = asked
+        if "useful" in built:
+            tables["useful"] = useful_table(plan, built, lifted)
         return Results(summary, manifest.result(), {**tables, **(extra or {})})

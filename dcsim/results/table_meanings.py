@@ -240,6 +240,23 @@ TABLES: Mapping[str, Table] = {
             Entry("requests", "int64", "", "How many requests serve it."),
         ),
     ),
+    "useful": Table(
+        "What will be used again: one row a job, class of reuse gaps and bin, of those that occur; "
+        "only where a job has `keep.reuse`. The gap is the time from when context was last left "
+        "or asked for until it is asked for again; in between its bytes are useful, wherever they "
+        "lie and whether they are kept or not.",
+        (
+            _START,
+            _END,
+            Entry("job", "word", "", "Job class whose context it is."),
+            Entry("gap_from_ns", "int64", "ns", "Gaps of this length"),
+            Entry("gap_to_ns", "int64?", "ns", "up to below this one; null: any longer."),
+            Entry("useful_bytes", "int64", "bytes", "Mean over the bin, as built."),
+            Entry("useful_demand_bytes", "int64", "bytes", "The same with capacities lifted."),
+            Entry("reused_bytes", "int64", "bytes", "Asked for again within the bin, as built."),
+            Entry("reused_demand_bytes", "int64", "bytes", "The same with capacities lifted."),
+        ),
+    ),
     "samples": Table(
         "One row a reading; only with an operation `sampler`, or where a process of yours calls "
         "`datacenter.sample()`. As built.",

@@ -50,11 +50,14 @@ def hand_overs(handover: list[list[int]], ahead: list[list[int]], fed: list[int]
     return {k: np.array(v, dtype=np.int64) for k, v in (columns | {"fed": fed}).items()}
 
 
-def content(nodes: list[Row], reads: list[int], leaves: list[int]) -> dict[str, np.ndarray]:
+def content(
+    nodes: list[Row], reads: list[int], leaves: list[int], gaps: list[int]
+) -> dict[str, np.ndarray]:
     """The tables of a prefix forest; none where there is no node."""
     if not nodes:
         return {}
-    return {
+    edges = {"gaps": np.array(gaps, dtype=np.int64)} if gaps else {}
+    return edges | {
         "nodes": table("nodes", nodes),
         "reads": np.array(reads, dtype=np.int64),
         "leaves": np.array(leaves, dtype=np.int64),

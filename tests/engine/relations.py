@@ -77,6 +77,8 @@ def draw_content(draw: Draw, mix: Any) -> None:
             size = tokens * draw(st.sampled_from([*lives(mix, klasses[klass]), 0, 1]))
         mix.nodes.append({"parent": parent, "tokens": tokens, "bytes": size, "klass": klass})
         depth.append(tokens + (depth[parent] if parent >= 0 else 0))
+    edges = st.sampled_from([1, 5, 20, 100]).map(lambda n: n * mix.scale.ns)
+    mix.gaps = sorted(draw(st.sets(edges, max_size=3)))
     left: set[int] = set()
     for _, klass, work, prompt, _ in mix.requests:
         kin = [i for i, n in enumerate(mix.nodes) if klasses[n["klass"]] == klasses[klass]]

@@ -121,6 +121,7 @@ class Mix:
     nodes: list[Row] = field(default_factory=list)
     reads: list[int] = field(default_factory=list)
     leaves: list[int] = field(default_factory=list)
+    gaps: list[int] = field(default_factory=list)
     after: list[list[int]] = field(default_factory=list)
     delay: list[int] = field(default_factory=list)
     handover: list[list[int]] = field(default_factory=list)
@@ -403,7 +404,7 @@ def cases(draw: Draw, most: int = 14, control: bool = True, focus: tuple[str, ..
     }
     for name, column in zip(("arrival", "klass", "work", "prompt", "output"), columns, strict=True):
         tables[name] = np.array(column, dtype=np.int64)
-    tables |= content(mix.nodes, mix.reads, mix.leaves)
+    tables |= content(mix.nodes, mix.reads, mix.leaves, mix.gaps)
     tables |= graph(mix.after, mix.delay) | hand_overs(mix.handover, mix.ahead, mix.fed)
     if policies := draw_policies(draw, mix):
         tables["policies"] = table("policies", policies)

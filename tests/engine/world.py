@@ -39,7 +39,7 @@ def world(
 
     A table given as a dict of columns changes the only row that the default has. A request may
     have `after` (rows it waits for) and `delay`, with them `handover` and `ahead` (a list each, as
-    long) and `fed`, with `nodes` also `reads` and `leaves`.
+    long) and `fed`, with `nodes` also `reads` and `leaves`; `gaps` are edges of gaps.
     """
     tables: dict[str, Any] = {}
     for name, default in DEFAULTS.items():
@@ -56,7 +56,7 @@ def world(
         tables["policies"] = table("policies", [whole("policies", row) for row in rows["policies"]])
     nodes = [whole("nodes", {"parent": -1} | row) for row in rows.get("nodes", [])]
     reads, leaves = ([r.get(name, -1) for r in requests] for name in ("reads", "leaves"))
-    tables |= content(nodes, reads, leaves)
+    tables |= content(nodes, reads, leaves, rows.get("gaps", []))
     after = [list(r.get("after", ())) for r in requests]
     tables |= graph(after, [r.get("delay", 0) for r in requests])
     handed = [

@@ -9,6 +9,7 @@
 #include "replica.hpp"
 #include "router.hpp"
 #include "tier_top.hpp"
+#include "useful.hpp"
 #include "weights.hpp"
 
 namespace dcsim {
@@ -17,7 +18,7 @@ class Engine {
   public:
     Engine(Tables tables, i64 horizon, i64 bin, bool lifted)
         : tables_(std::move(tables)), lifted_(lifted), timeline_({bin, horizon}, tables_.pools.size(), tables_.channels.size()),
-          pools_(tables_, timeline_, lifted), tier_top_(tables_.replicas.size(), timeline_), channels_(tables_, timeline_),
+          pools_(tables_, timeline_, lifted), tier_top_(tables_.replicas.size(), timeline_), useful_(tables_, timeline_.bins()), channels_(tables_, timeline_),
           works_(work_infos(tables_)), graph_(tables_.requests), hand_overs_(tables_.requests), router_(tables_),
           limbo_(tables_.services.size()), out_(tables_, graph_),
           edges_(tables_.replicas.size(), kNever) {
@@ -79,6 +80,7 @@ class Engine {
     bool has_handovers() const { return hand_overs_.any(); }
     RequestColumns& requests() { return out_; }
     Timeline& timeline() { return timeline_; }
+    Useful& useful() { return useful_; }
     const std::vector<ControlEvent>& events() const { return events_; }
     const Stats& stats() const { return stats_; }
 
@@ -314,10 +316,12 @@ class Engine {
         const i64 leaves = has_content() ? tables_.requests.leaves[q] : -1;
         Replica& replica = replicas_[r];
         if (replica.slack.on()) replica.slack.completed(replica.batch, replica.began, request.uses, leaves);
-        if (leaves >= 0)
+        if (leaves >= 0) {
             content_->left(now_, leaves, r);
-        else if (request.course.token())
+            if (useful_.any()) useful_.left(now_, leaves);
+        } else if (request.course.token()) {
             objects_->put(now_, klass, kCache, request.course.context(), r);
+        }
     }
 
     // ---- arrivals and routing
@@ -442,6 +446,7 @@ class Engine {
     Timeline timeline_;
     Pools pools_;
     TierTop tier_top_;
+    Useful useful_;
     Channels channels_;
     std::vector<WorkInfo> works_;
     Graph graph_;

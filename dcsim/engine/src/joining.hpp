@@ -32,6 +32,7 @@ inline void Engine::admit(std::size_t r) {
     out_.replica[q] = static_cast<std::int32_t>(r);
     if (out_.start[q] >= 0) return;
     out_.start[q] = now_;
+    if (useful_.any()) useful_.asked(now_, tables_.requests.reads[q]);
     if (hand_overs_.any()) book(r, request.row);
 }
 

@@ -102,6 +102,7 @@ struct Tables {
     std::vector<Class> classes;
     std::vector<ReplicaRow> replicas;
     std::vector<Node> nodes;
+    std::vector<i64> gaps;
     std::vector<Policy> policies;  // one a service
     Requests requests;
 
@@ -169,6 +170,8 @@ inline void Tables::check() const {
     check_requests();
     check_policies();
     if (!nodes.empty() || !requests.reads.empty() || !requests.leaves.empty()) check_content();
+    for (std::size_t i = 0; i < gaps.size(); ++i)
+        detail::require(gaps[i] > (i == 0 ? 0 : gaps[i - 1]) && !requests.reads.empty(), "gaps", i, "rising, at least 1, with content");
     if (!requests.after_start.empty() || !requests.after.empty() || !requests.delay.empty()) check_graph();
     if (!requests.handover.empty() || !requests.ahead.empty() || !requests.fed.empty()) check_handovers();
 }

@@ -98,6 +98,7 @@ class PyEngine {
             t.nodes = rows<dcsim::Node>(tables, "nodes");
             t.requests.reads = values(tables, "reads");
             t.requests.leaves = values(tables, "leaves");
+            if (tables.contains("gaps")) t.gaps = values(tables, "gaps");
         }
         if (tables.contains("after") || tables.contains("after_start") || tables.contains("delay")) {
             t.requests.delay = values(tables, "delay");
@@ -173,6 +174,15 @@ class PyEngine {
         out["tier_top"] = numpy(std::move(timeline.tier_top()), {bins, dcsim::kTiers}).attr("T");
         out["flow"] = numpy(std::move(timeline.flow()), {bins, accounts, causes}).attr("transpose")(1, 2, 0);
         out["moved"] = numpy(std::move(timeline.moved()), {bins, channels}).attr("T");
+        if (dcsim::Useful& useful = engine_->useful(); useful.any()) {
+            const std::size_t classes = useful.classes();
+            const std::size_t gaps = useful.groups() / classes;
+            const auto put = [&](const char* name, std::vector<i64>&& table) {
+                out[name] = numpy(std::move(table), {bins, classes, gaps}).attr("transpose")(1, 2, 0);
+            };
+            put("reused", std::move(useful.reused()));
+            put("useful", useful.means());
+        }
         std::vector<i64> events;
         for (const dcsim::ControlEvent& e : engine_->events())
             events.insert(events.end(), {e.time, e.kind, e.subject, e.value});
