@@ -307,11 +307,11 @@ def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
         mine = {r["service"] for r in mix.replicas if r["dram"] == row_number}
         sets = sum(mix.services[s]["checkpoint"] for s in mine)
         fits = draw(st.sampled_from([sets, sets, sets, sets // 2, 0]))
-        pools.append({"tier": 1, "capacity": fits + draw(room)})
+        pools.append({"tier": 1, "capacity": max(0, fits + draw(room))})
     for row_number in range(len(pools), len(pools) + nands):
         mine = {r["service"] for r in mix.replicas if r["home"] == row_number}
         sets = sum(mix.services[s]["checkpoint"] for s in mine)
-        pools.append({"tier": 2, "capacity": sets + draw(room)})
+        pools.append({"tier": 2, "capacity": max(0, sets + draw(room))})
     return pools
 
 
