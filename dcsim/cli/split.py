@@ -67,6 +67,7 @@ def split_command(
         read=part.read,
         write=part.write,
         dwpd=part.dwpd if dwpd is None else dwpd,
+        warranty_years=part.warranty_years,
         life=int(years),
     )
     found = split(results, prices)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.results import Results
-from dcsim.results.tiers import WARRANTY_YEARS
 
 __all__ = ["YEAR", "GapClass", "Place", "Prices", "Split", "split"]
 
@@ -27,7 +26,7 @@ class Prices:
 
     `dram` and `nand` are USD a byte of capacity, which serves for `life` ns; `recompute` is USD to
     compute a byte of KV again. A drive of `capacity` bytes reads and writes as many bytes/s, and is
-    rated at `dwpd` drive writes a day over its warranty (None: wear is left out).
+    rated at `dwpd` drive writes a day for its `warranty_years` (None: wear is left out).
     """
 
     dram: float
@@ -37,7 +36,8 @@ class Prices:
     read: int
     write: int
     dwpd: float | None = None
-    life: int = WARRANTY_YEARS * YEAR
+    warranty_years: float = 5
+    life: int = 5 * YEAR
 
     @property
     def least_gap(self) -> float:
@@ -49,7 +49,7 @@ class Prices:
         busy = max(self.capacity / self.read, self.capacity / self.write) * 1e9
         if self.dwpd is None:
             return busy
-        return max(busy, self.life / (self.dwpd * WARRANTY_YEARS * 365))
+        return max(busy, self.life / (self.dwpd * self.warranty_years * 365))
 
     def costs(self, gap: float) -> dict[str, float]:
         """USD for one reuse of a byte after `gap` ns, by place."""
