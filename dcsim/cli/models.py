@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dcsim import models
-from dcsim.models.catalogue import ALIASES
+from dcsim.models.catalogue import aliases
 from dcsim.models.shapes import Clip
 
 __all__ = ["catalogue", "models_text"]
@@ -22,7 +22,7 @@ def _row(name: str) -> dict[str, Any]:
     found = models.get(name)
     return {
         "name": name,
-        "aliases": sorted(alias for alias, of in ALIASES.items() if of == name),
+        "aliases": sorted(alias for alias, of in aliases().items() if of == name),
         "kind": found.kind,
         "makes": _makes(found.request),
         "description": found.description,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from dcsim.models import diffusion, language, llm, vae
+from dcsim.models import diffusion, language, library, llm, vae
 from dcsim.models.llm import LlmConfig
 from dcsim.models.options import ModelError, Option, resolve
 from dcsim.models.pipeline import Networks
@@ -74,24 +74,28 @@ def _llm(name: str, fields: language.LlmFields) -> Model:
     return Model(name, "llm", described, fields.source, config, options, Turn(1024, 256))
 
 
-_MODELS = {
-    **{name: _clip(name, fields) for name, fields in diffusion.shipped().items()},
-    **{name: _llm(name, fields) for name, fields in language.shipped().items()},
-}
-
-
-ALIASES = {
-    alias: name
-    for fields_by_name in (diffusion.shipped(), language.shipped())
-    for name, fields in fields_by_name.items()
-    for alias in fields.aliases
-}
-"""Other names, and the models they mean."""
+def _index() -> dict[str, library.Entry]:
+    return {**diffusion.names(), **library.index("llms")}
 
 
 def names() -> tuple[str, ...]:
     """All models, diffusion models first, then language models."""
-    return tuple(_MODELS)
+    return tuple(name for name, (_, own) in _index().items() if name == own)
+
+
+def aliases() -> dict[str, str]:
+    """Other names, and the models they mean."""
+    return {name: own for name, (_, own) in _index().items() if name != own}
+
+
+@cache
+def _family(path: Path) -> Mapping[str, Model]:
+    """The models of a shipped file, read when one of them is asked for."""
+    if path.parent.name == "llms":
+        models = library.ours(path, language.LlmFile).models
+        return {name: _llm(name, fields) for name, fields in models.items()}
+    clips = library.ours(path, diffusion.DiffusionFile).models
+    return {name: _clip(name, fields) for name, fields in clips.items()}
 
 
 def get(name: str) -> Model:
@@ -101,11 +105,11 @@ def get(name: str) -> Model:
     """
     if is_file(name):
         return _from_file(name, stamp(name))
-    found = _MODELS.get(ALIASES.get(name, name))
-    if found is None:
-        known = [*_MODELS, *ALIASES]
-        raise ModelError([("model", f"no model {name!r}: {did_you_mean(name, known)}")])
-    return found
+    index = _index()
+    if name not in index:
+        raise ModelError([("model", f"no model {name!r}: {did_you_mean(name, index)}")])
+    path, own = index[name]
+    return _family(path)[own]
 
 
 def is_file(name: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from dcsim.models import language, llm, ops
+from dcsim.models import language, library, llm, ops
 from dcsim.models.cache import Cache
 from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.llm import LlmConfig
@@ -26,7 +26,7 @@ class DecoderText(Encoder):
 
     tag = "decoder"
 
-    model: Annotated[str, Word(tuple(language.shipped()))]
+    model: Annotated[str, Word(tuple(library.index("llms")))]
     """Its architecture."""
     skip: CountOrZero = 0
     """Layers after the one whose states are taken; 0: the last, and normed."""
@@ -38,7 +38,7 @@ class DecoderText(Encoder):
     @property
     def config(self) -> LlmConfig:
         """The architecture."""
-        return language.shipped()[self.model].config()
+        return language.named(self.model).config()
 
     @property
     def out_width(self) -> int:

@@ -7,16 +7,18 @@ Qwen3-Next has it, with a short convolution before and a gated norm after).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from dcsim.models import ops
+from dcsim.models.block_parts import Mixer, divides
 from dcsim.models.cache import Cache, Kept
 from dcsim.models.parallel import all_reduce_
 from dcsim.models.tape import ATTENTION, MEMORY, Array, Tensor, nbytes
 from dcsim.models.weights import Parameters, Weights
+from dcsim.reading.concept import Count
 
 TILE = 64
 """Tokens that the kernels for a prompt take at once (flash-linear-attention's `chunk_size`)."""
@@ -25,17 +27,21 @@ STATE = "fp32"
 
 
 @dataclass(frozen=True)
-class GatedDelta:
+class GatedDelta(Mixer):
     """A mixer that keeps a state of fixed size."""
 
-    kind: Literal["gated_delta"]
-    key_heads: int
-    value_heads: int
-    key: int = 128
+    tag = "gated_delta"
+
+    key_heads: Count
+    value_heads: Count
+    key: Count = 128
     """Width of a head's q and k."""
-    value: int = 128
-    kernel: int = 4
+    value: Count = 128
+    kernel: Count = 4
     """Tokens that the convolution sees."""
+
+    def faults(self) -> Iterator[str]:
+        yield from divides("key_heads", self.value_heads, self.key_heads)
 
     @property
     def heads(self) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -121,15 +120,6 @@ class DiffusionFile(Concept):
     models: Mapping[str, DiffusionFields]
 
 
-@lru_cache(maxsize=1)
-def shipped() -> dict[str, DiffusionFields]:
-    """Every model that dcsim ships, by name, in order of the files and within them."""
-    found: dict[str, DiffusionFields] = library.shipped(
-        denoisers.FOLDER, DiffusionFile, lambda file: file.models
-    )
-    return found
-
-
 def is_one(path: Path) -> bool:
     """Whether a file holds diffusion models: whether its first model has a denoiser."""
     try:
@@ -140,6 +130,11 @@ def is_one(path: Path) -> bool:
     return bool(entries) and entries[0].child("denoiser") is not None
 
 
-def read(path: Path) -> dict[str, DiffusionFields]:
+def read(path: Path) -> Mapping[str, DiffusionFields]:
     """The models of a file. ModelError has all that is wrong with it, with places in the file."""
-    return dict(library.read(path, DiffusionFile).models)
+    return library.read(path, DiffusionFile).models
+
+
+def names() -> Mapping[str, library.Entry]:
+    """Where each shipped model stands, by its name and its aliases."""
+    return library.index(denoisers.FOLDER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal
@@ -9,17 +10,20 @@ from typing import Literal
 import numpy as np
 
 from dcsim.models import ops
+from dcsim.models.block_parts import FeedForward, divides
 from dcsim.models.parallel import all_reduce_
 from dcsim.models.tape import DENSE, MEMORY, Array, Tensor
 from dcsim.models.weights import Parameters, Weights
+from dcsim.reading.concept import Count, CountOrZero, Positive
 
 
 @dataclass(frozen=True)
-class Dense:
+class Dense(FeedForward):
     """One SwiGLU that every token goes through."""
 
-    kind: Literal["dense"]
-    width: int
+    tag = "dense"
+
+    width: Count
 
     def parameters(self, name: str, hidden: int, tp: int) -> Parameters:
         """Names and shapes on one of `tp` GPUs."""
@@ -43,31 +47,37 @@ class Dense:
 
 
 @dataclass(frozen=True)
-class Experts:
+class Experts(FeedForward):
     """A mixture of experts: a router sends each token to `chosen` of them.
 
     On several GPUs each expert is divided, as a dense SwiGLU is; the router is repeated.
     """
 
-    kind: Literal["experts"]
-    experts: int
-    chosen: int
-    width: int
+    tag = "experts"
+
+    experts: Count
+    chosen: Count
+    width: Count
     """Of one expert."""
-    shared: int = 0
+    shared: CountOrZero = 0
     """Width of a SwiGLU that every token goes through as well; 0: none."""
     shared_gate: bool = False
     """The shared one is multiplied by the sigmoid of a product with the token."""
     router: Literal["softmax", "sigmoid"] = "softmax"
     """`softmax`: the largest, scaled to a sum of 1. `sigmoid`: DeepSeek-V3's, chosen by score and
     a bias, within the best groups."""
-    groups: int = 1
-    chosen_groups: int = 1
-    scale: float = 1.0
+    groups: Count = 1
+    chosen_groups: Count = 1
+    scale: Positive = 1.0
     """What the weights of the chosen are multiplied by."""
     bias: bool = False
     """Biases of the router and the experts (gpt-oss)."""
     activation: Literal["silu", "clamped"] = "silu"
+
+    def faults(self) -> Iterator[str]:
+        yield from divides("groups", self.experts, self.groups)
+        if self.chosen > self.experts:
+            yield f"chosen: {self.chosen} of {self.experts} experts"
 
     def parameters(self, name: str, hidden: int, tp: int) -> Parameters:
         """Names and shapes on one of `tp` GPUs."""

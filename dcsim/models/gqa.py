@@ -6,41 +6,48 @@ and positions on a part of a head (Qwen3-Next).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from dcsim.models import ops
+from dcsim.models.block_parts import Mixer, divides
 from dcsim.models.cache import Cache, Kept
 from dcsim.models.parallel import all_reduce_
 from dcsim.models.positions import rotate
 from dcsim.models.tape import MEMORY, Tensor, nbytes
 from dcsim.models.weights import Parameters, Weights
+from dcsim.reading.concept import Count, Positive
 
 
 @dataclass(frozen=True)
-class Gqa:
+class Gqa(Mixer):
     """Attention in which groups of query heads share a KV head."""
 
-    kind: Literal["gqa"]
-    heads: int
-    kv_heads: int
-    head: int = 128
+    tag = "gqa"
+
+    heads: Count
+    kv_heads: Count
+    head: Count = 128
     """Width of a head."""
-    theta: float = 500_000.0
+    theta: Positive = 500_000.0
     """Base of the rotary frequencies."""
-    rotary: int | None = None
+    rotary: Count | None = None
     """Numbers of a head that are rotated; None: all."""
     head_norm: bool = False
     """RMSNorms of q and k, a head at a time."""
     bias: bool = False
     """Biases of q, k and v."""
     out_bias: bool = False
-    window: int | None = None
+    window: Count | None = None
     """Tokens a query sees, itself the last; None: all before it."""
     sinks: bool = False
     """A learned logit a head that takes its share of the softmax."""
     gate: bool = False
     """What comes out is multiplied by the sigmoid of a second projection like q's."""
+
+    def faults(self) -> Iterator[str]:
+        yield from divides("kv_heads", self.heads, self.kv_heads)
+        yield from divides("rotary" if self.rotary else "head", self.rotary or self.head, 2)
 
     def kv_local(self, tp: int) -> int:
         """KV heads one of `tp` GPUs holds; with more GPUs than heads each holds a copy of one."""

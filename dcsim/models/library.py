@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,21 +37,68 @@ def _wrong(problems: list[Problem]) -> ModelError:
     return ModelError([("model", str(problem)) for problem in dict.fromkeys(ordered)])
 
 
+Entry = tuple[Path, str]
+"""The file that an entry stands in, and its name there."""
+
+_NAME = re.compile(r"^  ([^\s#:][^:]*):\s*(?:#.*)?$")
+_ALIASES = re.compile(r"^    aliases: \[([^]]*)\]")
+
+
+@cache
+def index(folder: str) -> Mapping[str, Entry]:
+    """Where each entry of a folder of the package stands, by its name and its aliases.
+
+    Found line by line, as the shipped files are laid out, so that a run reads only the files that
+    it needs; a test holds it equal to what the files say.
+    """
+    found: dict[str, Entry] = {}
+    for path in _files(folder):
+        name = ""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if begin := _NAME.match(line):
+                name = begin[1]
+                found[name] = (path, name)
+            elif also := _ALIASES.match(line):
+                found |= {alias.strip(): (path, name) for alias in also[1].split(",")}
+    return found
+
+
+def _files(folder: str) -> list[Path]:
+    entries = files("dcsim.models").joinpath(folder).iterdir()
+    return sorted(Path(str(each)) for each in entries if each.name.endswith(".yaml"))
+
+
+_OURS: dict[Path, Any] = {}
+
+
+def ours(path: Path, concept: type[Found]) -> Found:
+    """What a file of the package holds, read once."""
+    if path not in _OURS:
+        _OURS[path] = read(path, concept, ours=True)
+    found: Found = _OURS[path]
+    return found
+
+
 def shipped(
     folder: str, concept: type[Found], entries: Callable[[Found], Mapping[str, Any]]
 ) -> Any:
     """The entries of all files of a folder of the package, in order of the files and within."""
     found: dict[str, Any] = {}
-    for entry in sorted(files("dcsim.models").joinpath(folder).iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".yaml"):
-            found |= entries(read(Path(str(entry)), concept, ours=True))
+    for path in _files(folder):
+        found |= entries(ours(path, concept))
     return found
 
 
-def named(name: str, known: Mapping[str, Any], what: str) -> Any:
+def named(
+    folder: str,
+    name: str,
+    what: str,
+    concept: type[Found],
+    entries: Callable[[Found], Mapping[str, Any]],
+) -> Any:
     """The entry of that name or alias; ModelError with the nearest name where there is none."""
-    for entry in known.values():
-        if name == entry.name or name in entry.aliases:
-            return entry
-    names = [each for entry in known.values() for each in (entry.name, *entry.aliases)]
-    raise ModelError([("model", f"no {what} {name!r}: {did_you_mean(name, names)}")])
+    known = index(folder)
+    if name not in known:
+        raise ModelError([("model", f"no {what} {name!r}: {did_you_mean(name, known)}")])
+    path, own = known[name]
+    return entries(ours(path, concept))[own]

@@ -119,8 +119,8 @@ def equal_blocks(
     eps: float = 1e-5,
 ) -> LlmConfig:
     """A dense decoder of the Llama family, or with `head_norm` of Qwen3's."""
-    attention = Gqa("gqa", heads, kv_heads, head, theta, head_norm=head_norm)
-    return LlmConfig((Block(attention, Dense("dense", ffn)),) * layers, hidden, vocabulary, eps=eps)
+    attention = Gqa(heads, kv_heads, head, theta, head_norm=head_norm)
+    return LlmConfig((Block(attention, Dense(ffn)),) * layers, hidden, vocabulary, eps=eps)
 
 
 def parameters(c: LlmConfig, tp: int = 1) -> Iterator[tuple[str, Shape]]:

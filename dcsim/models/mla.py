@@ -8,36 +8,42 @@ the same numbers, and both are what servers run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from dcsim.models import ops
+from dcsim.models.block_parts import Mixer, divides
 from dcsim.models.cache import Cache, Kept
 from dcsim.models.gqa import rotate_
 from dcsim.models.parallel import all_reduce_
 from dcsim.models.tape import ATTENTION, DENSE, MEMORY, Array, Tensor, nbytes
 from dcsim.models.weights import Parameters, Weights
+from dcsim.reading.concept import Count, Positive
 
 
 @dataclass(frozen=True)
-class Mla:
+class Mla(Mixer):
     """Attention over a shared latent."""
 
-    kind: Literal["mla"]
-    heads: int
-    kv_rank: int
+    tag = "mla"
+
+    heads: Count
+    kv_rank: Count
     """Width of the latent."""
-    nope: int
+    nope: Count
     """Width of a head's q and k that has no positions."""
-    rope: int
+    rope: Count
     """Width that has; k's is shared by all heads."""
-    value: int
+    value: Count
     """Width of a head's v."""
-    q_rank: int | None = None
+    q_rank: Count | None = None
     """Width that q is pressed through; None: q comes of the hidden state at once."""
-    theta: float = 10_000.0
+    theta: Positive = 10_000.0
+
+    def faults(self) -> Iterator[str]:
+        yield from divides("rope", self.rope, 2)
 
     def wrong(self, tp: int) -> str | None:
         """Why `tp` GPUs cannot share the heads, or None."""

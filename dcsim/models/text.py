@@ -49,10 +49,12 @@ def shipped() -> Mapping[str, TextEncoder]:
 
 def names() -> tuple[str, ...]:
     """Names and aliases of all of them."""
-    return tuple(each for found in shipped().values() for each in (found.name, *found.aliases))
+    return tuple(library.index("encoders"))
 
 
 def get(name: str) -> Encoder:
     """The encoder of that name or alias; ModelError with the nearest where there is none."""
-    found: TextEncoder = library.named(name, shipped(), "text encoder")
+    found: TextEncoder = library.named(
+        "encoders", name, "text encoder", EncoderFile, lambda file: file.encoders
+    )
     return found.encoder

@@ -210,10 +210,10 @@ def shipped() -> Mapping[str, Vae]:
 
 def names() -> tuple[str, ...]:
     """Names and aliases of all of them."""
-    return tuple(each for found in shipped().values() for each in (found.name, *found.aliases))
+    return tuple(library.index("vaes"))
 
 
 def get(name: str) -> Vae:
     """The autoencoder of that name or alias; ModelError with the nearest where there is none."""
-    found: Vae = library.named(name, shipped(), "VAE")
+    found: Vae = library.named("vaes", name, "VAE", VaeFile, lambda file: file.vaes)
     return found

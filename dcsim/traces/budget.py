@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from dcsim.models import llm
-from dcsim.models.catalogue import ALIASES, Model, get, is_file, names
+from dcsim.models.catalogue import Model, aliases, get, is_file, names
 from dcsim.models.llm import Cache, LlmConfig
 from dcsim.models.options import ModelError
 from dcsim.models.tape import CATEGORIES, Tape
@@ -152,7 +152,7 @@ def _chosen(
         if is_file(model):
             problems += error.problems
             return None, {}
-        llms = [name for name in (*names(), *ALIASES) if get(name).kind == "llm"]
+        llms = [name for name in (*names(), *aliases()) if get(name).kind == "llm"]
         problems.append(("model", f"no model {model!r}: {did_you_mean(model, llms)}"))
         return None, {}
     if not isinstance(found.network, LlmConfig):

@@ -10,6 +10,7 @@ import pytest
 
 from dcsim import traces
 from dcsim.models import ModelError, get, language, llm, names
+from dcsim.models.catalogue import aliases
 from dcsim.models.feed_forward import Experts
 from dcsim.models.llm import Cache, LlmConfig
 from dcsim.models.tape import Tape
@@ -223,8 +224,9 @@ def test_a_share_of_the_experts_is_read() -> None:
 def test_aliases_are_the_same_model() -> None:
     assert get("llama-3.3-70b") is get("llama-3.1-70b")
     assert get("deepseek-r1") is get("deepseek-v3")
-    known = [alias for fields in language.shipped().values() for alias in fields.aliases]
-    assert len({*known, *LLMS}) == len(known) + len(LLMS)
+    known = aliases()
+    assert not set(known) & set(names())
+    assert set(known.values()) <= set(names())
 
 
 def test_options_follow_the_blocks() -> None:
@@ -276,14 +278,14 @@ def test_a_file_gives_a_model(tmp_path: Path) -> None:
         ("width: 32", "width: wide", "width"),
         ("full + mixed,", "full + dense,", "full + dense"),
         ("times: 2", "times: 0", "times"),
-        ("heads: 4", "heads: 0", "full: heads is 0; at least 1"),
+        ("heads: 4", "heads: 0", "full.heads: must be 1 or more"),
         ("kv_heads: 2", "kv_heads: 3", "kv_heads: 3 does not divide 4"),
         ("chosen: 2", "chosen: 5", "chosen: 5 of 4 experts"),
         ("head: 16", "head: 15", "2 does not divide 15"),
         ("width: 32", "width: 32, groups: 3", "groups: 3 does not divide 4"),
         ("hidden: 64", "weights_dtype: fp5\n    hidden: 64", "fp5"),
-        ("models:", "- models:", "valid dictionary"),
-        ("title: Tiny decoder", "title: [", "line 4"),
+        ("models:", "- models:", "must be a mapping"),
+        ("title: Tiny decoder", "title: [", ":4:"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(

@@ -25,24 +25,22 @@ NORMED = equal_blocks(2, 48, 6, 2, 64, 101, head=8, head_norm=True)
 def _mixed(*mixers: Any) -> LlmConfig:
     """A block of each, with experts of every kind between them."""
     halves = (
-        Experts("experts", 8, 2, 16, shared=16, router="sigmoid", groups=4, chosen_groups=2),
-        Experts("experts", 4, 2, 24, bias=True, activation="clamped"),
-        Experts("experts", 4, 1, 24, shared=8, shared_gate=True),
+        Experts(8, 2, 16, shared=16, router="sigmoid", groups=4, chosen_groups=2),
+        Experts(4, 2, 24, bias=True, activation="clamped"),
+        Experts(4, 1, 24, shared=8, shared_gate=True),
     )
     return LlmConfig(tuple(map(Block, mixers, halves)), 48, 101)
 
 
 WINDOW = _mixed(
-    Gqa("gqa", 6, 2, 8, sinks=True, window=4, bias=True, out_bias=True),
-    Gqa("gqa", 6, 2, 8, rotary=4, gate=True),
+    Gqa(6, 2, 8, sinks=True, window=4, bias=True, out_bias=True),
+    Gqa(6, 2, 8, rotary=4, gate=True),
 )
 LATENT = _mixed(
-    Mla("mla", heads=4, kv_rank=24, nope=16, rope=8, value=12, q_rank=20),
-    Mla("mla", heads=4, kv_rank=24, nope=16, rope=8, value=12),
+    Mla(heads=4, kv_rank=24, nope=16, rope=8, value=12, q_rank=20),
+    Mla(heads=4, kv_rank=24, nope=16, rope=8, value=12),
 )
-STATE = _mixed(
-    GatedDelta("gated_delta", 2, 4, 8, 12), Gqa("gqa", 6, 2, 8), GatedDelta("gated_delta", 3, 3, 8)
-)
+STATE = _mixed(GatedDelta(2, 4, 8, 12), Gqa(6, 2, 8), GatedDelta(3, 3, 8))
 CONFIGS = [SMALL, NORMED, WINDOW, LATENT, STATE]
 IDS = np.arange(11) * 7 % 101
 

@@ -47,11 +47,11 @@ def plain(theta: float) -> dict[str, Any]:
 
 
 def gqa(**given: Any) -> Gqa:
-    return Gqa("gqa", 6, 2, 8, **given)
+    return Gqa(6, 2, 8, **given)
 
 
 def mla(**given: Any) -> Mla:
-    return Mla("mla", heads=4, kv_rank=24, nope=16, rope=8, value=12, **given)
+    return Mla(heads=4, kv_rank=24, nope=16, rope=8, value=12, **given)
 
 
 LATENT = {
@@ -68,8 +68,8 @@ LATENT = {
     "n_routed_experts": 8,
     "num_experts_per_tok": 2,
 }
-DENSE = Dense("dense", 64)
-ROUTED = Experts("experts", 4, 2, 24)
+DENSE = Dense(64)
+ROUTED = Experts(4, 2, 24)
 
 CASES: Mapping[str, tuple[str, dict[str, Any], LlmConfig]] = {
     "llama": (
@@ -124,7 +124,7 @@ CASES: Mapping[str, tuple[str, dict[str, Any], LlmConfig]] = {
             *[
                 (
                     gqa(theta=150_000.0, bias=True, out_bias=True, sinks=True, window=window),
-                    Experts("experts", 4, 2, 24, bias=True, activation="clamped"),
+                    Experts(4, 2, 24, bias=True, activation="clamped"),
                 )
                 for window in (4, None)
             ],
@@ -166,7 +166,7 @@ CASES: Mapping[str, tuple[str, dict[str, Any], LlmConfig]] = {
             (mla(theta=5e4), DENSE),
             (
                 mla(theta=5e4),
-                Experts("experts", 8, 2, 16, shared=16, router="sigmoid", scale=2.827),
+                Experts(8, 2, 16, shared=16, router="sigmoid", scale=2.827),
             ),
         ),
     ),
@@ -191,9 +191,9 @@ CASES: Mapping[str, tuple[str, dict[str, Any], LlmConfig]] = {
         },
         blocks(
             *[
-                (mixer, Experts("experts", 4, 2, 24, shared=16, shared_gate=True))
+                (mixer, Experts(4, 2, 24, shared=16, shared_gate=True))
                 for mixer in (
-                    *[GatedDelta("gated_delta", 2, 4, 8, 12)] * 3,
+                    *[GatedDelta(2, 4, 8, 12)] * 3,
                     gqa(theta=1e7, rotary=4, head_norm=True, gate=True),
                 )
             ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,7 +159,11 @@ def test_a_text_to_image_model_is_a_row_of_the_catalogue(monkeypatch: pytest.Mon
     config = replace(base.network.denoiser, classes=None, text_width=4096, modulation="shared")
     network = Networks(config, base.network.vae, (Prompt("t5-xxl", T5(), 120),))
     image = replace(base, name="painter", network=network, request=Clip(512, 512, 1, 20))
-    monkeypatch.setitem(catalogue._MODELS, "painter", image)
+    where, family = Path("mine.yaml"), catalogue._family
+    index = catalogue._index() | {"painter": (where, "painter")}
+    monkeypatch.setattr(catalogue, "_index", lambda: index)
+    mine = {"painter": image}
+    monkeypatch.setattr(catalogue, "_family", lambda path: mine if path == where else family(path))
     trace = traces.trace("painter")
     assert trace.shape == Clip(512, 512, 1, 20)
     assert names(trace) == ["encode", "first step", "denoise", "decode"]
