@@ -278,14 +278,14 @@ def test_a_file_gives_a_model(tmp_path: Path) -> None:
         ("width: 32", "width: wide", "width"),
         ("full + mixed,", "full + dense,", "full + dense"),
         ("times: 2", "times: 0", "times"),
-        ("heads: 4", "heads: 0", "full.heads: must be 1 or more"),
+        ("heads: 4", "heads: 0", "full.heads: 0 must be 1 or more"),
         ("kv_heads: 2", "kv_heads: 3", "kv_heads: 3 does not divide 4"),
         ("chosen: 2", "chosen: 5", "chosen: 5 of 4 experts"),
         ("head: 16", "head: 15", "2 does not divide 15"),
         ("width: 32", "width: 32, groups: 3", "groups: 3 does not divide 4"),
         ("hidden: 64", "weights_dtype: fp5\n    hidden: 64", "fp5"),
-        ("models:", "- models:", "must be a mapping"),
-        ("title: Tiny decoder", "title: [", ":4:"),
+        ("models:", "- models:", "a list where a mapping is due"),
+        ("title: Tiny decoder", "title: [", "not YAML"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(
