@@ -24,6 +24,7 @@ from dcsim.spec import (
     Scenario,
     Scheduler,
     TokenShape,
+    is_trace,
     parts_of,
 )
 from dcsim.spec.reuse import Patience, Watermarks
@@ -88,7 +89,7 @@ class Served:
     works: Mapping[str, tuple[int, ...]]
     """Rows of the works by job class, one a shape."""
     layers: int = 1
-    """Of a language model: its layers."""
+    """Of a language model: its layers; of a trace file, which has no stages to hand over, 1."""
     made: Mapping[int, int] = field(default_factory=dict)
     """Of a diffusion stage: by work the bytes that the next stage needs."""
 
@@ -159,10 +160,8 @@ class Pricer:
             return None
         row = self.catalogue.add(job.name, work)
         works = dict.fromkeys(classes, (row,))
-        network = get_model(job.model).network
-        assert isinstance(network, LlmConfig)
         sizes = (work.weights, work.reserve, work.checkpoint)
-        return Served(job, True, *sizes, False, works, network.layers)
+        return Served(job, True, *sizes, False, works, _layers(job.model))
 
     def _dit(self, job: Job, gpu: Gpu, clips: dict[str, Sequence[Clip]]) -> Served | None:
         assert job.model is not None
@@ -301,6 +300,14 @@ def _patience(patience: Patience) -> dict[str, int]:
     if patience.timeout is None:
         return {}
     return {"wait": 1, "wait_base": patience.timeout, "wait_ki": patience.per_1024_tokens}
+
+
+def _layers(model: str) -> int:
+    if is_trace(model):
+        return 1
+    network = get_model(model).network
+    assert isinstance(network, LlmConfig)
+    return network.layers
 
 
 def _marks(tier: str, marks: Watermarks | None) -> dict[str, int]:
