@@ -12,7 +12,7 @@ from dcsim.models.tape import Array, Shape, Tape, Tensor, nbytes
 QUANTISED = ("fp8", "fp4", "mxfp4", "int8", "nf4")
 """Dtypes of weights that activations are not kept in."""
 
-UNQUANTISED = (".router", "bias", ".conv")
+UNQUANTISED = (".router", "bias", ".conv", ".offset")
 """Ends of names of matrices that stay wide."""
 
 Parameters = Iterator[tuple[str, Shape]]

@@ -192,3 +192,16 @@ def test_gpus_share_the_work_of_a_step(name: str, layout: Layout) -> None:
     assert 1 <= spread.attn_flops / alone.attn_flops < 1.02
     assert 1 <= spread.dense_flops / alone.dense_flops < 1.35
     assert (alone.comm_bytes, spread.comm_bytes > 0) == (0, True)
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_weights_of_any_kind(name: str) -> None:
+    """What is quantised is read by products alone: nothing that is added stays in 8 bits."""
+    kept = {
+        dtype: traces.trace(name, {"weights_dtype": dtype}).phases[-2].weights
+        for dtype in ("fp8", "nf4")
+    }
+    plain = traces.trace(name, {"dtype": "bf16"}).phases[-2].weights
+    assert kept["nf4"] < kept["fp8"] < plain
+    # Matrices of blocks are nearly all of a large model.
+    assert kept["fp8"] >= plain // 2
