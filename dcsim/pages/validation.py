@@ -2,7 +2,8 @@
 
 `python -m dcsim.pages.validation > docs/validation.md` renders it. Models, memory and time are
 `dcsim.validation`'s; here follow iteration times and prefix caches, whose published figures are
-public files: DCSIM_TRACES says in which folder they lie.
+public files: DCSIM_TRACES says in which folder they lie. What theory says of queues and links is
+`dcsim.pages.theory`'s.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from dcsim.engine import Forest
 from dcsim.pages import splitwise
+from dcsim.pages.theory import theory_section
 from dcsim.planning import hit_rates
 from dcsim.validation import held, markdown, validate
 
@@ -35,7 +37,7 @@ BATCHES = 40
 def page(folder: Path) -> str:
     """The whole page; `folder` holds the public log and the hit rates published for it."""
     parts = [markdown(validate()), iterations_section(folder)]
-    return "\n".join([*parts, published_section(folder), che_section()])
+    return "\n".join([*parts, published_section(folder), che_section(), theory_section()])
 
 
 def iterations_section(folder: Path) -> str:
