@@ -97,26 +97,28 @@ class Dit:
 
     # Conditions
 
-    def embed(self, name: str) -> Array:
+    def embed(self, name: str, block: int) -> Array:
         t, h = self.tape, self.c.hidden
         layer = self.inside if self.per_block else self.outside
         wave = self.memory("wave", self.of(WAVE, "fp32"))
         if self.d != "fp32":
             c = self.memory("c", self.of(WAVE), wave)
+            t.block = block if self.per_block else None
             hidden = t.linear(c, layer(WAVE, h), "hidden")
             t.free("c")
         else:
+            t.block = block if self.per_block else None
             hidden = t.linear(wave, layer(WAVE, h), "hidden")
         a = self.memory("a", self.of(h), hidden)
         e = t.linear(a, layer(h, h), name)
         t.free("wave", "hidden", "a")
         return e
 
-    def condition(self, name: str) -> Array:
+    def condition(self, name: str, block: int = 0) -> Array:
         t, guided = self.tape, self.options["cfg"] == "distilled"
-        signal = self.embed(name)
+        signal = self.embed(name, block)
         if guided:
-            extra = self.embed("extra")
+            extra = self.embed("extra", block)
             self.memory(name, signal, signal, extra)
         if self.c.classes is not None:
             row = self.memory("row", self.of(self.c.hidden), self.of(1, "int64"))
@@ -164,6 +166,7 @@ class Dit:
 
     def self_attention(self, y: Array) -> Array:
         """`z` from y."""
+        self.tape.half = "attention"
         t, h, s = self.tape, self.c.hidden, self.s
         part = self.of(self.mine * h // self.t)
         heads, n = self.c.heads // self.t // s, self.mine * s
@@ -180,6 +183,7 @@ class Dit:
         z = t.linear(o, self.inside(h // self.t, h), "z")
         t.free("o")
         t.reduce(z, self.t)
+        t.half = ""
         if s == 1:
             t.free("qkv")
         t.free("y")
@@ -192,6 +196,7 @@ class Dit:
         c = x
         if self.r != self.d:
             c = self.memory("c", self.of(self.mine * h), x)
+        t.half = "attention"
         t.linear(c, self.inside(h, h // self.t), "q")
         kv = t.linear(text, self.inside(h, 2 * h // self.t), "kv")
         half = Array(kv.elements // 2, kv.dtype)
@@ -200,10 +205,13 @@ class Dit:
         z = t.linear(o, self.inside(h // self.t, h), "y'")
         t.free("o")
         t.reduce(z, self.t)
+        t.half = ""
         if self.r != self.d:
             t.free("c")
 
-    def block(self, x: Array, signal: Array, mod: Array | None, text: Array | None) -> Array:
+    def block(
+        self, i: int, x: Array, signal: Array, mod: Array | None, text: Array | None
+    ) -> Array:
         t, h, tokens = self.tape, self.c.hidden, self.mine * self.c.hidden
         # An offset kept in fp32 widens what it is added to.
         e = self.d if mod is None else wider(self.d, self.plain)
@@ -211,10 +219,12 @@ class Dit:
         gated = self.of(tokens, wider(self.d, e))
         if mod is None:
             a = self.memory("a", vector, signal)
+            t.block = i
             six = t.linear(a, self.inside(h, 6 * h // self.t), "six")
             t.free("a")
             t.gather("six", six, self.t)
         else:
+            t.block = i
             self.memory("six", self.of(6 * h, e), mod, weights=size(6 * h, self.plain))
         y = self.modulated(x, e)
         z = self.self_attention(y)
@@ -228,12 +238,14 @@ class Dit:
             t.rename("y'", "z")
         y = self.modulated(kept, e)
         t.free("z")
+        t.half = "feed-forward"
         u = t.linear(y, self.inside(h, self.c.ratio * h // self.t), "u")
         t.free("y")
         self.memory("g", u, u)
         z = t.linear(u, self.inside(self.c.ratio * h // self.t, h), "z")
         t.free("g", "u")
         t.reduce(z, self.t)
+        t.half = ""
         self.memory("a", gated, vector, z)
         self.memory("out", kept, kept, gated)
         t.free("a", "z", "x1", "six", "x")
@@ -247,18 +259,21 @@ class Dit:
         t, c, h = self.tape, self.c, self.c.hidden
         latents = Array(c.channels * self.cells, "fp32")
         many = latents
+        t.block = None
         if self.branches > 1:
             many = self.memory("many", self.of(latents.elements, "fp32"), *[latents] * 2)
         signal = self.condition("signal")
         text = mod = None
         if c.text_width is not None:
             embeddings = self.of(self.text_tokens * c.text_width)
+            t.block = None
             text = t.linear(embeddings, self.outside(c.text_width, h), "tx")
             self.memory("g", text, text)
             t.linear(text, self.outside(h, h), "tx")
             t.free("g")
         if c.modulation == "shared":
             a = self.memory("a", self.of(h), signal)
+            t.block = None
             mod = t.linear(a, self.outside(h, 6 * h // self.t), "mod")
             t.free("a")
             mod = t.gather("mod", mod, self.t)
@@ -266,12 +281,13 @@ class Dit:
         for i in range(c.depth):
             mine = signal
             if self.per_block:
-                self.condition("new")
+                self.condition("new", i)
                 if i:
                     t.free("mine")
                 t.rename("new", "mine")
-            x = self.block(x, mine, mod, text)
+            x = self.block(i, x, mine, mod, text)
         a = self.memory("a", self.of(h), signal)
+        t.block = None
         t.linear(a, self.outside(h, 2 * h), "fin")
         t.free("a")
         y = self.modulated(x)
@@ -292,6 +308,7 @@ class Dit:
             self.memory("grid", grid, many)
         self.memory("patches", grid, grid)
         width = self.c.channels * self.patch
+        t.block = None
         x = t.linear(self.of(self.mine * width), self.outside(width, h), "x")
         t.free("patches", *(["grid"] if self.d != "fp32" else []))
         self.memory("x", x, x)

@@ -66,6 +66,9 @@ class Op:
     held: int
     stands: int = 1
     """Of how many alike it is taken to be, in the mean."""
+    block: int | None = None
+    """Of what block of the denoiser, and of which half of it, or of none."""
+    half: str = ""
 
 
 @dataclass
@@ -75,6 +78,8 @@ class Tape:
     held: dict[str, int] = field(default_factory=dict)
     ops: list[Op] = field(default_factory=list)
     stands: int = 1
+    block: int | None = None
+    half: str = ""
 
     def hold(self, name: str, array: Array, grain: int = 512) -> Array:
         assert name not in self.held, name
@@ -108,7 +113,9 @@ class Tape:
             written = out.bytes
         moved = sum(a.bytes for a in inputs) + written + scratch
         held = sum(self.held.values()) + ceil(scratch / 512) * 512
-        self.ops.append(Op(kind, flops, weights, moved, sent, held, self.stands))
+        self.ops.append(
+            Op(kind, flops, weights, moved, sent, held, self.stands, self.block, self.half)
+        )
         return out or inputs[0]
 
     def make(self, name: str, kind: str, inputs: list[Array], out: Array, **given: Any) -> Array:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
+from pricing_caching import skip
 from pricing_dit import denoise, dit_shapes, or_dtype
 from pricing_networks import (
     Decoder,
@@ -105,7 +106,10 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
         "raw": 3 * pixels,
         "latent": 4 * c.channels * cells,
     }[o["artifact"]]
-    return settled(Trace(phases, rows, gpus, artifact, gpus * o["runtime_overhead"]), o)
+    trace = settled(Trace(phases, rows, gpus, artifact, gpus * o["runtime_overhead"]), o)
+    if o["feature_cache"] != "none":
+        skip(trace, o, shape.steps, passes, dit.of(dit.mine * c.hidden).elements, c.depth)
+    return trace
 
 
 def _decode(

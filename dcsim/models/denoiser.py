@@ -66,6 +66,15 @@ class Denoiser(Concept):
         raise NotImplementedError
 
     @property
+    def width(self) -> int:
+        """Of the hidden states of an image's token."""
+        raise NotImplementedError
+
+    def beside(self, words: int) -> int:
+        """Elements of the hidden states of `words` text tokens that run beside the image's."""
+        return 0
+
+    @property
     def copies(self) -> int:
         """Networks of that architecture that are loaded, of which each pass needs one."""
         return 1

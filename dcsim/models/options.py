@@ -131,6 +131,21 @@ DIT = {
         "block by block.",
         (False, True),
     ),
+    "feature_cache": Option(
+        "none",
+        "What is kept from step to step so that others can skip most of the network: the blocks' "
+        "residual (`teacache`; `fbcache`, which computes the first block to decide), each "
+        "attention's output (`pab`), or each output and its change (`taylorseer`, order 1).",
+        ("none", "teacache", "fbcache", "pab", "taylorseer"),
+    ),
+    "cache_computed": Option(
+        0.0,
+        "Share of the steps that `feature_cache` computes in full; 0 is the method's own, an "
+        "assumption: teacache and fbcache 0.6 (HunyuanVideo 3000 to 1800 s, FLUX.1 26.36 to "
+        "17.01 s), pab 0.5 (each second attention), taylorseer 0.2 (each fifth step).",
+        low=0,
+        high=1,
+    ),
     "vae_dtype": Option("bf16", "Of the VAE.", FLOATS),
     "vae_tiling": Option(
         "none",

@@ -18,6 +18,7 @@ from dcsim.models.shapes import Clip
 from dcsim.models.tape import Tape, nbytes
 from dcsim.models.weights import count, size
 from dcsim.spec import Layout
+from dcsim.traces.caching import Hidden, cached
 from dcsim.traces.residency import placed
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
@@ -82,6 +83,12 @@ def _check_layout(
         problems.append(("options.fsdp", "true needs several GPUs to share weights out to"))
     if options["fsdp"] and options["offload"] != "none":
         problems.append(("options.offload", "weights that are shared out stay where they are"))
+    if options["feature_cache"] != "none" and (
+        options["fsdp"] or options["offload"] in ("group", "sequential")
+    ):
+        problems.append(
+            ("options.feature_cache", "needs weights that stay: no fsdp, offload none or model")
+        )
     if options["vae_parallel"] and options["vae_tiling"] == "none":
         problems.append(("options.vae_parallel", "true needs tiles: vae_tiling is none"))
     return problems
@@ -142,7 +149,23 @@ def trace_clip(
         _artifact(networks, options, shape),
         gpus * options["runtime_overhead"],
     )
-    return placed(counted, options)
+    found = placed(counted, options)
+    if options["feature_cache"] == "none":
+        return found
+    return cached(found, _hidden(networks, run, options), networks.denoiser.blocks, passes)
+
+
+def _hidden(networks: Networks, run: Pipeline, options: Mapping[str, Any]) -> Hidden:
+    """The hidden states of a pass on one GPU."""
+    network, sp = networks.denoiser, run.layout.sp
+    condition = run.conditions[0][0]
+    words = 0 if network.labelled else -(-condition.shape[1] // sp)
+    return Hidden(
+        condition.shape[0] * -(-network.tokens(*run.padded) // sp) * network.width,
+        condition.shape[0] * network.beside(words),
+        run.numerics.dtype,
+        run.numerics.residual,
+    )
 
 
 def _segment(

@@ -139,7 +139,8 @@ def _steps(trace: MemoryTrace) -> Iterator[Line]:
             [f"{each.bytes:,}" for each in record.holdings[:MOST_HOLDINGS]]
             + ([f"{sum(each.bytes for each in rest):,}"] if rest else [])
         )
-        yield Line(section, "held at its fullest, beside weights", text, most, "B")
+        if record.holdings or not record.names:  # of a cached step nobody recorded what is held
+            yield Line(section, "held at its fullest, beside weights", text, most, "B")
         yield Line(section, "live when it has ended", "", record.live, "B")
 
 

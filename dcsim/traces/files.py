@@ -17,7 +17,18 @@ from dcsim.traces.trace import Holding, MemoryTrace, Phase, Record, Segment
 FORMAT = 2
 
 _ARRAYS = ("kind", "flops", "weights", "moved", "comm", "held")
-_PLAIN = ("model", "kind", "tp", "sp", "cfg", "artifact", "overhead", "state", "offloaded")
+_PLAIN = (
+    "model",
+    "kind",
+    "tp",
+    "sp",
+    "cfg",
+    "artifact",
+    "overhead",
+    "state",
+    "offloaded",
+    "stored",
+)
 
 
 def save(trace: MemoryTrace, path: Path | str) -> None:

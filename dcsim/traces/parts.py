@@ -30,6 +30,11 @@ def part(trace: MemoryTrace, stages: Sequence[str]) -> MemoryTrace:
     if lacking:
         raise ValueError(f"{trace.model} has nothing to {' or '.join(lacking)}")
     rows = [row for row in trace.rows if _stage(row.phase) in stages]
+    if trace.stored and "denoise" not in stages:  # a feature cache stays where it was made
+        rows = [
+            replace(row, live=row.live - trace.stored) if _stage(row.phase) == "decode" else row
+            for row in rows
+        ]
     if not any(row.first for row in rows):  # what it makes is its first result
         rows[-1] = replace(rows[-1], first=True)
     artifact = trace.artifact if "decode" in stages else 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from dcsim.spec import Gpu
 from dcsim.traces.price import Rates, price_phase, price_segment
-from dcsim.traces.trace import MemoryTrace, Phase, Segment
+from dcsim.traces.trace import CACHED, MemoryTrace, Phase, Segment
 
 
 def step_seconds(s: Segment, phase: Phase, gpu: Gpu, count: int) -> np.ndarray[Any, Any]:
@@ -63,7 +63,7 @@ def report(trace: MemoryTrace, gpu: Gpu | None = None) -> dict[str, Any]:
         "artifact_bytes": trace.artifact,
         "overhead_bytes": trace.overhead,
         "phases": phases,
-        "peaks": [_peak(trace, name) for name in trace.records],
+        "peaks": [_peak(trace, name) for name in trace.records if name != CACHED],
     }
     if gpu is not None:
         out |= {"gpu": gpu.name, "seconds": total}

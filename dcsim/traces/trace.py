@@ -15,10 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dcsim.models.feature_cache import computed_steps
 from dcsim.models.shapes import Clip, RequestShape, Turn
 from dcsim.models.tape import CATEGORIES, KINDS, Tape
 
 Ints = NDArray[np.int64]
+
+CACHED = "cached"
+"""The segment and the record of steps that a feature cache skips."""
 
 
 @dataclass(frozen=True)
@@ -288,6 +292,8 @@ class MemoryTrace:
     """Bytes a request holds whatever its length: full windows and states of a language model."""
     offloaded: bool = False
     """Whether the weights lie in host memory and come to HBM with the requests that need them."""
+    stored: int = 0
+    """Live bytes that are a feature cache's, from the first step on."""
 
     @property
     def gpus(self) -> int:
@@ -340,18 +346,38 @@ class MemoryTrace:
         """
         if not isinstance(self.shape, Clip) or steps < 1:
             raise ValueError(f"{self.model} in {steps} denoising steps")
-        if steps == self.shape.steps:
-            return self
+        return self if steps == self.shape.steps else self.spread(steps)
+
+    def spread(self, steps: int) -> MemoryTrace:
+        """The rows of a clip anew: its denoising steps after the first, computed and cached."""
+        assert isinstance(self.shape, Clip)
         rows: list[Segment] = []
         again = next(row.record for row in self.rows if row.first)
+        computed = computed_steps(self.options, steps)
         for row in self.rows:
-            if row.first or row.record != again:
+            if row.first or row.record not in (again, CACHED):
                 rows.append(row)
-            if row.first and steps > 1:
-                # A sampler step is one or two steps of the replica: as many as the first has.
-                more = row.steps * (steps - 1)
+            # A sampler step is one or two steps of the replica: as many as the first has.
+            if row.first and computed > 1:
+                more = row.steps * (computed - 1)
                 rows.append(replace(row, name=again, steps=more, first=False))
+            if row.first and steps > computed:
+                rows.append(self._cached(row, row.steps * (steps - computed)))
         return replace(self, rows=tuple(rows), shape=replace(self.shape, steps=steps))
+
+    def _cached(self, first: Segment, steps: int) -> Segment:
+        """Steps that a feature cache skips, with what the first step holds."""
+        row = Segment.of(
+            self.records[CACHED],
+            CACHED,
+            CACHED,
+            f"{first.phase} {CACHED}",
+            steps,
+            first.tokens,
+            gpus=self.gpus,
+            passes=first.steps,
+        )
+        return replace(row, live=first.live)
 
     def scale(self, *, memory: float = 1.0, compute: float = 1.0) -> MemoryTrace:
         """The trace with live and peak bytes times `memory`, FLOPs and traffic times `compute`.
@@ -370,7 +396,8 @@ class MemoryTrace:
             }
             return replace(s, **held, **done)
 
-        return replace(self, rows=tuple(scaled(s) for s in self.rows))
+        rows = tuple(scaled(s) for s in self.rows)
+        return replace(self, rows=rows, stored=ceil(self.stored * size))
 
 
 def _expanded(row: Segment, shape: RequestShape) -> tuple[Segment, ...]:

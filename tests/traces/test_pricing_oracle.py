@@ -116,6 +116,8 @@ def clips(draw: Draw) -> tuple[Model, dict[str, Any], Clip, Layout]:
         chosen["fsdp"] = False
     if chosen["fsdp"]:
         chosen["offload"] = "none"
+    if chosen["fsdp"] or chosen["offload"] in ("group", "sequential"):
+        chosen["feature_cache"] = "none"
     grain = network.vae.space * patch
     frames = 1 + 4 * draw(whole(0, 6)) if video else 1
     shape = Clip(grain * draw(whole(1, 30)), grain * draw(whole(1, 30)), frames, draw(whole(1, 40)))

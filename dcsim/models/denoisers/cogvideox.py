@@ -76,6 +76,13 @@ class CogVideoX(Denoiser):
         return self.depth
 
     @property
+    def width(self) -> int:
+        return self.hidden
+
+    def beside(self, words: int) -> int:
+        return words * self.hidden
+
+    @property
     def axes(self) -> tuple[int, int, int]:
         """Channels of a head that turn with the frame, the row and the column."""
         return self.head // 4, self.head // 8 * 3, self.head // 8 * 3

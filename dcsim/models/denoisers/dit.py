@@ -98,6 +98,10 @@ class Dit(Denoiser):
         return self.depth
 
     @property
+    def width(self) -> int:
+        return self.hidden
+
+    @property
     def labelled(self) -> bool:
         return self.classes is not None
 

@@ -89,6 +89,13 @@ class DoubleStream(Denoiser):
     def blocks(self) -> int:
         return self.refiner + self.double + self.single
 
+    @property
+    def width(self) -> int:
+        return self.hidden
+
+    def beside(self, words: int) -> int:
+        return words * self.hidden
+
     def wrong(self, layout: Layout) -> str | None:
         return heads_divide(self.heads, layout)
 

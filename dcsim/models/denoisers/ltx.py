@@ -72,6 +72,10 @@ class Ltx(Denoiser):
     def blocks(self) -> int:
         return self.depth
 
+    @property
+    def width(self) -> int:
+        return self.hidden
+
     def wrong(self, layout: Layout) -> str | None:
         return heads_divide(self.heads, layout)
 

@@ -72,6 +72,13 @@ class Mmdit(Denoiser):
     def blocks(self) -> int:
         return self.depth
 
+    @property
+    def width(self) -> int:
+        return self.hidden
+
+    def beside(self, words: int) -> int:
+        return words * self.hidden
+
     def wrong(self, layout: Layout) -> str | None:
         return heads_divide(self.heads, layout)
 

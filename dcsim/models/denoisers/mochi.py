@@ -69,6 +69,13 @@ class Mochi(Denoiser):
     def blocks(self) -> int:
         return self.depth
 
+    @property
+    def width(self) -> int:
+        return self.hidden
+
+    def beside(self, words: int) -> int:
+        return words * self.text
+
     def wrong(self, layout: Layout) -> str | None:
         return heads_divide(self.heads, layout)
 

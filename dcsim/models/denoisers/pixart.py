@@ -73,6 +73,10 @@ class PixArt(Denoiser):
     def blocks(self) -> int:
         return 2 * self.depth if self.time else self.depth
 
+    @property
+    def width(self) -> int:
+        return self.hidden
+
     def wrong(self, layout: Layout) -> str | None:
         return heads_divide(self.heads, layout)
 

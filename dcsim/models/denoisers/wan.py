@@ -84,6 +84,10 @@ class Wan(Denoiser):
         return self.depth
 
     @property
+    def width(self) -> int:
+        return self.hidden
+
+    @property
     def copies(self) -> int:
         return self.experts
 
