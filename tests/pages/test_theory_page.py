@@ -20,15 +20,26 @@ def test_the_section_is_up_to_date() -> None:
 
 
 def test_another_seed_is_within_its_intervals() -> None:
-    """Of 56 rows, 95 % less three standard deviations, and none far out."""
+    """Of 60 rows, 95 % less three standard deviations, and none far out."""
     rows = theory.queue_rows(seed=2)
     count = len(rows)
-    assert count == 56
+    assert count == 60
     due = 0.95 * count - 3 * (0.95 * 0.05 * count) ** 0.5
     assert sum(row.inside for row in rows) >= due
     for row in rows:
         assert row.half < 0.25 * row.theory, row
         assert abs(row.ours - row.theory) < 2.5 * row.half, row
+
+
+@pytest.mark.parametrize("load", [0.3, 0.9])
+def test_the_shorter_queue_is_worse_than_one_for_both_and_better_than_turns(load: float) -> None:
+    """One queue for two is an M/M/2, `rho^2 / (1 - rho^2)`; taking turns is an E2/M/1 for each."""
+    root = 0.0
+    for _ in range(10_000):
+        root = (2 * load / (2 * load + 1 - root)) ** 2
+    wait = theory.shorter_of_two(load)
+    assert load**2 / (1 - load**2) < wait < root / (1 - root)
+    assert wait == pytest.approx(theory.shorter_of_two(load, 120, 20), rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", [2, 3])
