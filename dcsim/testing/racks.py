@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
+from dcsim.reading.units import SIZE, parse
 from dcsim.spec import Topology, load_topology, scenario_from_data
 from dcsim.testing.ladders import Count, Span, count, several, sizes
 from dcsim.testing.written import Written
@@ -65,7 +67,7 @@ def _rack(
         "gpu": kind if hbm is None else {"extends": kind, "hbm": draw(sizes(hbm))},
         "gpus": draw(count(gpus)),
         "host": {"extends": "x86-2s-2tb", "dram": draw(sizes(dram))},
-        "ssd": {"extends": "micron-9550-max-3tb", "capacity": draw(sizes(nand)), **_budget(draw)},
+        "ssd": _drive(draw, "micron-9550-max-3tb", nand),
         "ssds": 1,
     }
     rack: dict[str, Any] = {"node": node}
@@ -75,21 +77,22 @@ def _rack(
     return rack
 
 
-def _budget(draw: Draw) -> dict[str, Any]:
-    """A write budget, mostly none: on a small drive it is slow, and slows all that waits for it."""
+def _drive(draw: Draw, like: str, capacity: Span) -> dict[str, Any]:
+    """A drive, seldom with a write budget: a small one is then slow, and slows all that waits for
+    it; one of less than 1 MB/s is no link."""
+    size = draw(sizes(capacity))
     budget = draw(st.sampled_from([None, None, None, 10.0, 1000.0]))
-    return {} if budget is None else {"write_budget": budget}
+    drive: dict[str, Any] = {"extends": like, "capacity": size}
+    if budget is not None and parse(size, SIZE) * Fraction(budget) >= 86_400 * 10**6:
+        drive["write_budget"] = budget
+    return drive
 
 
 def _shelf(draw: Draw, racks: list[str], capacity: Span) -> dict[str, Any]:
     shelf: dict[str, Any] = {
         "extends": "bluefield-4-context",
         "dpus": 1,
-        "ssd": {
-            "extends": "micron-9650-pro-31tb",
-            "capacity": draw(sizes(capacity)),
-            **_budget(draw),
-        },
+        "ssd": _drive(draw, "micron-9650-pro-31tb", capacity),
         "ssds": 1,
     }
     if len(racks) > 1 and draw(st.booleans()):

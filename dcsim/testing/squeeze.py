@@ -81,7 +81,9 @@ def _tight(rack: dict[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
     if "dram" in texts:
         node["host"] = {**node["host"], "dram": texts["dram"]}
     if "nand" in texts:
-        node["ssd"] = {**node["ssd"], "capacity": texts["nand"]}
+        # Without a budget: of so small a drive it would be no link.
+        drive = {key: value for key, value in node["ssd"].items() if key != "write_budget"}
+        node["ssd"] = {**drive, "capacity": texts["nand"]}
     return {**rack, "node": node}
 
 

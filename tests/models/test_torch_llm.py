@@ -139,7 +139,6 @@ CASES: Mapping[str, tuple[str, dict[str, Any], LlmConfig]] = {
             (
                 mla(q_rank=20),
                 Experts(
-                    "experts",
                     8,
                     2,
                     16,

@@ -16,7 +16,7 @@ from dcsim import traces
 from dcsim.models import ModelError
 from dcsim.spec import Layout
 from dcsim.traces import Clip, Phase, Segment, Turn
-from dcsim.traces.price import Rates, price_segment
+from dcsim.traces.price import Rates, price_phase, price_segment
 from dcsim.traces.report import step_seconds
 
 
@@ -62,7 +62,8 @@ def test_the_longer_of_compute_and_traffic_counts(traffic: int) -> None:
     phase = Phase("p", 1, 1, 1, 1, 1, "bf16", "fp8")
     dense, conv, moved = 3 * 2 * 12 * 10**14, 3 * 2 * 4 * 10**14, 3 * traffic * 24 * 10**11
     s = Segment("s", "p", 1, 1, dense_flops=dense, dense_bytes=moved, conv_flops=conv)
-    cost = price_segment(replace(s, conv_bytes=moved), Rates(GPU, phase, 3))
+    once = price_phase(phase, GPU, 3)
+    cost = price_segment(replace(s, conv_bytes=moved), Rates(GPU, phase, 3), once)
     assert cost.dense == cost.conv == max(2, traffic)
 
 
