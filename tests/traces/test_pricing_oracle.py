@@ -182,6 +182,19 @@ def test_clips_agree(case: tuple[Model, dict[str, Any], Clip, Layout], gpu: Gpu)
     agree(trace_clip(model, chosen, shape, layout), clip_trace(network, chosen, shape, layout), gpu)
 
 
+@pytest.mark.parametrize("method", ["teacache", "fbcache", "pab", "taylorseer"])
+@given(case=clips(), gpu=PARTS)
+def test_clips_agree_under_a_feature_cache(
+    method: str, case: tuple[Model, dict[str, Any], Clip, Layout], gpu: Gpu
+) -> None:
+    """Drawn with all else, one method alone is too rare."""
+    model, chosen, shape, layout = case
+    if not chosen["fsdp"] and chosen["offload"] in ("none", "model"):
+        chosen = {**chosen, "feature_cache": method}
+    network = model.built(chosen)
+    agree(trace_clip(model, chosen, shape, layout), clip_trace(network, chosen, shape, layout), gpu)
+
+
 SCHEDULERS = st.builds(
     Scheduler,
     max_jobs=whole(1, 300),
