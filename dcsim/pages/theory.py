@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.engine import Engine, Outputs, Tables, table
-from dcsim.pages.fair import ShareRow, share_rows
 from dcsim.pages.little import BATCHES, KeptRow, LittleRow, half_width, kept_rows, little_rows
+from dcsim.validation.fair import ShareRow, share_rows
 
 __all__ = ["QueueRow", "queue_rows", "shorter_of_two", "theory_section"]
 

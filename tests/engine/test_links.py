@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from oracle_links import fair_rates
 
 from dcsim.engine import Engine
-from dcsim.pages.fair import exact_rates
+from dcsim.validation.fair import exact_rates
 from engine.world import NS, Play, player, world
 
 GB = 10**9

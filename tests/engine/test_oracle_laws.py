@@ -13,8 +13,8 @@ from oracle import Oracle
 from oracle_links import fair_rates
 from oracle_work import COLUMNS
 
+from dcsim.validation.fair import exact_rates
 from engine.case import Case, run
-from engine.fair import exact_rates
 from engine.tables import cases
 
 QUEUED, RUNNING, COMPLETED, REJECTED = range(4)

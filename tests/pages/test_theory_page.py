@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dcsim.pages import little, theory
-from dcsim.pages.fair import engine_rates, exact_rates, share_rows
+from dcsim.validation.fair import engine_rates, exact_rates, share_rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "validation.md"
 
