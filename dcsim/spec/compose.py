@@ -128,8 +128,14 @@ def override(tree: Node, path: str, value: Node, form: Form) -> Node:
 
 
 def _set(
-    node: Node, steps: list[str], value: Node, done: tuple[str, ...], form: Form | None
+    node: Node,
+    steps: list[str],
+    value: Node,
+    done: tuple[str, ...],
+    form: Form | None,
+    extends: bool = False,
 ) -> Node:
+    """`extends`: whether what stands above extends something, which may bring more entries."""
     head, rest = steps[0], steps[1:]
     path = dotted((*done, *steps))
     if node.items is not None:
@@ -142,7 +148,8 @@ def _set(
     entries = isinstance(form, MapOf) and form.closed
     name = _at_position(node.map, head) if entries else head
     child = node.map.get(name)
-    if child is None and entries and (rest or value.value is None):
+    extends = extends or "extends" in node.map
+    if child is None and entries and not extends and (rest or value.value is None):
         message = f"no {head!r} in {dotted(done)}; {did_you_mean(head, node.map)}"
         raise SpecError([value.mark.problem(path, message)])
     if not rest:
@@ -153,7 +160,9 @@ def _set(
         return node  # nothing there to take away
     below = child if child is not None else Node({}, value.mark, value.key)
     inner = None if form is None else form.below(node, name)
-    return node.with_map({**node.map, name: _set(below, rest, value, (*done, head), inner)})
+    return node.with_map(
+        {**node.map, name: _set(below, rest, value, (*done, head), inner, extends)}
+    )
 
 
 def _at_position(children: Mapping[str, Node], head: str) -> str:

@@ -34,6 +34,13 @@ def test_what_a_sharing_job_does_not_have_is_there_to_be_set() -> None:
     assert found["jobs.code.replicas.count"] == ""
 
 
+def test_a_profile_that_a_named_part_brings_is_there_to_be_set() -> None:
+    gpu = "topology.racks.rack0.node.gpu"
+    path = f"{gpu}.profiles.eager.efficiency.dense"
+    changed = scenario_from_data(scene(), overrides=[f"{path}=0.25"])
+    assert {each.path: each.value for each in paths(changed)}[path] == "0.25"
+
+
 def test_patterns() -> None:
     scenario = scenario_from_data(scene())
     assert [each.path for each in paths(scenario, "*.gpu.hbm")] == [
