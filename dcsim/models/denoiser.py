@@ -39,20 +39,22 @@ class Numerics:
     kernel: str = "fused"
 
 
-@dataclass(frozen=True)
 class Denoiser(Concept):
     """A network that predicts noise or velocity; one with a tag is a family."""
 
     by = "family"
 
+    # Fields of each family, with its own defaults; here they are none.
+    heads: int
+    """Attention heads."""
+    channels: int
+    """Channels of the latents that it is given."""
+    text_width: int | None
+    """Width of the encodings of a prompt; None where it takes class labels."""
+
     @property
     def grain(self) -> Latent:
         """Latent frames, rows and columns of which a latent must be a multiple."""
-        raise NotImplementedError
-
-    @property
-    def latent_channels(self) -> int:
-        """Channels of the latents that it is given."""
         raise NotImplementedError
 
     @property
@@ -118,11 +120,14 @@ class Denoiser(Concept):
 
     def wrong(self, layout: Layout) -> str | None:
         """Why the GPUs of a layout cannot share it, or None."""
-        raise NotImplementedError
+        if self.heads % (layout.tp * layout.sp):
+            return f"tp {layout.tp} x sp {layout.sp} does not divide {self.heads} attention heads"
+        return None
 
     def unfit(self, encoders: Sequence[Encoder]) -> str | None:
         """Why it cannot be conditioned on what these encoders make, or None."""
-        raise NotImplementedError
+        given = sum(each.out_width for each in encoders)
+        return widths_differ("text_width:", self.text_width or 0, given)
 
     def condition(self, encodings: Sequence[Encoding]) -> tuple[Tensor, ...]:
         """What is kept of the encodings of a prompt, in order of the encoders, for `forward`."""
@@ -145,13 +150,6 @@ class Denoiser(Concept):
         class labels (batch,) of int64. `guidance` is the scale a distilled network is told.
         """
         raise NotImplementedError
-
-
-def heads_divide(heads: int, layout: Layout) -> str | None:
-    """Why the degrees of a layout cannot share attention heads, or None."""
-    if heads % (layout.tp * layout.sp):
-        return f"tp {layout.tp} x sp {layout.sp} does not divide {heads} attention heads"
-    return None
 
 
 def widths_differ(what: str, wanted: int, given: int) -> str | None:

@@ -68,9 +68,9 @@ class DiffusionFields(Concept):
 
     def _wrong(self) -> Iterator[str]:
         found, network = vae.get(self.vae), self.denoiser
-        if found.channels != network.latent_channels:
+        if found.channels != network.channels:
             had = f"{self.vae} has {found.channels} latent channels"
-            yield f"vae: {had}, the denoiser {network.latent_channels}"
+            yield f"vae: {had}, the denoiser {network.channels}"
         if network.labelled == bool(self.prompts):
             due = "none is due, its condition is a class" if network.labelled else "none is given"
             yield f"prompts: {due}"

@@ -162,7 +162,7 @@ class Pipeline:
 
     def prepare(self, noise: Array | None = None) -> None:
         """Draw the first latents, (1, channels, frames, rows, columns)."""
-        shape = (1, self.networks.denoiser.latent_channels, *self.padded)
+        shape = (1, self.networks.denoiser.channels, *self.padded)
         if self.tape.execute and noise is None:
             noise = self._normal(shape)
         self.latents = self.tape.tensor(shape, LATENT, noise, "latents")

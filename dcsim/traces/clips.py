@@ -301,6 +301,6 @@ def _artifact(networks: Networks, options: Mapping[str, Any], shape: Clip) -> in
         return 3 * pixels
     if options["artifact"] == "latent":
         size = networks.vae.latent(shape.frames, shape.height, shape.width)
-        return nbytes((networks.denoiser.latent_channels, *size), LATENT)
+        return nbytes((networks.denoiser.channels, *size), LATENT)
     bits: float = pixels * options["bits_per_pixel"]
     return ceil(bits / 8)

@@ -80,7 +80,7 @@ def _tokens(network: Networks, trace: MemoryTrace) -> Iterator[Line]:
         yield line("latent frames", f"1 + ({shape.frames} - 1) // {vae.time}", sides[0], "frames")
     yield line("latent rows", f"{shape.height} // {vae.space}", sides[1], "rows")
     yield line("latent columns", f"{shape.width} // {vae.space}", sides[2], "columns")
-    latent = (denoiser.latent_channels, *sides)
+    latent = (denoiser.channels, *sides)
     width = nbytes((1,), LATENT)
     yield line("latents, kept between steps", _product(*latent, width), nbytes(latent, LATENT), "B")
     cuts = " x ".join(f"({side} // {cut})" for side, cut in zip(sides, denoiser.grain, strict=True))

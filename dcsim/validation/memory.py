@@ -55,7 +55,7 @@ def _forward(network: Denoiser, batch: int, side: int, dtype: str) -> Tape:
     tape = Tape()
     network.forward(
         Weights(tape, network.parameters(), dtype),
-        tape.tensor((batch, network.latent_channels, 1, side, side), dtype),
+        tape.tensor((batch, network.channels, 1, side, side), dtype),
         np.zeros(batch),
         (tape.tensor((batch,), "int64"),),
         numerics=Numerics(dtype, dtype, dtype),

@@ -121,7 +121,7 @@ def ours(
     network = found.built(found.resolve(options))
     assert isinstance(network, Networks)
     tape, denoiser = Tape(), network.denoiser
-    latents = tape.tensor((batch, denoiser.latent_channels, *latent), "bf16", category="inputs")
+    latents = tape.tensor((batch, denoiser.channels, *latent), "bf16", category="inputs")
     given = [tape.tensor(shape, dtype, category="inputs") for shape, dtype in condition]
     weights = Weights(tape, denoiser.held(), "bf16")
     out = denoiser.forward(weights, latents, np.zeros(batch), given, numerics=Numerics())

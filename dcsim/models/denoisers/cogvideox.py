@@ -12,8 +12,7 @@ from functools import partial
 from typing import Annotated, Literal
 
 from dcsim.models import ops, passes
-from dcsim.models.denoiser import Denoiser, Latent, Numerics, heads_divide, widths_differ
-from dcsim.models.encoder import Encoder
+from dcsim.models.denoiser import Denoiser, Latent, Numerics
 from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, Wave, layer
 from dcsim.models.positions import axis_angles, grid_places, grid_positions
@@ -55,17 +54,13 @@ class CogVideoX(Denoiser):
                 raise ValueError(f"{name}: needs 3 numbers")
 
     @property
-    def hidden(self) -> int:
+    def width(self) -> int:
         """Width of a token."""
         return self.heads * self.head
 
     @property
     def grain(self) -> Latent:
         return self.patch[0], self.patch[1], self.patch[2]
-
-    @property
-    def latent_channels(self) -> int:
-        return self.channels
 
     @property
     def frames(self) -> bool:
@@ -75,28 +70,16 @@ class CogVideoX(Denoiser):
     def blocks(self) -> int:
         return self.depth
 
-    @property
-    def width(self) -> int:
-        return self.hidden
-
     def beside(self, words: int) -> int:
-        return words * self.hidden
+        return words * self.width
 
     @property
     def axes(self) -> tuple[int, int, int]:
         """Channels of a head that turn with the frame, the row and the column."""
         return self.head // 4, self.head // 8 * 3, self.head // 8 * 3
 
-    def wrong(self, layout: Layout) -> str | None:
-        return heads_divide(self.heads, layout)
-
-    def unfit(self, encoders: Sequence[Encoder]) -> str | None:
-        return widths_differ(
-            "text_width:", self.text_width, sum(each.out_width for each in encoders)
-        )
-
     def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
-        h, part, cells = self.hidden, self.hidden // tp, passes.elements(self.grain)
+        h, part, cells = self.width, self.width // tp, passes.elements(self.grain)
         yield from layer("embed", h, self.channels * cells)
         yield from layer("time.0", self.time_width, h)
         yield from layer("time.1", self.time_width, self.time_width)
@@ -117,7 +100,7 @@ class CogVideoX(Denoiser):
     def buffers(self) -> Iterator[tuple[str, Shape]]:
         if self.positions == "sines":
             frames, rows, columns = self.table
-            yield "positions", (frames * rows * columns, self.hidden)
+            yield "positions", (frames * rows * columns, self.width)
 
     def forward(
         self,
@@ -132,7 +115,7 @@ class CogVideoX(Denoiser):
     ) -> Tensor:
         check_execution(latents.tape, layout)
         p, tape, batch = Pass(w, numerics, layout, EPS), latents.tape, latents.shape[0]
-        signal = passes.scalar(p, "time", steps, batch, tape, self.hidden)
+        signal = passes.scalar(p, "time", steps, batch, tape, self.width)
         text = p.linear("text", passes.share(condition[0], layout.sp))
         x = p.linear("embed", passes.patchify(latents, self.grain, numerics.dtype, layout.sp))
         grid = tuple(n // g for n, g in zip(latents.shape[2:], self.grain, strict=True))
@@ -175,9 +158,9 @@ def _placed(c: CogVideoX, p: Pass, x: Tensor, words: int, grid: tuple[int, ...])
             "positions",
             MEMORY,
             (),
-            (x.shape[1] - words, c.hidden),
+            (x.shape[1] - words, c.width),
             x.dtype,
-            lambda: grid_positions(frames, rows, columns, c.hidden, True, (c.scale, c.scale)),
+            lambda: grid_positions(frames, rows, columns, c.width, True, (c.scale, c.scale)),
         )
 
     def add(tokens: Array, sines: Array) -> Array:

@@ -15,8 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from dcsim.models import ops
-from dcsim.models.denoiser import Denoiser, Latent, Numerics, heads_divide, widths_differ
-from dcsim.models.encoder import Encoder
+from dcsim.models.denoiser import Denoiser, Latent, Numerics
 from dcsim.models.options import Option
 from dcsim.models.parallel import (
     ALONE,
@@ -86,10 +85,6 @@ class Dit(Denoiser):
         return self.patch
 
     @property
-    def latent_channels(self) -> int:
-        return self.channels
-
-    @property
     def frames(self) -> bool:
         return self.video
 
@@ -111,13 +106,6 @@ class Dit(Denoiser):
     def under(self, options: Mapping[str, Any]) -> Dit:
         guided = options["cfg"] == "distilled"
         return replace(self, guidance=guided, embedders=options["embedders"])
-
-    def wrong(self, layout: Layout) -> str | None:
-        return heads_divide(self.heads, layout)
-
-    def unfit(self, encoders: Sequence[Encoder]) -> str | None:
-        given = sum(each.out_width for each in encoders)
-        return widths_differ("text_width:", self.text_width or 0, given)
 
     def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
         """See `Denoiser`. Positions are fixed and computed, so not among them."""

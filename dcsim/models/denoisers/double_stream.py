@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from dcsim.models import ops, passes
-from dcsim.models.denoiser import Denoiser, Latent, Numerics, heads_divide, widths_differ
+from dcsim.models.denoiser import Denoiser, Latent, Numerics, widths_differ
 from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, Wave, layer
@@ -69,17 +69,13 @@ class DoubleStream(Denoiser):
             raise ValueError(f"axes: {' + '.join(map(str, self.axes))} is not head, {self.head}")
 
     @property
-    def hidden(self) -> int:
+    def width(self) -> int:
         """Width of a token."""
         return self.heads * self.head
 
     @property
     def grain(self) -> Latent:
         return self.patch[0], self.patch[1], self.patch[2]
-
-    @property
-    def latent_channels(self) -> int:
-        return self.channels
 
     @property
     def frames(self) -> bool:
@@ -89,15 +85,8 @@ class DoubleStream(Denoiser):
     def blocks(self) -> int:
         return self.refiner + self.double + self.single
 
-    @property
-    def width(self) -> int:
-        return self.hidden
-
     def beside(self, words: int) -> int:
-        return words * self.hidden
-
-    def wrong(self, layout: Layout) -> str | None:
-        return heads_divide(self.heads, layout)
+        return words * self.width
 
     def unfit(self, encoders: Sequence[Encoder]) -> str | None:
         widest = max((each.out_width for each in encoders), default=0)
@@ -107,7 +96,7 @@ class DoubleStream(Denoiser):
         )
 
     def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
-        h, part = self.hidden, self.hidden // tp
+        h, part = self.width, self.width // tp
         cells = self.channels * passes.elements(self.grain)
         yield from layer("embed", h, cells)
         for name in ("time", "guidance") if self.guidance else ("time",):
@@ -193,7 +182,7 @@ def _signal(
 def _text(c: DoubleStream, p: Pass, text: Tensor, steps: Array) -> Tensor:
     """What this GPU has of the text, projected."""
     if c.refiner:
-        refiner = Refiner(c.refiner, c.text_width, c.heads, c.hidden)
+        refiner = Refiner(c.refiner, c.text_width, c.heads, c.width)
         return passes.share(refiner.refined(p, text, steps), p.layout.sp)
     text = passes.share(text, p.layout.sp)
     if c.text_norm:

@@ -13,8 +13,7 @@ from functools import partial
 import numpy as np
 
 from dcsim.models import ops, passes
-from dcsim.models.denoiser import Denoiser, Latent, Numerics, heads_divide, widths_differ
-from dcsim.models.encoder import Encoder
+from dcsim.models.denoiser import Denoiser, Latent, Numerics
 from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, Wave, layer
 from dcsim.models.positions import grid_places
@@ -52,17 +51,13 @@ class Ltx(Denoiser):
             raise ValueError("stride: needs 3 numbers")
 
     @property
-    def hidden(self) -> int:
+    def width(self) -> int:
         """Width of a token."""
         return self.heads * self.head
 
     @property
     def grain(self) -> Latent:
         return 1, 1, 1
-
-    @property
-    def latent_channels(self) -> int:
-        return self.channels
 
     @property
     def frames(self) -> bool:
@@ -72,20 +67,8 @@ class Ltx(Denoiser):
     def blocks(self) -> int:
         return self.depth
 
-    @property
-    def width(self) -> int:
-        return self.hidden
-
-    def wrong(self, layout: Layout) -> str | None:
-        return heads_divide(self.heads, layout)
-
-    def unfit(self, encoders: Sequence[Encoder]) -> str | None:
-        return widths_differ(
-            "text_width:", self.text_width, sum(each.out_width for each in encoders)
-        )
-
     def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
-        h, part = self.hidden, self.hidden // tp
+        h, part = self.width, self.width // tp
         yield from layer("embed", h, self.channels)
         yield from layer("time.0", h, passes.TIME_WIDTH)
         yield from layer("time.1", h, h)
@@ -118,8 +101,8 @@ class Ltx(Denoiser):
         x = ops.cast(p.linear("embed", tokens), numerics.residual)
         del tokens
         signal = passes.scalar(p, "time", steps, batch, tape)
-        six = p.linear("modulation", ops.silu(signal)).reshape(batch, 1, 6, self.hidden)
-        signal = signal.reshape(batch, 1, 1, self.hidden)
+        six = p.linear("modulation", ops.silu(signal)).reshape(batch, 1, 6, self.width)
+        signal = signal.reshape(batch, 1, 1, self.width)
         text = passes.two_layers(p, "text", condition[0], ops.gelu)
 
         block = partial(_block, self, p, six, text, wave)
@@ -150,13 +133,13 @@ def _wave(c: Ltx, p: Pass, latents: Tensor, tokens: int) -> Wave:
     def angles() -> Array:
         each = np.array([c.stride[0] / c.frame_rate, *c.stride[1:]]) / np.array(REACH)
         places = grid_places(frames, rows, columns) * each * 2 - 1
-        turns = 10000.0 ** np.linspace(0.0, 1.0, c.hidden // 6) * np.pi / 2
+        turns = 10000.0 ** np.linspace(0.0, 1.0, c.width // 6) * np.pi / 2
         found = (places[:, None, :] * turns[None, :, None]).reshape(len(places), -1)
-        still = np.zeros((len(places), c.hidden % 6))
+        still = np.zeros((len(places), c.width % 6))
         return np.concatenate([still, np.repeat(found, 2, axis=1)], axis=1)
 
     # Places are counted for each branch, though all have the same.
-    return passes.rotary(latents.tape, (batch, tokens, 1, c.hidden), angles)
+    return passes.rotary(latents.tape, (batch, tokens, 1, c.width), angles)
 
 
 def _block(c: Ltx, p: Pass, six: Tensor, text: Tensor, wave: Wave, i: int, x: Tensor) -> Tensor:
@@ -180,7 +163,7 @@ def _turned(x: Tensor, wave: Wave) -> Tensor:
 
 def _self_attention(c: Ltx, p: Pass, i: int, y: Tensor, wave: Wave) -> Tensor:
     """Under tensor parallelism each GPU turns its share of the channels."""
-    heads, part = c.heads // p.layout.tp, c.hidden // p.layout.tp
+    heads, part = c.heads // p.layout.tp, c.width // p.layout.tp
     if p.layout.tp > 1:
         wave = Wave(tuple(each[..., :part] for each in wave.parts))
     q, k, v = (p.linear(f"{i}.{part}", y) for part in ("q", "k", "v"))

@@ -15,7 +15,6 @@ from dcsim.models.denoiser import (
     Denoiser,
     Latent,
     Numerics,
-    heads_divide,
     widths_differ,
 )
 from dcsim.models.encoder import Encoder, Encoding
@@ -52,17 +51,13 @@ class Mmdit(Denoiser):
     """Norms of the queries and keys of a head."""
 
     @property
-    def hidden(self) -> int:
+    def width(self) -> int:
         """Width of a token."""
         return self.heads * self.head
 
     @property
     def grain(self) -> Latent:
         return 1, self.patch, self.patch
-
-    @property
-    def latent_channels(self) -> int:
-        return self.channels
 
     @property
     def frames(self) -> bool:
@@ -72,15 +67,8 @@ class Mmdit(Denoiser):
     def blocks(self) -> int:
         return self.depth
 
-    @property
-    def width(self) -> int:
-        return self.hidden
-
     def beside(self, words: int) -> int:
-        return words * self.hidden
-
-    def wrong(self, layout: Layout) -> str | None:
-        return heads_divide(self.heads, layout)
+        return words * self.width
 
     def unfit(self, encoders: Sequence[Encoder]) -> str | None:
         widest = max((each.out_width for each in encoders), default=0)
@@ -90,7 +78,7 @@ class Mmdit(Denoiser):
         )
 
     def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
-        h, part, cells = self.hidden, self.hidden // tp, self.channels * self.patch**2
+        h, part, cells = self.width, self.width // tp, self.channels * self.patch**2
         norm = self.head if self.head_norm else 0
         yield from layer("embed", h, cells)
         for name, width in (("time", passes.TIME_WIDTH), ("pooled", self.pooled_width)):
@@ -112,7 +100,7 @@ class Mmdit(Denoiser):
         yield from layer("final.out", cells, h)
 
     def buffers(self) -> Iterator[tuple[str, Shape]]:
-        yield "positions", (self.table**2, self.hidden)
+        yield "positions", (self.table**2, self.width)
 
     def condition(self, encodings: Sequence[Encoding]) -> tuple[Tensor, ...]:
         pooled = ops.concat([e.pooled for e in encodings if e.pooled is not None], -1)
@@ -154,11 +142,11 @@ class Mmdit(Denoiser):
 def _embedded(c: Mmdit, p: Pass, latents: Tensor) -> Tensor:
     """Tokens of this GPU, positions added."""
     rows, columns = latents.shape[3] // c.patch, latents.shape[4] // c.patch
-    table = p.w["positions"].reshape(c.table, c.table, c.hidden)
+    table = p.w["positions"].reshape(c.table, c.table, c.width)
     top, left = (c.table - rows) // 2, (c.table - columns) // 2
     middle = table[top : top + rows, left : left + columns]
     x = p.linear("embed", passes.patchify(latents, c.grain, p.numerics.dtype, p.layout.sp))
-    places = passes.share(ops.copy(middle, (1, rows * columns, c.hidden)), p.layout.sp)
+    places = passes.share(ops.copy(middle, (1, rows * columns, c.width)), p.layout.sp)
     return ops.add(x, places, dtype=p.numerics.residual)
 
 

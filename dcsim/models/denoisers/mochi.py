@@ -13,8 +13,7 @@ from functools import partial
 import numpy as np
 
 from dcsim.models import ops, passes
-from dcsim.models.denoiser import Denoiser, Latent, Numerics, heads_divide, widths_differ
-from dcsim.models.encoder import Encoder
+from dcsim.models.denoiser import Denoiser, Latent, Numerics
 from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Heads, Pass, layer
 from dcsim.models.positions import grid_places
@@ -49,17 +48,13 @@ class Mochi(Denoiser):
     text_width: Count = 4096
 
     @property
-    def hidden(self) -> int:
+    def width(self) -> int:
         """Width of a token of the video."""
         return self.heads * self.head
 
     @property
     def grain(self) -> Latent:
         return 1, self.patch, self.patch
-
-    @property
-    def latent_channels(self) -> int:
-        return self.channels
 
     @property
     def frames(self) -> bool:
@@ -69,23 +64,11 @@ class Mochi(Denoiser):
     def blocks(self) -> int:
         return self.depth
 
-    @property
-    def width(self) -> int:
-        return self.hidden
-
     def beside(self, words: int) -> int:
         return words * self.text
 
-    def wrong(self, layout: Layout) -> str | None:
-        return heads_divide(self.heads, layout)
-
-    def unfit(self, encoders: Sequence[Encoder]) -> str | None:
-        return widths_differ(
-            "text_width:", self.text_width, sum(each.out_width for each in encoders)
-        )
-
     def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
-        h, part, wide = self.hidden, self.hidden // tp, self.text_width
+        h, part, wide = self.width, self.width // tp, self.text_width
         cells = self.channels * self.patch**2
         yield from layer("embed", h, cells)
         yield from layer("time.0", h, passes.TIME_WIDTH)

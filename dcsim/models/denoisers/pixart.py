@@ -14,8 +14,7 @@ from functools import partial
 import numpy as np
 
 from dcsim.models import ops, passes
-from dcsim.models.denoiser import Denoiser, Latent, Numerics, heads_divide, widths_differ
-from dcsim.models.encoder import Encoder
+from dcsim.models.denoiser import Denoiser, Latent, Numerics
 from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, layer
 from dcsim.models.positions import grid_positions, timestep_embedding
@@ -53,17 +52,13 @@ class PixArt(Denoiser):
     """Latent frames whose positions are kept; 0: it makes images."""
 
     @property
-    def hidden(self) -> int:
+    def width(self) -> int:
         """Width of a token."""
         return self.heads * self.head
 
     @property
     def grain(self) -> Latent:
         return 1, self.patch, self.patch
-
-    @property
-    def latent_channels(self) -> int:
-        return self.channels
 
     @property
     def frames(self) -> bool:
@@ -73,20 +68,8 @@ class PixArt(Denoiser):
     def blocks(self) -> int:
         return 2 * self.depth if self.time else self.depth
 
-    @property
-    def width(self) -> int:
-        return self.hidden
-
-    def wrong(self, layout: Layout) -> str | None:
-        return heads_divide(self.heads, layout)
-
-    def unfit(self, encoders: Sequence[Encoder]) -> str | None:
-        return widths_differ(
-            "text_width:", self.text_width, sum(each.out_width for each in encoders)
-        )
-
     def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
-        h, part, cells = self.hidden, self.hidden // tp, self.patch**2
+        h, part, cells = self.width, self.width // tp, self.patch**2
         yield from layer("embed", h, self.channels * cells)
         yield from layer("time.0", h, passes.TIME_WIDTH)
         yield from layer("time.1", h, h)
@@ -107,9 +90,9 @@ class PixArt(Denoiser):
         yield from layer("final.out", self.out_channels * cells, h)
 
     def buffers(self) -> Iterator[tuple[str, Shape]]:
-        yield "positions", (self.table**2, self.hidden)
+        yield "positions", (self.table**2, self.width)
         if self.time:
-            yield "times", (self.time, self.hidden)
+            yield "times", (self.time, self.width)
 
     def forward(
         self,
@@ -125,7 +108,7 @@ class PixArt(Denoiser):
         check_execution(latents.tape, layout)
         p, tape = Pass(w, numerics, layout), latents.tape
         batch, _, frames, rows, columns = latents.shape
-        places, h = rows * columns // self.patch**2, self.hidden
+        places, h = rows * columns // self.patch**2, self.width
         x = passes.patchify(latents, self.grain, numerics.dtype, 1)
         x = x.reshape(batch * frames, places, self.channels * self.patch**2)
         x = p.linear("embed", passes.share(x, layout.sp))
@@ -170,30 +153,30 @@ def _positions(c: PixArt, p: Pass, latents: Tensor, tokens: int) -> Tensor:
     """Sines of the places of a frame, kept for one size and made anew for others."""
     rows, columns = (n // c.patch for n in latents.shape[3:])
     if rows == columns == c.table and p.layout.sp == 1:
-        return p.w["positions"].reshape(1, tokens, c.hidden)
+        return p.w["positions"].reshape(1, tokens, c.width)
     scales = rows / c.table * c.scale, columns / c.table * c.scale
     return latents.tape.run(
         "positions",
         MEMORY,
         (),
-        (1, tokens, c.hidden),
+        (1, tokens, c.width),
         p.numerics.dtype,
-        lambda: grid_positions(1, rows, columns, c.hidden, False, scales)[None],
+        lambda: grid_positions(1, rows, columns, c.width, False, scales)[None],
     )
 
 
 def _times(c: PixArt, p: Pass, frames: int) -> Tensor:
     """Sines of the frames; of more than are kept, made anew."""
     if frames <= c.time:
-        return p.w["times"][:frames].reshape(1, frames, c.hidden)
+        return p.w["times"][:frames].reshape(1, frames, c.width)
     tape = p.w["times"].tape
-    shape, kind = (1, frames, c.hidden), p.numerics.dtype
+    shape, kind = (1, frames, c.width), p.numerics.dtype
     return tape.run("positions", MEMORY, (), shape, kind, lambda: _sines(frames, c))
 
 
 def _sines(frames: int, c: PixArt) -> Array:
     """Sines of `frames` places on one axis, (1, frames, hidden)."""
-    half = timestep_embedding(np.arange(frames), c.hidden)
+    half = timestep_embedding(np.arange(frames), c.width)
     cos, sin = np.split(half, 2, axis=1)
     return np.concatenate([sin, cos], axis=1)[None]
 
@@ -210,7 +193,7 @@ def _signal(c: PixArt, p: Pass, latents: Tensor, steps: Array) -> Tensor:
     ratio = np.full(batch, height / width, np.float32)
     of_size = passes.scalar(p, "resolution", sides, 2 * batch, tape)
     of_ratio = passes.scalar(p, "aspect", ratio, batch, tape)
-    more = ops.concat([of_size.reshape(batch, 2 * (c.hidden // 3)), of_ratio], 1)
+    more = ops.concat([of_size.reshape(batch, 2 * (c.width // 3)), of_ratio], 1)
     return ops.add(signal, more)
 
 

@@ -12,8 +12,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from dcsim.models import ops, passes
-from dcsim.models.denoiser import Denoiser, Latent, Numerics, heads_divide, widths_differ
-from dcsim.models.encoder import Encoder
+from dcsim.models.denoiser import Denoiser, Latent, Numerics
 from dcsim.models.options import Option
 from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, Wave, layer
@@ -63,7 +62,7 @@ class Wan(Denoiser):
             raise ValueError("patch: needs 3 numbers")
 
     @property
-    def hidden(self) -> int:
+    def width(self) -> int:
         """Width of a token."""
         return self.heads * self.head
 
@@ -72,20 +71,12 @@ class Wan(Denoiser):
         return self.patch[0], self.patch[1], self.patch[2]
 
     @property
-    def latent_channels(self) -> int:
-        return self.channels
-
-    @property
     def frames(self) -> bool:
         return True
 
     @property
     def blocks(self) -> int:
         return self.depth
-
-    @property
-    def width(self) -> int:
-        return self.hidden
 
     @property
     def copies(self) -> int:
@@ -103,16 +94,8 @@ class Wan(Denoiser):
     def under(self, options: Mapping[str, Any]) -> Wan:
         return replace(self, code=options["code"])
 
-    def wrong(self, layout: Layout) -> str | None:
-        return heads_divide(self.heads, layout)
-
-    def unfit(self, encoders: Sequence[Encoder]) -> str | None:
-        return widths_differ(
-            "text_width:", self.text_width, sum(each.out_width for each in encoders)
-        )
-
     def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
-        h, part, cells = self.hidden, self.hidden // tp, passes.elements(self.grain)
+        h, part, cells = self.width, self.width // tp, passes.elements(self.grain)
         yield from layer("embed", h, self.channels * cells)
         yield from layer("time.0", h, passes.TIME_WIDTH)
         yield from layer("time.1", h, h)
@@ -155,14 +138,14 @@ class Wan(Denoiser):
         signal = passes.scalar(p, "time", told, batch * tokens, tape)
         six = p.linear("modulation", ops.silu(signal))
         text = passes.two_layers(p, "text", condition[0], ops.gelu)
-        signal = signal.reshape(batch, tokens, self.hidden)
-        six = six.reshape(batch, tokens, 6, self.hidden)
+        signal = signal.reshape(batch, tokens, self.width)
+        six = six.reshape(batch, tokens, 6, self.width)
 
         block = partial(_block, self, p, six, text, wave)
         state = [x]
         del x
         repeated(tape, self.depth, lambda i, held: [block(i, held.pop())], state)
-        ends = ops.add(signal.reshape(batch, tokens, 1, self.hidden), _offset(p, "final", 2))
+        ends = ops.add(signal.reshape(batch, tokens, 1, self.width), _offset(p, "final", 2))
         x = state.pop()
         x = _modulated(p, x, ends[:, :, 0], ends[:, :, 1])
         x = all_gather(p.linear("final.out", x), layout.sp, axis=1)
