@@ -9,6 +9,7 @@ Latents are (batch, channels, frames, rows, columns).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -39,7 +40,7 @@ class Numerics:
     kernel: str = "fused"
 
 
-class Denoiser(Concept):
+class Denoiser(Concept, ABC):
     """A network that predicts noise or velocity; one with a tag is a family."""
 
     by = "family"
@@ -53,24 +54,24 @@ class Denoiser(Concept):
     """Width of the encodings of a prompt; None where it takes class labels."""
 
     @property
+    @abstractmethod
     def grain(self) -> Latent:
         """Latent frames, rows and columns of which a latent must be a multiple."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def frames(self) -> bool:
         """Whether it makes more than one frame."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def blocks(self) -> int:
         """Blocks that a pass runs, each with a launch overhead."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def width(self) -> int:
         """Of the hidden states of an image's token."""
-        raise NotImplementedError
 
     def beside(self, words: int) -> int:
         """Elements of the hidden states of `words` text tokens that run beside the image's."""
@@ -95,12 +96,12 @@ class Denoiser(Concept):
         """Patches of a latent of that size."""
         return prod(n // p for n, p in zip((frames, rows, columns), self.grain, strict=True))
 
+    @abstractmethod
     def parameters(self, tp: int = 1) -> Parameters:
         """Names and shapes of the parameters that one of `tp` GPUs holds.
 
         Names of block i begin with `i.`.
         """
-        raise NotImplementedError
 
     def buffers(self) -> Parameters:
         """Names and shapes of tables that every GPU holds beside the parameters."""
@@ -133,6 +134,7 @@ class Denoiser(Concept):
         """What is kept of the encodings of a prompt, in order of the encoders, for `forward`."""
         return tuple(each.sequence for each in encodings)
 
+    @abstractmethod
     def forward(
         self,
         w: Weights,
@@ -149,7 +151,6 @@ class Denoiser(Concept):
         `steps` (batch,) are timesteps; `condition` is what `condition` made, a branch a row, or
         class labels (batch,) of int64. `guidance` is the scale a distilled network is told.
         """
-        raise NotImplementedError
 
 
 def widths_differ(what: str, wanted: int, given: int) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from dcsim.models.tape import Tensor
@@ -20,15 +21,15 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class Encoder(Concept):
+class Encoder(Concept, ABC):
     """A text encoder; one with a tag is a family."""
 
     by = "family"
 
     @property
+    @abstractmethod
     def out_width(self) -> int:
         """Width of the sequence."""
-        raise NotImplementedError
 
     @property
     def pooled_width(self) -> int:
@@ -36,14 +37,14 @@ class Encoder(Concept):
         return 0
 
     @property
+    @abstractmethod
     def blocks(self) -> int:
         """Layers that a pass runs, each with a launch overhead."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parameters(self) -> Parameters:
         """Names and shapes of the parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, w: Weights, ids: Tensor) -> Encoding:
         """Encodes token ids (batch, tokens)."""
-        raise NotImplementedError

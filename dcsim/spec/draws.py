@@ -8,6 +8,7 @@ quantile. A fixed value takes none.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +50,12 @@ Figure = Annotated[int, FIGURE]
 WEIGHT = Number(above=0, within=up_to(1e15))
 
 
-class Draw(Concept):
+class Draw(Concept, ABC):
     """A distribution; one with a tag is written as a mapping with that key alone."""
 
+    @abstractmethod
     def draw(self, count: int, random: Random) -> Ints:
         """Values for `count` requests: int64[count], or int64[count, 2] of resolutions."""
-        raise NotImplementedError
 
     @classmethod
     def body(cls, value: Callable[[str], Any]) -> Form:

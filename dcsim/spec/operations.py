@@ -6,6 +6,7 @@ processes. Those act on the environment and the data center that `operations/` h
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -31,7 +32,7 @@ Process = Callable[[Any, Any], Steps]
 """From (environment, data center) to a SimPy process."""
 
 
-class Operation(Concept):
+class Operation(Concept, ABC):
     """What happens to the data center during the run."""
 
     by = "kind"
@@ -44,9 +45,9 @@ class Operation(Concept):
         """The key that says how often it acts, and the time between two acts, ns."""
         return None
 
+    @abstractmethod
     def processes(self, jobs: Mapping[str, Job], path: str) -> list[Process]:
         """What it does, fresh: a run consumes them. `path`: where it stands in the scenario."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

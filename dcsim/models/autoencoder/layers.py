@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -38,7 +39,7 @@ from dcsim.reading.concept import Concept, Count, Least
 
 
 @dataclass(frozen=True)
-class Layer(Concept):
+class Layer(Concept, ABC):
     """One layer of an encoder or a decoder."""
 
     by = "kind"
@@ -56,9 +57,9 @@ class Layer(Concept):
         """Names and shapes, of input channels `width`."""
         return iter(())
 
+    @abstractmethod
     def forward(self, run: Passing, name: str, x: Tensor) -> Tensor:
         """What it makes of x (batch, channels, [frames,] height, width)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
