@@ -273,7 +273,7 @@ def shipped_parts() -> tuple[Node, Parts]:
 def _parts_of(paths: tuple[tuple[Path, int], ...]) -> tuple[Node, Parts]:
     tree, reading = Node({}), Reading()
     for path, _ in paths:
-        tree = merge_catalogue(tree, read_yaml(path), reading.problems)
+        tree = merge_catalogue(tree, read_yaml(path, ours=True), reading.problems)
     parts = _catalogue(tree, reading)
     if reading.problems:
         raise in_order(reading.problems)
