@@ -23,7 +23,7 @@ from dcsim.report.latency import (
 )
 from dcsim.report.outline import Outline, TierSeries
 from dcsim.report.quantities import byte_unit, bytes_text, time_unit
-from dcsim.report.style import CYCLE, LINES, draw_line, legend_below, new_figure, save
+from dcsim.report.style import CYCLE, LINES, draw_line, heading, legend_below, new_figure, save
 from dcsim.report.words import TIER_NAMES
 
 __all__ = ["plot_demands", "plot_latencies", "plot_outcomes"]
@@ -73,8 +73,8 @@ def plot_latencies(outlines: Mapping[str, Outline], path: Path) -> None:
             last = axes is column[-1]
             label = (TIME_LABEL if measure == "first_ns" else "") if last else None
             first = axes in panels[:, 0]
-            look = {"title": f"{job}: {title}", "x_label": label, "y_ticks": first}
-            draw_ranges(axes, mine, limits, most=4, **look)
+            text = f"{job}: {title}" if first else title
+            draw_ranges(axes, mine, limits, most=4, title=text, x_label=label, y_ticks=first)
     _title(figure, "Latency by job class", outlines)
     legend_below(figure, range_handles(), names=outlines)
     save(figure, path)
@@ -114,7 +114,7 @@ def _jobs(outlines: Mapping[str, Outline]) -> list[str]:
 
 def _title(figure: Any, what: str, outlines: Mapping[str, Outline]) -> None:
     scenario = next(iter(outlines.values())).summary["scenario"]
-    figure.suptitle(f"{what}: {scenario}", x=0.01, ha="left", fontsize=12)
+    heading(figure, f"{what}: {scenario}")
 
 
 def _draw_variants(
@@ -160,9 +160,10 @@ def _draw_bars(axes: Any, figures: list[dict[str, Any] | None]) -> None:
             range(len(figures)), share, left=left, color=color, hatch=hatch, ec="white", lw=0.4
         )
         left += share
-    for row, count in enumerate(arrived.tolist()):
+    for row, each in enumerate(figures):
+        text = "no such job" if each is None else f"{each['arrived']:,} arrived"
         axes.text(
-            1.01, row, f"{count:,} arrived", transform=axes.get_yaxis_transform(), va="center",
+            1.01, row, text, transform=axes.get_yaxis_transform(), va="center",
             fontsize=8,
         )  # fmt: skip
 

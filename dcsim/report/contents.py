@@ -19,6 +19,7 @@ from dcsim.report.style import (
     CATEGORY_COLORS,
     Floats,
     draw_area,
+    heading,
     legend_below,
     new_figure,
     save,
@@ -57,7 +58,7 @@ def plot_contents(outline: Outline, path: Path) -> None:
         last = label if axes is panels[-1] else None
         frame(axes, times, ticks(0, most, 6), title=title, x_label=last, y_label=unit)
     name = outline.summary["scenario"]
-    figure.suptitle(f"Bytes held, by category and job: {name}", x=0.01, ha="left", fontsize=12)
+    heading(figure, f"Bytes held, by category and job: {name}")
     categories = [Patch(color=color, label=each) for each, color in CATEGORY_COLORS.items()]
     owners = [
         Patch(facecolor="#EEEEEE", edgecolor=_INK, hatch=hatch, lw=0.6, label=job)

@@ -21,6 +21,7 @@ from dcsim.report.style import (
     Floats,
     draw_area,
     draw_line,
+    heading,
     legend_below,
     new_figure,
     save,
@@ -51,7 +52,7 @@ def plot_demand(outline: Outline, path: Path) -> None:
             title += f": {note}"
         last = label if axes is panels[-1] else None
         frame(axes, times, y, title=title, x_label=last, y_label=unit)
-    figure.suptitle(f"Memory demand: {outline.summary['scenario']}", x=0.01, ha="left", fontsize=12)
+    heading(figure, f"Memory demand: {outline.summary['scenario']}")
     legend_below(figure, _handles())
     save(figure, path)
 

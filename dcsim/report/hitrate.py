@@ -174,7 +174,7 @@ def draw_curve(curve: HitCurve, path: Path, *, name: str, marked: Sequence[float
     `name` is the log's; `marked` capacities are points on the curve.
     """
     from dcsim.report.frame import frame, powers, ticks
-    from dcsim.report.style import CAPACITY, CYCLE, legend_below, new_figure, save
+    from dcsim.report.style import CAPACITY, CYCLE, heading, legend_below, new_figure, save
 
     figure = new_figure(7.0, 4.2)
     axes = figure.add_subplot()
@@ -208,6 +208,6 @@ def draw_curve(curve: HitCurve, path: Path, *, name: str, marked: Sequence[float
         x_label=f"capacity (tokens; a block is {curve.block_tokens:,})",
         y_label="full prompt blocks found (%)",
     )
-    figure.suptitle(f"Hit rate by capacity: {name}", x=0.01, ha="left", fontsize=12)
+    heading(figure, f"Hit rate by capacity: {name}")
     legend_below(figure, handles)
     save(figure, path)

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from dcsim.report.frame import frame, powers, rows
 from dcsim.report.outline import Outline
-from dcsim.report.style import legend_below, new_figure, save
+from dcsim.report.style import heading, legend_below, new_figure, save
 
 __all__ = [
     "MEASURES",
@@ -51,7 +51,7 @@ def plot_latency(outline: Outline, path: Path) -> None:
         label = TIME_LABEL if axes is panels[-1] else None
         draw_ranges(axes, measured, limits, title=title, x_label=label)
     name = outline.summary["scenario"]
-    figure.suptitle(f"Latency by job class: {name}", x=0.01, ha="left", fontsize=12)
+    heading(figure, f"Latency by job class: {name}")
     legend_below(figure, range_handles(), names=jobs)
     save(figure, path)
 

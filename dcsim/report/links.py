@@ -19,6 +19,7 @@ from dcsim.report.style import (
     Floats,
     draw_area,
     draw_line,
+    heading,
     legend_below,
     new_figure,
     save,
@@ -61,7 +62,7 @@ def plot_links(outline: Outline, path: Path) -> None:
     times, label = time_axis(axes, duration)
     frame(axes, times, y, x_label=label, title="" if shown else "no link comes to 0.1 %")
     title = f"Load of links, share of their bandwidth: {outline.summary['scenario']}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    heading(figure, title)
     legend_below(figure, _legend([outline.links[name] for name in shown], rest))
     save(figure, path)
 

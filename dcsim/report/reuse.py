@@ -13,7 +13,7 @@ from dcsim.report.demand import time_axis
 from dcsim.report.frame import Ticks, frame, ticks
 from dcsim.report.outline import Ints, Outline
 from dcsim.report.quantities import byte_unit, gap_text, time_unit
-from dcsim.report.style import Floats, draw_area, legend_below, new_figure, save
+from dcsim.report.style import Floats, draw_area, heading, legend_below, new_figure, save
 from dcsim.report.words import TIER_NAMES
 
 __all__ = ["plot_reuse", "reuses"]
@@ -52,7 +52,7 @@ def plot_reuse(outline: Outline, path: Path) -> None:
     text = "Demand by how long context waits to be used again (lifted)"
     frame(lowest, times, y, title=text, x_label=label, y_label=unit)
     name = outline.summary["scenario"]
-    figure.suptitle(f"Context that is used again: {name}", x=0.01, ha="left", fontsize=12)
+    heading(figure, f"Context that is used again: {name}")
     tiers = [Patch(color=c, label=TIER_NAMES[tier]) for tier, c in seen.items()]
     legend_below(figure, tiers + [Patch(color=c, label=gap_text(*g)) for g, c in gaps.items()])
     save(figure, path)

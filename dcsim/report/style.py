@@ -24,6 +24,7 @@ __all__ = [
     "Floats",
     "draw_area",
     "draw_line",
+    "heading",
     "legend_below",
     "new_figure",
     "place",
@@ -56,6 +57,12 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=120)
     FigureCanvasAgg(figure)
     return figure
+
+
+def heading(figure: Figure, text: str) -> None:
+    """What a figure shows, at a fixed distance from its top, however tall it is."""
+    y = 1 - 0.12 / figure.get_figheight()
+    figure.suptitle(text, x=0.01, y=y, ha="left", va="top", fontsize=12)
 
 
 def place(

@@ -19,6 +19,7 @@ from dcsim.report.style import (
     Floats,
     draw_area,
     draw_line,
+    heading,
     legend_below,
     new_figure,
     save,
@@ -66,7 +67,7 @@ def plot_wear(outline: Outline, path: Path) -> None:
         frame(axes, times, y, title=_title(name, pools[name]), x_label=last, y_label=f"{unit}/s")
     more = f" ({len(worn) - _MOST} more pools wear less)" if len(worn) > _MOST else ""
     title = f"Written to NAND: {outline.summary['scenario']}{more}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12)
+    heading(figure, title)
     legend_below(figure, _legend([outline.wear[name] for name in shown]), columns=4)
     save(figure, path)
 
