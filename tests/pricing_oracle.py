@@ -207,6 +207,7 @@ class PhaseFigures:
     dtype: str
     dense_dtype: str
     collectives: int = 0
+    passes: int = 1
 
 
 @dataclass
@@ -332,9 +333,10 @@ def mean(row: Row, phase: PhaseFigures, gpu: Any) -> int:
 
 def phase_seconds(phase: PhaseFigures, gpu: Any, gpus: int) -> tuple[Fraction, Fraction]:
     """Launch and weights."""
-    launch = phase.layers * gpu.launch + gpu.step + phase.collectives * gpu.collective
+    launches = phase.layers * phase.passes
+    launch = launches * gpu.launch + gpu.step + phase.collectives * gpu.collective
     read = over(phase.reads, rate(gpu, "weights", "", gpus))
-    return Fraction(launch, 10**9), max(read, Fraction(phase.layers * gpu.host, 10**9))
+    return Fraction(launch, 10**9), max(read, Fraction(launches * gpu.host, 10**9))
 
 
 def price_phase(phase: PhaseFigures, gpu: Any, gpus: int) -> dict[str, int]:

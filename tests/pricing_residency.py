@@ -36,17 +36,18 @@ def _share_out(t: Trace) -> None:
             continue
         share = whole[row.phase] // g
         row.figures = dict(row.figures)
-        row.figures["comm_bytes"] += (g - 1) * share
+        row.figures["comm_bytes"] += phase.passes * (g - 1) * share
         row.live += 2 * ceil(share / phase.layers) * g
     for phase in t.phases:
         if phase.name != "vae":
             phase.weights = ceil(phase.weights / g)
-            phase.collectives += phase.layers
+            phase.collectives += phase.passes * phase.layers
 
 
 def _offload(t: Trace, how: str) -> None:
     weights = [p.weights for p in t.phases]
     layers = [p.layers for p in t.phases]
+    passes = [p.passes for p in t.phases]
     for phase in t.phases:
         phase.weights = 0
     out: list[Row] = []
@@ -66,7 +67,7 @@ def _offload(t: Trace, how: str) -> None:
         else:
             part = ceil(w / layers[row.phase])
             row.live += part * (2 if how == "group" else 1)
-            row.host_bytes, row.overlapped = w, how == "group"
+            row.host_bytes, row.overlapped = passes[row.phase] * w, how == "group"
         at, own = row.phase, held
         out.append(row)
     if how == "model":

@@ -56,11 +56,12 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
         matrix = or_dtype(o["text_weights_dtype"], dtype)
         kept = stored(t5_shapes(text), matrix)
         reads = gpus * tape.total("dense", "weights")
-        layers = text.layers * branches
         params = counted(t5_shapes(text))
         product = dtype if matrix == "nf4" else matrix
         phases.append(
-            PhaseFigures("text", layers, params, gpus * kept, kept, reads, dtype, product)
+            PhaseFigures(
+                "text", text.layers, params, gpus * kept, kept, reads, dtype, product, 0, branches
+            )
         )
     else:
         for i, count in enumerate(batches):

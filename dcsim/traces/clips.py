@@ -237,13 +237,14 @@ def _text_phase(
     params, stored = _encoder_size(encoder, kept)
     return Phase(
         name,
-        encoder.blocks * branches,
+        encoder.blocks,
         params,
         gpus * stored,
         stored,
         gpus * record.total("weights", "dense"),
         dtype,
         _computed(kept, dtype),
+        passes=branches,
     )
 
 

@@ -169,8 +169,8 @@ def _waiting(s: Segment, rates: Rates, once: WorkPhase, cost: Cost) -> Fraction:
 def price_phase(phase: Phase, gpu: Gpu, count: int) -> WorkPhase:
     """Fixed costs, and the time to read the weights or to launch what reads them."""
     rates = Rates(gpu, phase, count)
-    once = gpu.launch * phase.layers + gpu.step + gpu.collective * phase.collectives
-    read = max(_seconds(phase.reads, rates.weights), gpu.host * phase.layers * NS)
+    once = gpu.launch * phase.launches + gpu.step + gpu.collective * phase.collectives
+    read = max(_seconds(phase.reads, rates.weights), gpu.host * phase.launches * NS)
     return WorkPhase(phase.name, once * NS, read)
 
 

@@ -57,7 +57,8 @@ def _shared_out(trace: MemoryTrace) -> MemoryTrace:
             phases.append(phase)
             continue
         share = -(-phase.weights // gpus)
-        phases.append(replace(phase, weights=share, collectives=phase.collectives + phase.layers))
+        collectives = phase.collectives + phase.launches
+        phases.append(replace(phase, weights=share, collectives=collectives))
     for row in trace.rows:
         phase = _phase_of(trace, row)
         if phase.name != "vae":
@@ -65,7 +66,7 @@ def _shared_out(trace: MemoryTrace) -> MemoryTrace:
             held = GROUPS * -(-gathered // phase.layers) * gpus
             row = replace(
                 row,
-                comm_bytes=row.comm_bytes + (gpus - 1) * gathered,
+                comm_bytes=row.comm_bytes + phase.passes * (gpus - 1) * gathered,
                 live=row.live + held,
             )
         rows.append(row)
@@ -97,7 +98,7 @@ def _offloaded(trace: MemoryTrace, how: str) -> MemoryTrace:
             replace(
                 row,
                 live=row.live + count * layer,
-                host_bytes=phase.weights,
+                host_bytes=phase.passes * phase.weights,
                 overlapped=how == "group",
             )
         )

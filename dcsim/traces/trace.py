@@ -157,7 +157,7 @@ class Phase:
 
     name: str
     layers: int
-    """Layers a step runs, each with a launch overhead."""
+    """Layers of the network."""
     params: int
     """Parameters of the network, unsharded."""
     weights: int
@@ -172,6 +172,13 @@ class Phase:
     """Of matrix products."""
     collectives: int = 0
     """Exchanges between GPUs in a step."""
+    passes: int = 1
+    """Times that a step runs the network, one after the other."""
+
+    @property
+    def launches(self) -> int:
+        """Layers that a step runs, each with a launch overhead."""
+        return self.layers * self.passes
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def test_a_layer_at_a_time() -> None:
     assert steps["first step"] + steps["denoise"] == 10
     crossing = sum(row.steps * row.host_bytes for row in trace.rows)
     tiles = steps["decode"]
-    assert crossing == W["text"] + 10 * W["denoise"] + tiles * W["vae"]
+    assert crossing == 2 * W["text"] + 10 * W["denoise"] + tiles * W["vae"]
     first = next(row for row in trace.rows if row.first)
     like = next(row for row in PLAIN.rows if row.first)
     assert first.live == like.live + -(-W["denoise"] // 28)
@@ -77,18 +77,33 @@ def test_loading_under_computing_costs_what_exceeds_it() -> None:
     assert any(segment.cost.host > 0 for segment in work.segments)
 
 
+def test_two_layers_are_there_while_one_comes() -> None:
+    """What computes and what is loaded: 28 blocks of the denoiser, 24 of T5-XXL."""
+    trace = of(offload="group")
+    rows = list(zip(trace.rows, PLAIN.rows, strict=True))
+    assert {row.phase for row, _ in rows} >= {"text", "denoise"}
+    for phase, layers in {"text": 24, "denoise": 28}.items():
+        more = {row.live - like.live for row, like in rows if row.phase == phase}
+        assert more == {2 * -(-W[phase] // layers)}
+
+
 def test_weights_shared_out_over_four() -> None:
     """A GPU has a quarter and two gathered blocks; it is sent the three other quarters a step."""
     shared, plain = of(Layout(1, 4, 1), fsdp=True), of(Layout(1, 4, 1))
     for phase, like in zip(shared.phases, plain.phases, strict=True):
         whole = like.weights // 4
         assert phase.weights == (like.weights if phase.name == "vae" else whole)
-        assert phase.collectives - like.collectives == (0 if phase.name == "vae" else phase.layers)
+    more = [p.collectives - q.collectives for p, q in zip(shared.phases, plain.phases, strict=True)]
+    assert more == [2 * 24, 28, 0], "two prompts one after the other, a pass of the denoiser"
     first = next(row for row in shared.rows if row.first)
     like = next(row for row in plain.rows if row.first)
     whole = next(p.weights for p in plain.phases if p.name == "denoise") // 4
     assert first.comm_bytes - like.comm_bytes == 3 * whole
     assert first.live - like.live == 4 * 2 * -(-whole // 28)
+    text, like = shared.rows[0], plain.rows[0]
+    whole = next(p.weights for p in plain.phases if p.name == "text") // 4
+    assert text.comm_bytes - like.comm_bytes == 2 * 3 * whole
+    assert text.live - like.live == 4 * 2 * -(-whole // 24)
 
 
 def test_text_on_the_host_holds_nothing_here() -> None:
