@@ -35,8 +35,8 @@ class Pass:
     eps: float = 1e-6
 
     def linear(self, name: str, x: Tensor) -> Tensor:
-        """A layer with a bias, by name."""
-        return ops.linear(x, *self.w.linear(name))
+        """A layer by name, with its bias if it has one."""
+        return ops.linear(x, self.w[f"{name}.weight"], self.w.get(f"{name}.bias"))
 
 
 def layer(name: str, out: int, width: int, *, bias: bool = True) -> Iterator[tuple[str, Shape]]:
@@ -165,9 +165,14 @@ def projected(p: Pass, name: str, x: Tensor, heads: int, *, norm: bool = False) 
         split_heads(p.linear(f"{name}.{part}", x), heads // p.layout.tp) for part in ("q", "k", "v")
     )
     if norm:
-        q = ops.rms_norm(q, p.w[f"{name}.q_norm"], p.eps)
-        k = ops.rms_norm(k, p.w[f"{name}.k_norm"], p.eps)
+        q, k = normed_heads(p, name, q, k)
     return q, k, v
+
+
+def normed_heads(p: Pass, name: str, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Norms of the queries and keys of a head."""
+    q = ops.rms_norm(q, p.w[f"{name}.q_norm"], p.eps)
+    return q, ops.rms_norm(k, p.w[f"{name}.k_norm"], p.eps)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -314,16 +319,16 @@ def mlp_shapes(name: str, hidden: int, inner: int) -> Iterator[tuple[str, Shape]
 
 
 def attention_shapes(
-    name: str, width: int, part: int, *, norm: int = 0, back: bool = True
+    name: str, width: int, part: int, *, norm: int = 0, back: bool = True, bias: bool = True
 ) -> Iterator[tuple[str, Shape]]:
     """Parameters of `projected` and `out`: `part` channels on this GPU, norms of `norm`."""
     for each in ("q", "k", "v"):
-        yield from layer(f"{name}.{each}", part, width)
+        yield from layer(f"{name}.{each}", part, width, bias=bias)
     if norm:
         yield f"{name}.q_norm", (norm,)
         yield f"{name}.k_norm", (norm,)
     if back:
-        yield from layer(f"{name}.out", width, part)
+        yield from layer(f"{name}.out", width, part, bias=bias)
 
 
 def elements(patch: tuple[int, int, int]) -> int:

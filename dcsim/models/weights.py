@@ -87,6 +87,10 @@ class Weights:
             found = self._tensors[name] = self._tape.tensor(shape, kind, data, "weights")
         return found
 
+    def get(self, name: str) -> Tensor | None:
+        """The parameter of that name, if there is one."""
+        return self[name] if name in self._shapes else None
+
     def __getitem__(self, name: str) -> Tensor:
         self._tape.module = name.rpartition(".")[0] or name
         return self._tensor(name)

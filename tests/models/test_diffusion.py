@@ -143,6 +143,7 @@ TOKENS = {
     "latte-1": 16 * 32 * 32,
     "ltx-video-2b": 21 * 16 * 22,
     "ltx-video-13b": 16 * 22 * 38,
+    "sora-class-30b": 31 * 45 * 80,  # 61 latent frames, padded to 62
 }
 
 
