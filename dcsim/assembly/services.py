@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dcsim.assembly.asking import profile_finding, shape_findings
 from dcsim.assembly.counting import check_size, counted_trace, is_countable
 from dcsim.assembly.placement import layout_of
 from dcsim.assembly.rows import Row, phase_row, segment_row
@@ -12,18 +13,15 @@ from dcsim.engine import EVICTIONS, Tables, table
 from dcsim.models import ModelError
 from dcsim.models import get as get_model
 from dcsim.models.llm import LlmConfig
-from dcsim.models.shapes import Clip, RequestShape
-from dcsim.reading.errors import did_you_mean
+from dcsim.models.shapes import Clip
 from dcsim.spec import (
     ROUTERS,
-    ClipShape,
     Gpu,
     Job,
     Layout,
     Problem,
     Scenario,
     Scheduler,
-    TokenShape,
     is_trace,
     parts_of,
 )
@@ -112,15 +110,13 @@ class Pricer:
         try:
             gpu = gpu.under(job.profile)
         except KeyError:
-            known = did_you_mean(str(job.profile), gpu.profiles)
-            message = f"{gpu.name} has no profile {job.profile!r}; {known}"
-            self._problem(f"jobs.{job.name}.profile", message)
+            path, message = profile_finding(job, gpu)
+            self._problem(f"jobs.{job.name}.{path}", message)
+            return None
+        if not self._shapes_match(job, clips):
             return None
         try:
-            typical = request_of(job.model)
-            if not self._shapes_match(job.model, typical, clips):
-                return None
-            if isinstance(typical, Clip):
+            if isinstance(request_of(job.model), Clip):
                 return self._dit(job, gpu, clips)
             return self._llm(job, gpu, tuple(clips))
         except ModelError as error:
@@ -128,20 +124,12 @@ class Pricer:
                 self._problem(f"jobs.{job.name}.{path}", message)
             return None
 
-    def _shapes_match(
-        self, model: str, typical: RequestShape, clips: dict[str, Sequence[Clip]]
-    ) -> bool:
-        fine = True
-        wanted, keys = (
-            (ClipShape, "resolution, frames, steps")
-            if isinstance(typical, Clip)
-            else (TokenShape, "prompt, output")
-        )
-        for klass in clips:
-            if not isinstance(self.scenario.jobs[klass].shape, wanted):
-                self._problem(f"jobs.{klass}.shape", f"{model} takes {keys}")
-                fine = False
-        return fine
+    def _shapes_match(self, job: Job, classes: Iterable[str]) -> bool:
+        before = len(self.problems)
+        for klass in classes:
+            for path, message in shape_findings(self.scenario.jobs[klass], job):
+                self._problem(f"jobs.{klass}.{path}", message)
+        return len(self.problems) == before
 
     def _llm(self, job: Job, gpu: Gpu, classes: Sequence[str]) -> Served | None:
         assert job.model is not None

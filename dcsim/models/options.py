@@ -54,16 +54,21 @@ class Option:
         return None
 
 
-def resolve(table: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
-    """`given` over the defaults; ModelError names every unknown option and wrong value."""
-    problems = []
+def wrong_options(table: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with each unknown option and each wrong value, by name."""
+    found = {}
     for name, value in given.items():
         if name not in table:
-            problems.append((f"options.{name}", f"unknown option: {did_you_mean(name, table)}"))
-        elif (message_ := table[name].wrong(value)) is not None:
-            problems.append((f"options.{name}", message_))
-    if problems:
-        raise ModelError(problems)
+            found[name] = f"unknown option: {did_you_mean(name, table)}"
+        elif (message := table[name].wrong(value)) is not None:
+            found[name] = message
+    return found
+
+
+def resolve(table: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` over the defaults; ModelError names every unknown option and wrong value."""
+    if wrong := wrong_options(table, given):
+        raise ModelError([(f"options.{name}", message) for name, message in wrong.items()])
     return {name: given.get(name, option.default) for name, option in table.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dcsim.assembly import model_findings
 from dcsim.planning.compare import plans_of
 from dcsim.spec import Problem, SpecError, check_file, file_kind, find_scenario, load_scenario
 
@@ -19,6 +20,8 @@ def check(path: str | Path) -> list[Problem]:
     except SpecError as error:
         return list(error.problems)
     problems = check_file(path)
-    if not problems and file_kind(Path(path)) == "scenario":
+    if problems:
+        problems = check_file(path, also=(model_findings,))
+    elif file_kind(Path(path)) == "scenario":
         plans_of(path, list(load_scenario(path).what_if), problems)
     return problems

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from dcsim.assembly import Plan
-from dcsim.planning.run import Progress, load, run_all
+from dcsim.planning.run import Progress, load, read, run_all
 from dcsim.results import Results
-from dcsim.spec import Problem, Scenario, SpecError, did_you_mean, load_scenario
+from dcsim.spec import Problem, Scenario, SpecError, did_you_mean
 
 BASE = "base"
 CHANGED = "changed"
@@ -33,7 +33,7 @@ def variants(
     mending = _mending(path, overrides)
     changes = [each for each in overrides if each not in mending]
     try:
-        base = load_scenario(path, overrides=mending)
+        base = read(path, overrides=mending)
         names = _chosen(base, what_if, bool(changes), problems)
     except SpecError as error:
         problems += error.problems
@@ -52,7 +52,7 @@ def _mending(path: str | Path, overrides: Sequence[str]) -> list[str]:
     """The overrides of what is wrong with the base as it is written."""
     try:
         if overrides:
-            load_scenario(path)
+            read(path)
     except SpecError as error:
         wrong = {problem.path for problem in error.problems}
         return [each for each in overrides if each.partition("=")[0].strip() in wrong]

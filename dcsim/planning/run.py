@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dcsim.assembly import Plan, make_plan
+from dcsim.assembly import Plan, make_plan, model_findings
 from dcsim.cores import cores
 from dcsim.engine import Outputs
 from dcsim.operations import DataCenter, Process, Sample, operate, processes
 from dcsim.results import Results, collect
-from dcsim.spec import load_scenario
+from dcsim.spec import Scenario, SpecError, load_scenario
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done, 0 to 1."""
@@ -34,13 +34,24 @@ class Run:
     """Wall time of the engine and the processes that command it."""
 
 
+def read(
+    path: str | Path, *, overrides: Sequence[str] = (), what_if: str | None = None
+) -> Scenario:
+    """A scenario file as `load_scenario` reads it. Where it has problems, they are told together
+    with those of its models, which else show when it is assembled."""
+    try:
+        return load_scenario(path, overrides=overrides, what_if=what_if)
+    except SpecError:
+        return load_scenario(path, overrides=overrides, what_if=what_if, also=(model_findings,))
+
+
 def load(path: str | Path, *, overrides: Sequence[str] = (), what_if: str | None = None) -> Plan:
     """The plan of a scenario file, checked throughout.
 
     Raises:
         SpecError: with every problem of the files, the models, the placement and the logs.
     """
-    return make_plan(load_scenario(path, overrides=overrides, what_if=what_if))
+    return make_plan(read(path, overrides=overrides, what_if=what_if))
 
 
 def simulate(

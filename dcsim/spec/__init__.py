@@ -51,7 +51,7 @@ from dcsim.spec.schema import json_schema
 from dcsim.spec.serving import ROUTERS, Layout, Place, Replicas, Scheduler, Stage
 from dcsim.spec.sessions import Session, Step, SystemPrompts
 from dcsim.spec.shapes import TRACE_SUFFIX, AsTraced, ClipShape, Shape, TokenShape, is_trace
-from dcsim.spec.stages import parts_of
+from dcsim.spec.stages import parts_of, served
 from dcsim.spec.topology import Domain, Endurance, Shelf, Topology
 
 __all__ = [
@@ -123,6 +123,7 @@ __all__ = [
     "parts_of",
     "paths",
     "scenario_from_data",
+    "served",
     "shipped_file",
     "shipped_files",
 ]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from dcsim.reading.concept import keys_of
-from dcsim.reading.errors import Problem, SpecError, did_you_mean, in_order
+from dcsim.reading.errors import Finding, Problem, SpecError, did_you_mean, in_order
 from dcsim.reading.forms import HOLE, Reading, Unknown
 from dcsim.reading.tree import Node, from_plain, locate, parse_value, plain, read_yaml
 from dcsim.spec.checks import checks
@@ -34,19 +35,26 @@ from dcsim.spec.topology import Topology, TopologyFile
 Kind = Literal["scenario", "topology", "parts"]
 Changes = list[tuple[str, Node]]
 """Dotted paths, and what comes there."""
+More = Callable[[Scenario], Iterator[Iterable[Finding]]]
+"""What others look for in a scenario as it is written, which may have holes."""
 
 
 def load_scenario(
-    path: str | Path, *, overrides: Sequence[str] = (), what_if: str | None = None
+    path: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    what_if: str | None = None,
+    also: Sequence[More] = (),
 ) -> Scenario:
     """Read a scenario file, or a shipped scenario by its name.
 
     `overrides` are `dotted.path=VALUE`, the value in YAML, applied in order; then those of
-    the variant `what_if`. Raises SpecError with all that is wrong.
+    the variant `what_if`. Raises SpecError with all that is wrong, and all that `also` finds.
     """
     file = find_scenario(Path(path))
     problems: list[Problem] = []
-    return _scenario(_read(file, "scenario", problems), file, overrides, what_if, problems)
+    tree = _read(file, "scenario", problems)
+    return _scenario(tree, file, overrides, what_if, problems, also)
 
 
 def scenario_from_data(
@@ -89,13 +97,14 @@ def load_parts(path: str | Path | None = None) -> Parts:
     return parts
 
 
-def check_file(path: str | Path) -> list[Problem]:
-    """All that is wrong with a scenario, topology or parts file; empty if nothing is."""
+def check_file(path: str | Path, *, also: Sequence[More] = ()) -> list[Problem]:
+    """All that is wrong with a scenario, topology or parts file, of a scenario also what `also`
+    finds; empty if nothing is."""
     file = Path(path)
     try:
         match file_kind(file):
             case "scenario":
-                load_scenario(file)
+                load_scenario(file, also=also)
             case "topology":
                 load_topology(file)
             case "parts":
@@ -160,6 +169,7 @@ def _scenario(
     overrides: Sequence[str],
     what_if: str | None,
     problems: list[Problem],
+    also: Sequence[More] = (),
 ) -> Scenario:
     """The scenario, with its variants checked where none is asked for; `problems` are those
     found on the way here. Raises SpecError with all of them and what else is wrong."""
@@ -171,18 +181,21 @@ def _scenario(
             message = f"no what_if {what_if!r}; {did_you_mean(what_if, variants)}"
             problems.append(Problem(file, None, None, "what_if", message))
         base = composer.changed(base, file, SCENARIO, variants.pop(what_if, []))
-    scenario = _built(base, file, problems)
+    scenario = _built(base, file, problems, also)
     if scenario is not None and what_if is None:
         for name, changes in variants.items():
             found: list[Problem] = []
-            _built(Composer(found).changed(base, file, SCENARIO, changes), file, found)
-            problems += [_of_variant(problem, name, base) for problem in found]
+            _built(Composer(found).changed(base, file, SCENARIO, changes), file, found, also)
+            news = [problem for problem in found if problem not in problems]
+            problems += [_of_variant(problem, name, base) for problem in news]
     if scenario is None or problems:
         raise in_order(problems)
     return scenario
 
 
-def _built(tree: Node, file: Path, problems: list[Problem]) -> Scenario | None:
+def _built(
+    tree: Node, file: Path, problems: list[Problem], also: Sequence[More]
+) -> Scenario | None:
     """The scenario of a tree whose files are in place; None where something new is wrong, which
     is added to the problems."""
     reading = Reading()
@@ -193,12 +206,16 @@ def _built(tree: Node, file: Path, problems: list[Problem]) -> Scenario | None:
         tree = tree.with_map({**tree.map, "topology": topology})
         tree = Composer(reading.problems).parts_of(tree, "jobs", SCENARIO, catalogue)
     scenario: Scenario = SCENARIO.read(tree, (), reading)
+    beyond = Reading()
     if scenario is not HOLE and not tree.partial:
         with suppress(Unknown):
             for findings in checks(scenario, tree):
                 reading.found(tree, (), findings)
+        with suppress(Unknown):
+            for findings in chain.from_iterable(more(scenario) for more in also):
+                beyond.found(tree, (), findings)
+    problems += _news([*reading.problems, *beyond.problems], problems)
     if reading.problems or scenario is HOLE or scenario.topology is HOLE or tree.partial:
-        problems += _news(reading.problems, problems)
         return None
     return replace(
         scenario,

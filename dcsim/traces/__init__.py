@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcsim.models.shapes import Clip, Turn
-from dcsim.traces.api import options_of, recorded, request_of, trace
+from dcsim.traces.api import options_of, recorded, request_of, trace, wrong
 from dcsim.traces.budget import KvBudget, kv
 from dcsim.traces.files import load, save
 from dcsim.traces.parts import handed_over, part
@@ -39,4 +39,5 @@ __all__ = [
     "save",
     "token_work",
     "trace",
+    "wrong",
 ]

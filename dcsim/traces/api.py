@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from dcsim.models.catalogue import get, stamp
-from dcsim.models.options import ModelError
-from dcsim.models.shapes import Clip, RequestShape
+from dcsim.models.llm import LlmConfig
+from dcsim.models.options import ModelError, wrong_options
+from dcsim.models.shapes import Clip, RequestShape, Turn
 from dcsim.reading.errors import did_you_mean
 from dcsim.spec import Layout, is_trace
-from dcsim.traces.clips import trace_clip
+from dcsim.traces.clips import check_clip, trace_clip
 from dcsim.traces.files import load
 from dcsim.traces.trace import MemoryTrace
-from dcsim.traces.turns import trace_turn
+from dcsim.traces.turns import check_turn, trace_turn
 
 
 def trace(
@@ -37,12 +38,44 @@ def trace(
     found = get(model)
     layout = layout or Layout()
     shape = found.request if shape is None else shape
-    wanted = type(found.request)
-    if not isinstance(shape, wanted):
-        raise ModelError([("shape", f"{model} takes a {wanted.__name__}")])
+    if wrong_options(found.options, options or {}) or type(shape) is not type(found.request):
+        raise ModelError(list(wrong(model, options, shape, layout)))
     # With the types: 1 and 1.0 are equal, but not the same option.
     resolved = tuple((name, type(v), v) for name, v in found.resolve(options).items())
     return _traced(found.name, stamp(found.name), resolved, shape, layout)
+
+
+def wrong(
+    model: str,
+    options: Mapping[str, Any] | None = None,
+    shape: RequestShape | None = None,
+    layout: Layout | None = None,
+) -> Iterator[tuple[str, str]]:
+    """Why a model cannot be traced so, as (path, message), with every reason; none where it can.
+
+    What depends on an option that is wrong is looked at under its default.
+    """
+    options = options or {}
+    try:
+        if is_trace(model):
+            _recorded(model, options, shape, layout)
+            return
+        found = get(model)
+    except ModelError as error:
+        yield from error.problems
+        return
+    bad = wrong_options(found.options, options)
+    yield from ((f"options.{name}", message) for name, message in bad.items())
+    right = found.resolve({name: value for name, value in options.items() if name not in bad})
+    network, shape, layout = found.built(right), shape or found.request, layout or Layout()
+    if type(shape) is not type(found.request):
+        yield _takes(model, found.request)
+    elif isinstance(network, LlmConfig):
+        assert isinstance(shape, Turn)
+        yield from check_turn(network, shape, layout)
+    else:
+        assert isinstance(shape, Clip)
+        yield from check_clip(network, right, shape, layout)
 
 
 @lru_cache(maxsize=64)
@@ -106,7 +139,7 @@ def _recorded(
             problems.append((f"layout.{name}", text))
     free = ("steps",) if isinstance(found.shape, Clip) else ("prompt", "output")
     if type(shape) is not type(found.shape):
-        problems.append(("shape", f"{file} takes {', '.join(vars(found.shape))}"))
+        problems.append(_takes(file, found.shape))
     elif (alike := replace(found.shape, **{n: getattr(shape, n) for n in free})) != shape:
         for name, value in vars(alike).items():
             if getattr(shape, name) != value:
@@ -114,6 +147,11 @@ def _recorded(
     if problems:
         raise ModelError(problems)
     return found.with_steps(shape.steps) if isinstance(shape, Clip) else replace(found, shape=shape)
+
+
+def _takes(model: str, request: RequestShape) -> tuple[str, str]:
+    keys = "resolution, frames, steps" if isinstance(request, Clip) else "prompt, output"
+    return "shape", f"{model} takes {keys}"
 
 
 def _fixed(file: str, have: object, asked: object) -> str:

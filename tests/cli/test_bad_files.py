@@ -103,6 +103,7 @@ def test_all_at_once_in_the_order_of_the_file(dcsim: Dcsim, tmp_path: Path) -> N
         "s.yaml:15:38: jobs.chat.arrivals.rate: '-1/s' must be 0 or more",
         "s.yaml:15:48: jobs.chat.arrivals.cv: nan is not a finite number",
         "s.yaml:16:21: jobs.chat.shape.prompt: 'many' is not a whole number",
+        "s.yaml:17:3: jobs.clips.shape: dit-xl-2 takes resolution, frames, steps",
         "s.yaml:20:38: jobs.clips.arrivals.log: no such file: nowhere.csv; give it with --set",
         "s.yaml:20:59: jobs.clips.arrivals.format: 'cvs' is not allowed; did you mean 'csv'?",
     ]

@@ -148,7 +148,7 @@ def test_all_problems_come_at_once() -> None:
         "layout",
         "layout.cfg",
     ]
-    with pytest.raises(ModelError, match="takes a Clip"):
+    with pytest.raises(ModelError, match="takes resolution, frames, steps"):
         traces.trace("dit-b-4", None, Turn(1, 1))
 
 
