@@ -1,6 +1,6 @@
 from collections.abc import Mapping
 
-from dcsim.engine.border import Int64, Outputs
+from dcsim.engine.border import Int64, Outputs, Rows
 
 def columns() -> dict[str, tuple[str, ...]]: ...
 def evictions() -> tuple[str, ...]: ...
@@ -67,4 +67,13 @@ class Engine:
     def state(self, replica: int) -> int: ...
     def running(self, replica: int) -> int: ...
     def waiting(self, replica: int) -> int: ...
-    def finish(self) -> Outputs: ...
+    def give(self, requests: Mapping[str, Int64]) -> None:
+        """More requests: the five arrays of the rows that follow. None of them may arrive at or
+        before the time that all has been handled up to."""
+
+    def take(self) -> Rows | None:
+        """The oldest slice that was given, once all of its requests are over; they are forgotten
+        here then."""
+
+    def finish(self) -> Outputs:
+        """Runs to the horizon; the requests are those that have not been taken."""

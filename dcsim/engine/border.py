@@ -36,8 +36,12 @@ CONTROL = ("time", "kind", "subject", "value")
 """Columns of the tables ``accounts`` and ``events`` of the outputs."""
 
 
-class Outputs(TypedDict):
-    """What ``Engine.finish`` returns; shapes in ``docs/engine.md``, times in ns, sizes in bytes."""
+REQUESTS = ("arrival", "klass", "work", "prompt", "output")
+"""Columns of the requests, which may come in slices."""
+
+
+class Rows(TypedDict):
+    """What is written down of some requests; times in ns."""
 
     arrived: Int64
     start: Int64
@@ -51,6 +55,11 @@ class Outputs(TypedDict):
     hit_nand: NotRequired[Int64]
     hit_again: NotRequired[Int64]
     handed: NotRequired[Int64]
+
+
+class Outputs(Rows):
+    """What ``Engine.finish`` returns; shapes in ``docs/engine.md``, times in ns, sizes in bytes."""
+
     accounts: Int64
     mean: Int64
     top: Int64

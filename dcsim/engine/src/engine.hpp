@@ -8,6 +8,7 @@
 #include "handover.hpp"
 #include "replica.hpp"
 #include "router.hpp"
+#include "rows.hpp"
 #include "tier_top.hpp"
 #include "useful.hpp"
 #include "weights.hpp"
@@ -41,8 +42,13 @@ class Engine {
         if (t < now_) throw std::invalid_argument("time goes forward: now is " + std::to_string(now_) + " ns");
         if (t > timeline_.bins().horizon) throw std::invalid_argument("the run ends at " + std::to_string(timeline_.bins().horizon) + " ns");
         while (step(t)) {}
-        now_ = t;
+        now_ = handled_ = t;
     }
+
+    // Requests come and go in slices: slices.hpp.
+    void give(const Requests& more);
+    template <class Put> bool take(Put&& put);
+    template <class Put> void take_rest(Put&& put);
 
     // Control, and a look inside: control.hpp.
     void fail(std::size_t r);
@@ -77,8 +83,6 @@ class Engine {
     }
 
     bool has_content() const { return !tables_.nodes.empty(); }
-    bool has_handovers() const { return hand_overs_.any(); }
-    RequestColumns& requests() { return out_; }
     Timeline& timeline() { return timeline_; }
     Useful& useful() { return useful_; }
     const std::vector<ControlEvent>& events() const { return events_; }
@@ -453,7 +457,7 @@ class Engine {
     HandOvers hand_overs_;
     Router router_;
     std::vector<std::deque<Waiting>> limbo_;  // by service
-    RequestColumns out_;
+    RequestRows out_;
     WinnerTree<i64> edges_;
     std::vector<Replica> replicas_;
     std::vector<i64> budgets_;  // the smallest of a service's replicas
@@ -464,15 +468,8 @@ class Engine {
     std::vector<ControlEvent> events_;
     Stats stats_;
     std::size_t next_ = 0;
-    // Who waits for what comes from NAND, and until when; the sequence is that of the load.
-    struct Late {
-        Due due;
-        std::size_t replica;
-        i64 epoch;
-        bool operator>(const Late& o) const { return due > o.due; }
-    };
     std::priority_queue<Late, std::vector<Late>, std::greater<>> late_;
-    i64 now_ = 0, arrived_ = 0, completed_ = 0, loads_begun_ = 0;
+    i64 now_ = 0, handled_ = -1, arrived_ = 0, completed_ = 0, loads_begun_ = 0;
     i64 at_edge_ = -1;  // the replica whose edge is being handled
     bool finished_ = false;
 };
@@ -483,3 +480,4 @@ class Engine {
 #include "handing.hpp"
 #include "joining.hpp"
 #include "loading.hpp"
+#include "slices.hpp"

@@ -1,4 +1,4 @@
-// What the loop keeps of a replica and of a request, and what it writes down of requests.
+// What the loop keeps of a replica and of a request.
 #pragma once
 
 #include <algorithm>
@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "content.hpp"
-#include "graph.hpp"
 #include "slack.hpp"
 
 namespace dcsim {
@@ -28,6 +27,14 @@ struct Loading {
     std::size_t from_dram = Content::kNone, from_nand = Content::kNone;
 };
 
+// Who waits for what comes from NAND, and until when; the sequence is that of the load.
+struct Late {
+    Due due;
+    std::size_t replica;
+    i64 epoch;
+    bool operator>(const Late& o) const { return due > o.due; }
+};
+
 enum class State : char { kDown, kLoading, kUp };
 struct Replica {
     State state = State::kDown;
@@ -46,30 +53,6 @@ struct Replica {
 
     std::vector<Loading>::iterator find(i64 id) {
         return std::find_if(loading.begin(), loading.end(), [id](const Loading& l) { return l.id == id; });
-    }
-};
-
-struct RequestColumns {
-    std::vector<i64> arrived, start, first, end;
-    std::vector<std::int8_t> outcome;
-    std::vector<std::int32_t> preemptions, replica;
-    std::vector<i64> hit_hbm, hit_dram, hit_nand, hit_again;  // empty: no content is known
-    std::vector<i64> handed;                                  // empty: nothing is handed over
-
-    RequestColumns(const Tables& tables, const Graph& graph) : arrived(tables.requests.arrival) {
-        const std::size_t n = arrived.size();
-        for (auto* times : {&start, &first, &end}) times->assign(n, -1);
-        outcome.assign(n, kQueued);
-        preemptions.assign(n, 0);
-        replica.assign(n, -1);
-        if (!tables.requests.handover.empty()) handed.assign(n, -1);
-        if (!tables.nodes.empty())
-            for (auto* hits : {&hit_hbm, &hit_dram, &hit_nand, &hit_again}) hits->assign(n, 0);
-        for (std::size_t q = 0; graph.any() && q < n; ++q)
-            if (graph.waits(q)) {
-                arrived[q] = -1;
-                outcome[q] = kAwaited;
-            }
     }
 };
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <span>
@@ -11,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "column.hpp"
 #include "eviction.hpp"
 #include "ticks.hpp"
 
@@ -84,12 +84,21 @@ template <class Row>
 inline constexpr std::size_t kColumns = sizeof(Row) / sizeof(i64);
 
 struct Requests {
-    std::vector<i64> arrival, klass, work, prompt, output;
-    std::vector<i64> reads, leaves;               // empty: no content is known
+    Column<i64> arrival, klass, work, prompt, output;
+    std::vector<i64> reads, leaves;              // empty: no content is known
     std::vector<i64> delay, after_start, after;  // all empty: no request waits for another
     std::vector<i64> handover, ahead, fed;       // all empty: nothing is handed over
     i64 size() const { return static_cast<i64>(arrival.size()); }
+    // Whether more may come: of content and of who waits for whom all is known beforehand.
+    bool more() const { return reads.empty() && after_start.empty(); }
 };
+// What comes of each request.
+struct RequestColumn {
+    const char* name;
+    Column<i64> Requests::*column;
+};
+inline constexpr RequestColumn kRequestColumns[] = {{"arrival", &Requests::arrival}, {"klass", &Requests::klass}, {"work", &Requests::work},
+                                                    {"prompt", &Requests::prompt}, {"output", &Requests::output}};
 
 struct Tables {
     std::vector<Pool> pools;
@@ -114,13 +123,15 @@ struct Tables {
     // The ns that bytes take over one or two paths, if nothing else does.
     i64 time_to_bring(i64 bytes, i64 path, i64 then = -1) const;
     void check() const;
+    // More requests, after those that there are.
+    void add(const Requests& more);
 
   private:
     void check_links() const;
     void check_works() const;
     void check_services() const;
     void check_replicas() const;
-    void check_requests() const;
+    void check_requests(std::size_t first) const;
     void check_graph() const;
     void check_handovers() const;
     i64 held_at_end(std::size_t request) const;
@@ -167,7 +178,7 @@ inline void Tables::check() const {
     check_works();
     check_services();
     check_replicas();
-    check_requests();
+    check_requests(0);
     check_policies();
     if (!nodes.empty() || !requests.reads.empty() || !requests.leaves.empty()) check_content();
     for (std::size_t i = 0; i < gaps.size(); ++i)
@@ -247,13 +258,25 @@ inline void Tables::check_replicas() const {
     }
 }
 
-inline void Tables::check_requests() const {
+inline void Tables::add(const Requests& more) {
+    if (!requests.more()) throw std::invalid_argument("requests that wait for others, or have content in common, come all at once");
+    const std::size_t known = requests.arrival.size();
+    for (const auto& [name, column] : kRequestColumns) (requests.*column).add(more.*column);
+    try {
+        check_requests(known);
+    } catch (...) {
+        for (const auto& [name, column] : kRequestColumns) (requests.*column).cut(known);
+        throw;
+    }
+}
+
+inline void Tables::check_requests(std::size_t first) const {
     using detail::in, detail::require;
     const Requests& q = requests;
     const std::size_t n = q.arrival.size();
     require(q.klass.size() == n && q.work.size() == n && q.prompt.size() == n && q.output.size() == n, "requests", 0,
             "arrays differ in length");
-    for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t i = first; i < n; ++i) {
         require(q.arrival[i] >= (i ? q.arrival[i - 1] : 0), "requests", i, "arrivals must be sorted and >= 0");
         require(in(q.klass[i], classes) && in(q.work[i], works), "requests", i, "no such class or work");
         const bool token = segments[static_cast<std::size_t>(works[static_cast<std::size_t>(q.work[i])].segment)].rule != kFixed;

@@ -55,6 +55,14 @@ nb::object numpy(std::vector<T>&& data, std::initializer_list<std::size_t> shape
     return nb::cast(nb::ndarray<nb::numpy, T>(pointer, shape.size(), shape.begin(), owner));
 }
 
+// Takes the columns of requests.
+auto putting(nb::dict& out) {
+    return [&out](const char* name, auto&& values) {
+        const std::size_t n = values.size();
+        out[name] = numpy(std::move(values), {n});
+    };
+}
+
 // One thread at a time: run_until lets go of the interpreter's lock, so a second thread could come in.
 class Busy {
   public:
@@ -89,11 +97,7 @@ class PyEngine {
             t.policies = rows<dcsim::Policy>(tables, "policies");
         else
             t.policies.resize(t.services.size());
-        t.requests.arrival = values(tables, "arrival");
-        t.requests.klass = values(tables, "klass");
-        t.requests.work = values(tables, "work");
-        t.requests.prompt = values(tables, "prompt");
-        t.requests.output = values(tables, "output");
+        read(tables, t.requests);
         if (tables.contains("nodes") || tables.contains("reads") || tables.contains("leaves")) {
             t.nodes = rows<dcsim::Node>(tables, "nodes");
             t.requests.reads = values(tables, "reads");
@@ -129,6 +133,20 @@ class PyEngine {
         });
     }
 
+    void give(const nb::dict& requests) {
+        dcsim::Requests more;
+        read(requests, more);
+        with([&more](dcsim::Engine& e) { e.give(more); });
+    }
+
+    nb::object take() {
+        return with([](dcsim::Engine& e) -> nb::object {
+            nb::dict out;
+            if (!e.take(putting(out))) return nb::none();
+            return out;
+        });
+    }
+
     nb::dict finish() {
         return with([this](dcsim::Engine& e) {
             {
@@ -140,27 +158,15 @@ class PyEngine {
     }
 
   private:
+    static void read(const nb::dict& from, dcsim::Requests& requests) {
+        for (const auto& [name, column] : dcsim::kRequestColumns) requests.*column = values(from, name);
+    }
     nb::dict outputs() {
         dcsim::Timeline& timeline = engine_->timeline();
         const std::size_t bins = timeline.bins().count();
         const std::size_t accounts = timeline.accounts().size();
         nb::dict out;
-        dcsim::RequestColumns& r = engine_->requests();
-        const std::size_t n = r.start.size();
-        out["arrived"] = numpy(std::move(r.arrived), {n});
-        out["start"] = numpy(std::move(r.start), {n});
-        out["first"] = numpy(std::move(r.first), {n});
-        out["end"] = numpy(std::move(r.end), {n});
-        if (engine_->has_content()) {
-            out["hit_hbm"] = numpy(std::move(r.hit_hbm), {n});
-            out["hit_dram"] = numpy(std::move(r.hit_dram), {n});
-            out["hit_nand"] = numpy(std::move(r.hit_nand), {n});
-            out["hit_again"] = numpy(std::move(r.hit_again), {n});
-        }
-        if (engine_->has_handovers()) out["handed"] = numpy(std::move(r.handed), {n});
-        out["outcome"] = numpy(std::move(r.outcome), {n});
-        out["preemptions"] = numpy(std::move(r.preemptions), {n});
-        out["replica"] = numpy(std::move(r.replica), {n});
+        engine_->take_rest(putting(out));
         std::vector<i64> rows;
         for (const dcsim::AccountRow& a : timeline.accounts())
             rows.insert(rows.end(), {a.pool, a.category, a.service, a.klass});
@@ -297,5 +303,7 @@ NB_MODULE(_core, m) {
         .def("state", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Engine& e) { return e.state(r); }); }, "replica"_a)
         .def("running", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Engine& e) { return e.running(r); }); }, "replica"_a)
         .def("waiting", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Engine& e) { return e.waiting(r); }); }, "replica"_a)
+        .def("give", &PyEngine::give, "requests"_a)
+        .def("take", &PyEngine::take)
         .def("finish", &PyEngine::finish);
 }

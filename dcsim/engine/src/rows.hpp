@@ -1,0 +1,86 @@
+// What is written down of each request; and how requests come, and go once they are over, in slices.
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "column.hpp"
+#include "graph.hpp"
+#include "tables.hpp"
+
+namespace dcsim {
+
+class RequestRows {
+  public:
+    Column<i64> arrived, start, first, end;
+    Column<std::int8_t> outcome;
+    Column<std::int32_t> preemptions, replica;
+    Column<i64> hit_hbm, hit_dram, hit_nand, hit_again;  // where content is known
+    Column<i64> handed;                                  // where anything is handed over
+
+    RequestRows(const Tables& tables, const Graph& graph)
+        : whole_(graph.any()), content_(!tables.nodes.empty()), handing_(!tables.requests.handover.empty()) {
+        come(tables.requests);
+        for (std::size_t q = 0; whole_ && q < start.size(); ++q)
+            if (graph.waits(q)) {
+                arrived[q] = -1;
+                outcome[q] = kAwaited;
+            }
+    }
+
+    // Requests that have been added to those that were known.
+    void come(const Requests& requests) {
+        const std::size_t known = start.size(), more = requests.arrival.size() - known;
+        if (more == 0) return;
+        each([&](const char*, auto& column, auto value) { column.add(more, value); });
+        for (std::size_t q = known; q < start.size(); ++q) arrived[q] = requests.arrival[q];
+        slices_.push_back(start.size());
+    }
+
+    // The first row that is here, and the end of its slice if nothing will happen any more to any of its
+    // requests: else the first row. Of requests that wait for others all are needed to the end.
+    std::size_t begin() const { return begin_; }
+    std::size_t over() {
+        if (whole_ || slices_.empty()) return begin_;
+        while (over_ < slices_.front() && is_over(outcome[over_])) ++over_;
+        return over_ == slices_.front() ? over_ : begin_;
+    }
+    // Calls `put(name, values)` for the columns of the rows up to `last`, and forgets them.
+    template <class Put>
+    void take(std::size_t last, Put&& put) {
+        each([&](const char* name, auto& column, auto) {
+            put(name, column.take(begin_, last));
+            column.forget(last);
+        });
+        begin_ = over_ = last;
+        while (!slices_.empty() && slices_.front() <= last) slices_.pop_front();
+    }
+
+  private:
+    static bool is_over(std::int8_t outcome) { return outcome == kCompleted || outcome == kRejected; }
+
+    // Calls `act(name, column, value before anything has happened)` for those that there are.
+    template <class Act>
+    void each(Act&& act) {
+        act("arrived", arrived, i64{-1});
+        act("start", start, i64{-1});
+        act("first", first, i64{-1});
+        act("end", end, i64{-1});
+        act("outcome", outcome, std::int8_t{kQueued});
+        act("preemptions", preemptions, std::int32_t{0});
+        act("replica", replica, std::int32_t{-1});
+        if (content_) {
+            act("hit_hbm", hit_hbm, i64{0});
+            act("hit_dram", hit_dram, i64{0});
+            act("hit_nand", hit_nand, i64{0});
+            act("hit_again", hit_again, i64{0});
+        }
+        if (handing_) act("handed", handed, i64{-1});
+    }
+
+    bool whole_, content_, handing_;
+    std::deque<std::size_t> slices_;  // their ends
+    std::size_t begin_ = 0, over_ = 0;
+};
+
+}  // namespace dcsim
