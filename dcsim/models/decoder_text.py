@@ -1,7 +1,7 @@
 """A language model as a text encoder: its hidden states, of every token of the prompt.
 
-As transformers runs it with a KV cache and `output_hidden_states`: keys, values and the states of
-every layer are held until the last is there.
+As transformers runs it with a KV cache: keys and values are held until the last state is there, and
+with `output_hidden_states` the states of every layer.
 """
 
 from __future__ import annotations
@@ -32,8 +32,14 @@ class DecoderText(Encoder):
     """Layers after the one whose states are taken; 0: the last, and normed."""
     template: CountOrZero = 0
     """Tokens of a template before the prompt: encoded, and then cut off."""
+    states: bool = True
+    """Whether the states of every layer are held."""
     idle: CountOrZero = 0
     """Parameters that are loaded with it and never used by a prompt: a head, a vision tower."""
+
+    def check(self) -> None:
+        if self.skip and not self.states:
+            raise ValueError(f"states: false, but the states before the last {self.skip} are taken")
 
     @property
     def config(self) -> LlmConfig:
@@ -64,13 +70,14 @@ class DecoderText(Encoder):
         if tape.execute and self.template:
             raise ValueError("the template of a prompt has no ids: it is counted, not executed")
         words = tape.tensor((count,), "int64", ids.data[0] if tape.execute else None)
-        x = llm.embedded(w, words)
+        x = llm.embedded(c, w, words)
         cache = Cache(w.dtype, layers=[[] for _ in c.blocks])
-        states = [ops.copy(x)]
+        states = [ops.copy(x)] if self.states else []
         for i in range(c.layers):
             llm.pass_block(c, w, i, x, cache)
-            states.append(ops.copy(x))
-        chosen = states[c.layers - self.skip]
+            if self.states:
+                states.append(ops.copy(x))
+        chosen = states[c.layers - self.skip] if self.states else x
         if not self.skip:
             chosen = ops.rms_norm(chosen, w["norm"], c.eps)
         return Encoding(ops.copy(chosen[self.template :], (1, tokens, c.hidden)))

@@ -19,11 +19,13 @@ from dcsim.reading.concept import Count, CountOrZero, Positive
 
 @dataclass(frozen=True)
 class Dense(FeedForward):
-    """One SwiGLU that every token goes through."""
+    """One gated half that every token goes through."""
 
     tag = "dense"
 
     width: Count
+    activation: Literal["silu", "gelu"] = "silu"
+    """Of the gate: SwiGLU, or GEGLU (Gemma)."""
 
     def parameters(self, name: str, hidden: int, tp: int) -> Parameters:
         """Names and shapes on one of `tp` GPUs."""
@@ -39,7 +41,7 @@ class Dense(FeedForward):
         """Of tokens (n, hidden), taken out of `given`: (n, hidden)."""
         y = given.pop()
         gate, up = ops.linear(y, w[f"{name}.up"]).chunk(2, -1)
-        y = ops.gated("silu", gate, up)
+        y = ops.gated(self.activation, gate, up)
         del gate, up
         y = ops.linear(y, w[f"{name}.down"])
         all_reduce_(y, tp)

@@ -1,7 +1,7 @@
 """Grouped-query attention: rotary positions, and what families add to it.
 
 Biases (Qwen2), norms of q and k (Qwen3), a window and sinks (gpt-oss), a gate on what comes out
-and positions on a part of a head (Qwen3-Next).
+and positions on a part of a head (Qwen3-Next), capped scores (Gemma 2).
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Gqa(Mixer):
     """Tokens a query sees, itself the last; None: all before it."""
     sinks: bool = False
     """A learned logit a head that takes its share of the softmax."""
+    softcap: Positive | None = None
+    """Scores are kept within so much of zero, by a tanh."""
     gate: bool = False
     """What comes out is multiplied by the sigmoid of a second projection like q's."""
 
@@ -101,7 +103,9 @@ class Gqa(Mixer):
         cache.add(layer, k, v)
         sinks = w[f"{name}.sinks"] if self.sinks else None
         keys, values = cache.whole(layer)
-        y = ops.attention(q, keys, values, causal=True, window=self.window, sinks=sinks)
+        y = ops.attention(
+            q, keys, values, causal=True, window=self.window, sinks=sinks, softcap=self.softcap
+        )
         y = y.reshape(count, heads * head)
         if self.gate:
             ops.write_(y, qkv[:, heads * head : first], ops.times_sigmoid)

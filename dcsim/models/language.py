@@ -41,6 +41,12 @@ class LlmFields(Concept):
     vocabulary: Count
     tied: bool = False
     eps: Positive = 1e-5
+    post_norms: bool = False
+    """What a half of a block makes is normed before it is added (Gemma 2)."""
+    scaled_embedding: bool = False
+    """Embeddings are multiplied by the root of the hidden size (Gemma)."""
+    softcap: Positive | None = None
+    """Logits are kept within so much of zero, by a tanh (Gemma 2)."""
     weights_dtype: Literal["as dtype", "fp8", "fp4", "mxfp4"] = "as dtype"
     """What the weights are published in: the default of the option of that name."""
     attention: Mapping[str, Mixer]
@@ -61,7 +67,16 @@ class LlmFields(Concept):
         blocks: list[Block] = []
         for run in self.layers:
             blocks += [self._block(text) for text in run.of] * run.times
-        return LlmConfig(tuple(blocks), self.hidden, self.vocabulary, self.tied, self.eps)
+        return LlmConfig(
+            tuple(blocks),
+            self.hidden,
+            self.vocabulary,
+            self.tied,
+            self.eps,
+            self.post_norms,
+            self.scaled_embedding,
+            self.softcap,
+        )
 
     def _block(self, text: str) -> Block:
         mixer, _, half = text.partition("+")

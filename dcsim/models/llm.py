@@ -56,6 +56,12 @@ class LlmConfig:
     tied: bool = False
     """The head is the embedding."""
     eps: float = 1e-5
+    post_norms: bool = False
+    """What a half of a block makes is normed before it is added (Gemma 2)."""
+    scaled_embedding: bool = False
+    """Embeddings are multiplied by the root of the hidden size (Gemma)."""
+    softcap: float | None = None
+    """Logits are kept within so much of zero, by a tanh (Gemma 2)."""
 
     @property
     def layers(self) -> int:
@@ -132,6 +138,9 @@ def parameters(c: LlmConfig, tp: int = 1) -> Iterator[tuple[str, Shape]]:
         yield from block.attention.parameters(f"{i}", c.hidden, tp)
         yield f"{i}.norm2", (c.hidden,)
         yield from block.feed_forward.parameters(f"{i}", c.hidden, tp)
+        if c.post_norms:
+            yield f"{i}.norm1_post", (c.hidden,)
+            yield f"{i}.norm2_post", (c.hidden,)
     yield "norm", (c.hidden,)
     if not c.tied:
         yield "head", (vocabulary, c.hidden)
@@ -140,14 +149,17 @@ def parameters(c: LlmConfig, tp: int = 1) -> Iterator[tuple[str, Shape]]:
 def logits_of(c: LlmConfig, w: Weights, x: Tensor, tp: int) -> Tensor:
     """Logits (n, vocabulary) of hidden states x (n, hidden), their last norm done."""
     scores = all_gather(ops.linear(x, w["embed" if c.tied else "head"]), tp, axis=-1)
-    return scores[:, : c.vocabulary]
+    scores, most = scores[:, : c.vocabulary], c.softcap
+    if most is None:
+        return scores
+    return ops.pointwise("softcap", lambda d: ops.capped(d, most), scores)
 
 
-def embedded(w: Weights, ids: Tensor, tp: int = 1) -> Tensor:
+def embedded(c: LlmConfig, w: Weights, ids: Tensor, tp: int = 1) -> Tensor:
     """Rows of the embedding; a rank looks up those it has, the sum over `tp` completes them."""
     x = ops.embedding(w["embed"], ids, w.dtype)
     all_reduce_(x, tp)
-    return x
+    return ops.affine(x, c.hidden**0.5) if c.scaled_embedding else x
 
 
 def pass_block(
@@ -163,11 +175,15 @@ def pass_block(
     block = c.blocks[i]
     y = ops.rms_norm(x, w[f"{i}.norm1"], c.eps)
     y = block.attention.forward(w, f"{i}", y, cache, i, tp, c.eps)
+    if c.post_norms:
+        ops.rms_norm_(y, w[f"{i}.norm1_post"], c.eps)
     ops.add_(x, y)
     # Handed over in a list: the block lets go of it as soon as it has been read.
     given = [ops.rms_norm(x, w[f"{i}.norm2"], c.eps)]
     del y
     y = block.feed_forward.forward(w, f"{i}", given, tp, experts_read)
+    if c.post_norms:
+        ops.rms_norm_(y, w[f"{i}.norm2_post"], c.eps)
     ops.add_(x, y)
 
 
@@ -190,7 +206,7 @@ def forward(
     """
     check_execution(tape, layout)
     tokens = tape.tensor((count,), "int64", ids)
-    x = embedded(w, tokens, layout.tp)
+    x = embedded(c, w, tokens, layout.tp)
     if not cache.layers:
         cache.layers = [[] for _ in c.blocks]
     for i in range(len(c.blocks)):

@@ -155,6 +155,12 @@ def _gelu(x: Array) -> Array:
     return out
 
 
+def capped(x: Array, most: float) -> Array:
+    """`most * tanh(x / most)`."""
+    out: Array = np.float32(most) * np.tanh(x / np.float32(most))
+    return out
+
+
 def gelu(x: Tensor) -> Tensor:
     """GELU in its tanh form."""
     return pointwise("gelu", _gelu, x)
@@ -313,6 +319,7 @@ def attention(
     causal: bool = False,
     window: int | None = None,
     sinks: Tensor | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """Softmax attention; q and k (batch, n or m, heads or kv heads, width), v (.., value width).
 
@@ -320,7 +327,8 @@ def attention(
     (scores and probabilities in memory). `bias` (1 or batch, 1 or heads, n, m) is added to the
     scores. `causal` lines the last query up with the last key; FLOPs are then those of the pairs
     computed. Fused and causal only: `window` keys at most that a query sees, its own the last;
-    `sinks` (heads,), a logit a head that takes its share of the softmax and gives no value.
+    `sinks` (heads,), a logit a head that takes its share of the softmax and gives no value;
+    `softcap`, within which of zero a tanh keeps the scores.
     Returns (batch, n, heads, value width).
     """
     batch, n, heads, width = q.shape
@@ -347,6 +355,7 @@ def attention(
                 window,
                 None if sinks is None else sinks.data,
                 None if bias is None else bias.data,
+                softcap,
             ),
             flops=half + 2 * batch * heads * value * pairs,
             scratch=FLOAT * batch * heads * n,
@@ -420,6 +429,7 @@ def _softmax_attention(
     window: int | None = None,
     sinks: Array | None = None,
     bias: Array | None = None,
+    softcap: float | None = None,
 ) -> Array:
     """One head at a time, so that a long sequence fits the host."""
     group = q.shape[2] // k.shape[2]
@@ -427,6 +437,8 @@ def _softmax_attention(
     for b in range(q.shape[0]):
         for h in range(q.shape[2]):
             scores = q[b, :, h] @ k[b, :, h // group].T * np.float32(scale)
+            if softcap is not None:
+                scores = capped(scores, softcap)
             if bias is not None:
                 scores = scores + bias[b % len(bias), h % bias.shape[1]]
             sink = None if sinks is None else float(sinks[h])

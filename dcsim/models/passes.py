@@ -101,6 +101,12 @@ def modulated(p: Pass, normal: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return ops.cast(moved, p.numerics.dtype)
 
 
+def shifted(p: Pass, normal: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """`modulated`, by what is broadcast already."""
+    gain = ops.affine(scale, 1.0, 1.0)
+    return ops.cast(ops.add(ops.mul(normal, gain), shift), p.numerics.dtype)
+
+
 def normal(p: Pass, x: Tensor) -> Tensor:
     """Layer norm without parameters, in the dtype of modulation."""
     return ops.layer_norm(x, p.eps, p.numerics.modulation)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcsim.models.shapes import Clip
-from dcsim.models.tape import ATTENTION, CATEGORIES, COMM, DENSE, GRAIN, KINDS, MEMORY, nbytes
+from dcsim.models.tape import ATTENTION, CATEGORIES, COMM, CONV, DENSE, GRAIN, KINDS, MEMORY, nbytes
 from dcsim.traces.trace import CACHED, Ints, MemoryTrace, Phase, Record
 
 ORDER = 1
@@ -97,7 +97,7 @@ def _parts(record: Record) -> Iterator[Part]:
         elif ended and kind != COMM:
             half = "ffn" if half == "attention" and block not in apart else ""
             ended = False
-        if block is not None and kind == DENSE:
+        if block is not None and kind in (DENSE, CONV):
             if tail in INTO:
                 half = "attention"
             elif tail == "up":

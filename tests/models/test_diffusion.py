@@ -139,6 +139,8 @@ TOKENS = {
     "cogvideox1.5-5b": 11 * 48 * 85,  # 21 latent frames, padded to 22
     "pixart-alpha": 4096,
     "pixart-sigma": 4096,
+    "sana-1.6b": 32 * 32,
+    "sana-0.6b": 32 * 32,
     "mochi-1": 44_520,
     "latte-1": 16 * 32 * 32,
     "ltx-video-2b": 21 * 16 * 22,

@@ -19,6 +19,7 @@ COUNTED = {
     "umt5-xxl": 5_680_910_336,
     "llava-llama-3-8b": 7_504_924_672,
     "qwen2.5-vl-7b": 8_292_166_656,
+    "gemma-2-2b": 2_614_341_888,
     "clip-l": 123_060_480,
     "clip-l-projected": 123_650_304,
     "clip-g": 694_659_840,
@@ -68,6 +69,23 @@ def test_a_template_is_encoded_and_cut_off() -> None:
         assert found.shape == (1, 9, 32)
         flops.append(sum(e[3] for e in tape.events if e[0] == "op" and e[2] == "dense"))
     assert flops[1] * 9 == flops[0] * 20
+
+
+def test_states_that_nobody_takes_are_not_held() -> None:
+    """The embedding's and two layers' states, 9 tokens of 32 in bf16, a copy each."""
+    held = []
+    for states in (True, False):
+        encoder, tape = Tiny("llama-3.1-8b", states=states), Tape()
+        weights = Weights(tape, encoder.parameters(), "bf16")
+        encoder.encode(weights, tape.tensor((1, 9), "int64"))
+        held.append(sum(tape.profile[-1][1]))
+    assert held[0] - held[1] == 3 * 1024
+    ids, whole = np.array([[3, 50, 7]]), Tiny("llama-3.1-8b")
+    arrays = random_arrays(llm.parameters(whole.config), 2)
+    alone = encoded(Tiny("llama-3.1-8b", states=False), arrays, ids)
+    np.testing.assert_array_equal(alone, encoded(whole, arrays, ids))
+    with pytest.raises(ValueError, match="states before the last 2 are taken"):
+        DecoderText("llama-3.1-8b", skip=2, states=False).check()
 
 
 def test_equal_tables_of_each_layer_are_one_of_all() -> None:

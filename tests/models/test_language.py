@@ -39,6 +39,8 @@ PUBLISHED: dict[str, tuple[float, float, float | None, float, bool]] = {
     "qwen3-coder-480b-a35b": (480, 1, 35, 1, True),
     "mixtral-8x7b": (46.7, 0.1, 12.9, 0.1, True),  # mistral.ai/news/mixtral-of-experts
     "mixtral-8x22b": (141, 1, 39, 1, True),
+    "gemma-2-2b": (2.61, 0.01, None, 0, False),  # Gemma Team 2024, table 2
+    "gemma-2-9b": (9.24, 0.01, None, 0, False),
     "gpt-oss-20b": (20.91, 0.01, 3.61, 0.01, False),  # model card, table 1
     "gpt-oss-120b": (116.83, 0.01, 5.13, 0.01, False),
     "deepseek-v3": (671, 1, 36.6, 0.1, False),  # README_WEIGHTS.md
@@ -105,6 +107,8 @@ KV = {
     "qwen3-coder-480b-a35b": 62 * 2 * 8 * 128 * 2,
     "mixtral-8x7b": 32 * 2 * 8 * 128 * 2,
     "mixtral-8x22b": 56 * 2 * 8 * 128 * 2,
+    "gemma-2-2b": 26 * 2 * 4 * 256 * 2,
+    "gemma-2-9b": 42 * 2 * 8 * 256 * 2,
     "gpt-oss-20b": 24 * 2 * 8 * 64 * 2,
     "gpt-oss-120b": 36 * 2 * 8 * 64 * 2,
     "qwen3-next-80b-a3b": 12 * 2 * 2 * 256 * 2,

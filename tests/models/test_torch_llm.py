@@ -131,6 +131,32 @@ CASES: Mapping[str, tuple[str, dict[str, Any], LlmConfig]] = {
             eps=1e-5,
         ),
     ),
+    "gemma 2": (
+        "Gemma2",
+        {
+            **HEADS,
+            "intermediate_size": 64,
+            "query_pre_attn_scalar": 8,
+            "sliding_window": 4,
+            # Low enough that both bend what they cap.
+            "attn_logit_softcapping": 1.5,
+            "final_logit_softcapping": 2.0,
+            **plain(1e4),
+        },
+        LlmConfig(
+            tuple(
+                Block(gqa(theta=1e4, softcap=1.5, window=window), Dense(64, "gelu"))
+                for window in (4, None)
+            ),
+            48,
+            101,
+            tied=True,
+            eps=1e-6,
+            post_norms=True,
+            scaled_embedding=True,
+            softcap=2.0,
+        ),
+    ),
     "deepseek": (
         "DeepseekV3",
         {**LATENT, "q_lora_rank": 20, "n_group": 4, "topk_group": 2, **plain(1e4)},
@@ -219,6 +245,8 @@ def public(family: str, settings: Mapping[str, Any]) -> Any:
 PLACES = {
     "norm1": "input_layernorm.weight",
     "norm2": "post_attention_layernorm.weight",
+    "norm1_post": "after_attention.weight",
+    "norm2_post": "post_feedforward_layernorm.weight",
     "q_norm": "self_attn.q_norm.weight",
     "k_norm": "self_attn.k_norm.weight",
     "out": "self_attn.o_proj.weight",
@@ -251,6 +279,8 @@ def copied(model: Any, config: LlmConfig) -> dict[str, Array]:
     gpt_oss = any("router" in name for name in state)
     if any("linear_attn" in name for name in state):
         _as_others(state, config)
+    if config.post_norms:
+        _of_gemma(state)
     out: dict[str, Array] = {}
 
     def take(*names: str) -> Array:
@@ -312,6 +342,14 @@ def _as_others(state: dict[str, Array], config: LlmConfig) -> None:
         state[f"{at}in_proj_qkvz.weight"] = whole
         signs = state[f"{at}in_proj_ba.weight"].reshape(mixer.key_heads, 2, -1, config.hidden)
         state[f"{at}in_proj_ba.weight"] = signs.swapaxes(0, 1).reshape(-1, config.hidden)
+
+
+def _of_gemma(state: dict[str, Array]) -> None:
+    """Gemma's norms about one, and under the names that others have for those before a half."""
+    for name in [name for name in state if name.endswith("norm.weight")]:
+        changed = name.replace("post_attention_layernorm", "after_attention")
+        changed = changed.replace("pre_feedforward_layernorm", "post_attention_layernorm")
+        state[changed] = state.pop(name) + 1
 
 
 def _gpt_oss(part: str, take: Any, at: str) -> Array:
@@ -383,6 +421,17 @@ PUBLISHED: Mapping[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "mixtral-8x7b": ("Mixtral", {}),
+    "gemma-2-2b": ("Gemma2", {}),
+    "gemma-2-9b": (
+        "Gemma2",
+        {
+            "hidden_size": 3584,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 42,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 8,
+        },
+    ),
     "gpt-oss-120b": ("GptOss", {}),
     "gpt-oss-20b": ("GptOss", {"num_hidden_layers": 24, "num_local_experts": 32}),
     "deepseek-v3": ("DeepseekV3", {}),

@@ -99,6 +99,13 @@ PIXART_XL = {
     "norm_elementwise_affine": False,
     "norm_eps": 1e-6,
 }
+SANA_SMALL = {
+    "num_layers": 28,
+    "num_attention_heads": 36,
+    "num_cross_attention_heads": 16,
+    "cross_attention_head_dim": 72,
+    "cross_attention_dim": 1152,
+}
 NO_SIZES = {"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}}
 # Name; diffusers' class, what differs from its defaults, shapes and other values of its inputs;
 # latent and condition of ours; how far our peak of activations may be off.
@@ -243,6 +250,22 @@ MEMBERS: list[tuple[Any, ...]] = [
         NO_SIZES,
         (1, 128, 128),
         [(1, 300, 4096)],
+    ),
+    *(
+        (
+            f"sana-{name}",
+            "SanaTransformer2DModel",
+            config,
+            {
+                "hidden_states": (1, 32, 32, 32),
+                "encoder_hidden_states": (1, 300, 2304),
+                "timestep": (1,),
+            },
+            {},
+            (1, 32, 32),
+            [(1, 300, 2304)],
+        )
+        for name, config in {"1.6b": {}, "0.6b": SANA_SMALL}.items()
     ),
     (
         "mochi-1",

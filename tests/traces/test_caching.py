@@ -86,6 +86,20 @@ def test_bytes_of_taylorseer() -> None:
     assert stored("taylorseer", "flux.1-dev", FLUX) == 2 * (19 * 2 + 38) * (IMAGE + TEXT)
 
 
+def test_a_feed_forward_of_convolutions_is_one() -> None:
+    """SANA at 1024: 20 blocks of two attentions and a feed-forward, 2 branches, 1024 tokens of
+    2240. What is forecast is not computed: all convolutions are of feed-forward halves."""
+    clip = Clip(1024, 1024, 1, 20)
+    each = 2 * 1024 * 2240 * 2
+    assert stored("pab", "sana-1.6b", clip) == 20 * 2 * each
+    assert stored("taylorseer", "sana-1.6b", clip) == 2 * 20 * 3 * each
+    kept = {method: skipped(of(method, "sana-1.6b", clip)) for method in ("pab", "taylorseer")}
+    # Two columns of 11200 channels and of 5600 from 2240, and nine of the depth.
+    halves = 20 * 2 * 2 * 1024 * (2240 * 11200 + 9 * 11200 + 5600 * 2240)
+    assert {name: row.conv_flops for name, row in kept.items()} == {"pab": halves, "taylorseer": 0}
+    assert [row.attn_flops for row in kept.values()] == [0, 0]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_gpus_that_share_tokens_share_what_is_stored(method: str) -> None:
     clip = Clip(832, 480, 17, 10)

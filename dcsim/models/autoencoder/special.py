@@ -19,7 +19,8 @@ from dcsim.models.autoencoder.passing import (
     unit,
 )
 from dcsim.models.conv import conv, grouped_mean, repeated
-from dcsim.models.tape import ATTENTION, MEMORY, Array, Tensor
+from dcsim.models.linear_attention import linear_attention, with_ones
+from dcsim.models.tape import ATTENTION, Array, Tensor
 from dcsim.models.weights import Parameters
 from dcsim.reading.concept import Count
 
@@ -151,7 +152,8 @@ class LinearAttention(Layer):
         h = ops.cast(h, "fp32") if linear else h
         q, k, v = h.reshape(batch, h.shape[1] // (3 * self.head), 3 * self.head, cells).chunk(3, 2)
         q, k = ops.relu(q), ops.relu(k)
-        h = ops.cast(_linear(q, k, v) if linear else _quadratic(q, k, v), x.dtype)
+        h = linear_attention(q, k, with_ones(v)) if linear else _quadratic(q, k, v)
+        h = ops.cast(h, x.dtype)
         del q, k, v, parts
         h = h.reshape(batch, width * (1 + len(self.scales)), cells).permute(0, 2, 1)
         h = ops.linear(h, run.weights[f"{name}.out.weight"])
@@ -160,38 +162,8 @@ class LinearAttention(Layer):
         return ops.add(h, x)
 
 
-def _linear(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Values mixed by keys, then by queries: (batch, heads, width, cells), all in float32."""
-    batch, heads, width, cells = v.shape
-    ones = (batch, heads, width + 1, cells)
-    v1 = v.tape.run(
-        "pad",
-        MEMORY,
-        (v,),
-        ones,
-        v.dtype,
-        lambda: np.pad(v.data, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=1),
-    )
-    flops = 2 * batch * heads * cells * width * (width + 1)
-    mixed = v.tape.run(
-        "mix",
-        ATTENTION,
-        (v1, k),
-        (batch, heads, width + 1, width),
-        v.dtype,
-        lambda: v1.data @ k.data.swapaxes(-1, -2),
-        flops=flops,
-    )
-    h = v.tape.run(
-        "mix", ATTENTION, (mixed, q), ones, v.dtype, lambda: mixed.data @ q.data, flops=flops
-    )
-    return ops.pointwise(
-        "normalize", lambda d, s: d / (s + np.float32(1e-15)), h[:, :, :-1], h[:, :, -1:]
-    )
-
-
 def _quadratic(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The same, cell by cell: cheaper for fewer cells than a head is wide."""
+    """Linear attention, cell by cell: cheaper for fewer cells than a head is wide."""
     batch, heads, width, cells = v.shape
     flops = 2 * batch * heads * cells**2 * width
     square = (batch, heads, cells, cells)

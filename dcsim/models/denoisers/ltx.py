@@ -111,7 +111,7 @@ class Ltx(Denoiser):
         repeated(tape, self.depth, lambda i, held: [block(i, held.pop())], state)
         ends = ops.add(_offset(p, "final", 2), signal)
         x = passes.normal(p, state.pop())
-        x = _modulated(p, x, ends[:, :, 0], ends[:, :, 1])
+        x = passes.shifted(p, x, ends[:, :, 0], ends[:, :, 1])
         x = all_gather(p.linear("final.out", x), layout.sp, axis=1)
         return passes.unpatchify(x, latents.shape, self.grain, self.channels)
 
@@ -119,11 +119,6 @@ class Ltx(Denoiser):
 def _offset(p: Pass, name: str, count: int) -> Tensor:
     table = p.w[f"{name}.offset"]
     return table.reshape(1, 1, count, table.shape[1])
-
-
-def _modulated(p: Pass, normal: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    gain = ops.affine(scale, 1.0, 1.0)
-    return ops.cast(ops.add(ops.mul(normal, gain), shift), p.numerics.dtype)
 
 
 def _wave(c: Ltx, p: Pass, latents: Tensor, tokens: int) -> Wave:
@@ -146,12 +141,12 @@ def _block(c: Ltx, p: Pass, six: Tensor, text: Tensor, wave: Wave, i: int, x: Te
     y = ops.rms_norm_plain(x, p.eps, p.numerics.modulation)
     every = ops.add(_offset(p, f"{i}", 6), six)
     shift, scale, gate, shift2, scale2, gate2 = (every[:, :, j] for j in range(6))
-    y = _modulated(p, y, shift, scale)
+    y = passes.shifted(p, y, shift, scale)
     z = _self_attention(c, p, i, y, wave)
     x = passes.added(p, x, ops.mul(z, gate))
     z = _cross_attention(c, p, i, ops.cast(x, p.numerics.dtype), text)
     x = passes.added(p, x, z)
-    y = _modulated(p, ops.rms_norm_plain(x, p.eps, p.numerics.modulation), shift2, scale2)
+    y = passes.shifted(p, ops.rms_norm_plain(x, p.eps, p.numerics.modulation), shift2, scale2)
     f = passes.mlp(p, f"{i}", y)
     return passes.added(p, x, ops.mul(f, gate2))
 

@@ -143,7 +143,7 @@ class PixArt(Denoiser):
             signal = _repeated(signal, frames)
         ends = ops.add(_offset(p, "final", 2), signal.reshape(batch * frames, 1, h))
         x = passes.normal(p, state.pop())
-        x = _modulated(p, x, ends[:, :1], ends[:, 1:])
+        x = passes.shifted(p, x, ends[:, :1], ends[:, 1:])
         x = all_gather(p.linear("final.out", x), layout.sp, axis=1)
         x = x[:, :places].reshape(batch, frames * places, self.out_channels * self.patch**2)
         return passes.unpatchify(x, latents.shape, self.grain, self.out_channels)
@@ -216,17 +216,11 @@ def _offset(p: Pass, name: str, count: int) -> Tensor:
     return table.reshape(1, count, table.shape[1])
 
 
-def _modulated(p: Pass, normal: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """`normal * (1 + scale) + shift`, each (rows, 1, width)."""
-    gain = ops.affine(scale, 1.0, 1.0)
-    return ops.cast(ops.add(ops.mul(normal, gain), shift), p.numerics.dtype)
-
-
 def _block(c: PixArt, p: Pass, six: Tensor, text: Tensor | None, i: int, x: Tensor) -> Tensor:
     every = ops.add(_offset(p, f"{i}", 6), six)
     shift, scale, gate, shift2, scale2, gate2 = every.chunk(6, 1)
     y = passes.normal(p, x)
-    y = _modulated(p, y, shift, scale)
+    y = passes.shifted(p, y, shift, scale)
     z = _attention(c, p, f"{i}", y, None)
     z = ops.mul(gate, z)
     x = passes.added(p, z, x)
@@ -235,7 +229,7 @@ def _block(c: PixArt, p: Pass, six: Tensor, text: Tensor | None, i: int, x: Tens
         z = _attention(c, p, f"{i}.cross", y, text)
         x = passes.added(p, z, x)
     y = passes.normal(p, x)
-    y = _modulated(p, y, shift2, scale2)
+    y = passes.shifted(p, y, shift2, scale2)
     f = passes.mlp(p, f"{i}", y)
     f = ops.mul(gate2, f)
     return passes.added(p, f, x)
