@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dcsim.spec import Domain, Job, Layout, Place, Problem, Scenario
@@ -27,7 +28,8 @@ def layout_of(job: Job) -> Layout:
 
 
 class Placement:
-    """Explicit places first, then the rest in file order on the first free GPUs.
+    """Explicit places first, then the rest in file order on the first free GPUs; where nodes have
+    memories of their own, those of one node, or of whole ones, before others.
 
     That places exist and do not overlap the spec has checked; what shows only here is that free
     GPUs are too few or too scattered.
@@ -51,6 +53,10 @@ class Placement:
         """The replicas of a job; fewer than asked for where there are problems."""
         return self._placed.get(job, [])
 
+    def replicas(self) -> list[Placed]:
+        """All of them, job by job."""
+        return [placed for replicas in self._placed.values() for placed in replicas]
+
     def free(self, domain: Domain) -> int:
         """GPUs of a domain that no replica has."""
         return sum((domain.name, gpu) not in self._taken for gpu in range(domain.gpus))
@@ -66,7 +72,8 @@ class Placement:
         for domain in allowed:
             free = [g for g in range(domain.gpus) if (domain.name, g) not in self._taken]
             while placed < count and len(free) >= need:
-                gpus, free = tuple(free[:need]), free[need:]
+                gpus = _chosen(domain, free, need)
+                free = [gpu for gpu in free if gpu not in gpus]
                 self._take(job, placed, domain, gpus)
                 placed += 1
         if placed < count:
@@ -77,3 +84,18 @@ class Placement:
     def _take(self, job: Job, index: int, domain: Domain, gpus: tuple[int, ...]) -> None:
         self._taken.update((domain.name, gpu) for gpu in gpus)
         self._placed.setdefault(job.name, []).append(Placed(job.name, index, domain, gpus))
+
+
+def _chosen(domain: Domain, free: Sequence[int], need: int) -> tuple[int, ...]:
+    """The GPUs that the next replica takes."""
+    if not domain.apart:
+        return tuple(free[:need])
+    nodes: dict[int, list[int]] = {}
+    for gpu in free:
+        nodes.setdefault(domain.node_of(gpu), []).append(gpu)
+    for gpus in nodes.values():
+        if len(gpus) >= need:
+            return tuple(gpus[:need])
+    size = domain.gpus // domain.nodes
+    whole_first = sorted(nodes.values(), key=lambda gpus: len(gpus) < size)
+    return tuple(sorted([gpu for gpus in whole_first for gpu in gpus][:need]))

@@ -24,6 +24,8 @@ class PoolInfo:
     """The replica (HBM), the domain or the shelf that it belongs to."""
     wear: Endurance | None = None
     """Of NAND, what its drives stand; None without any."""
+    also: tuple[str, ...] = ()
+    """Other names: of each node, where a replica joins several that are apart."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Plan:
             KeyError: no pool has this name.
         """
         for row, pool in enumerate(self.pools):
-            if pool.name == name:
+            if name in (pool.name, *pool.also):
                 return row
         raise KeyError(f"no pool {name!r}; known: {', '.join(p.name for p in self.pools)}")
 

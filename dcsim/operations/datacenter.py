@@ -45,7 +45,11 @@ class DataCenter:
     def __post_init__(self) -> None:
         self._engine = self.plan.engine(lifted=self.lifted)
         self._replicas = {name: row for row, name in enumerate(self.plan.replicas)}
-        self._pools = {pool.name: row for row, pool in enumerate(self.plan.pools)}
+        self._pools = {
+            name: row
+            for row, pool in enumerate(self.plan.pools)
+            for name in (pool.name, *pool.also)
+        }
 
     @property
     def now(self) -> int:
@@ -81,7 +85,7 @@ class DataCenter:
 
     def pools(self) -> tuple[str, ...]:
         """Names of the pools (`chat/0/hbm`, `rack0/node0/dram`, ...)."""
-        return tuple(self._pools)
+        return tuple(pool.name for pool in self.plan.pools)
 
     def state(self, replica: str) -> State:
         """Is it down, loading its weights, or up?"""
@@ -127,7 +131,7 @@ class DataCenter:
     def sample(self) -> None:
         """Takes one reading of every pool and service."""
         now = self.now
-        for name in self._pools:
+        for name in self.pools():
             self.samples.append(Sample(now, name, "used", self.used(name)))
         for service in self.plan.services:
             names = self.replicas(service)

@@ -32,7 +32,8 @@ def topology_tree(topology: Topology) -> Tree:
 
 
 def _domain(branch: Tree, d: Domain) -> None:
-    node = branch.add(Text(f"domain {d.name}: {d.gpus} x {d.gpu.name}"))
+    nodes = f" in {d.nodes} nodes" if d.nodes > 1 else ""
+    node = branch.add(Text(f"domain {d.name}: {d.gpus} x {d.gpu.name}{nodes}"))
     node.add(
         f"HBM   {bytes_text(d.hbm)} ({bytes_text(d.gpu.hbm)} a GPU, {_rate(d.gpu.hbm_bandwidth)})"
     )
@@ -43,6 +44,10 @@ def _domain(branch: Tree, d: Domain) -> None:
         node.add(f"NAND  {bytes_text(d.nand)} ({speed}, {_wear(d.wear)})")
     if d.nic:
         node.add(f"NIC   {_rate(d.nic)} each way")
+    if d.apart:
+        node.add(f"each of its {d.nodes} nodes has its own DRAM, NAND and NIC")
+    elif d.pooled:
+        node.add("pooled: one DRAM and NAND for all nodes of the rack, over their network")
 
 
 def _shelf(tree: Tree, s: Shelf) -> None:

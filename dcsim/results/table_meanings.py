@@ -97,7 +97,9 @@ TABLES: Mapping[str, Table] = {
     ),
     "timeline": Table(
         "One row a pool and bin. A pool is the HBM of a replica (`chat/0/hbm`), the GPUs nobody "
-        "uses (`rack0/node0/hbm`), the DRAM or the drives of a domain, or a shelf. `weights` to "
+        "uses (`rack0/node0/hbm`), the DRAM or the drives of a domain (of its nodes where they "
+        "are apart: `rack0/node3/dram`, and `rack0/node0-1/dram` where a replica spans two), or a "
+        "shelf. `weights` to "
         "`artifacts` and `free` add up to `capacity`.",
         (
             _START,

@@ -131,7 +131,7 @@ class CapacityChange:
     tier: str
     """`dram` or `nand`."""
     owner: str
-    """The domain or the shelf whose pool it is."""
+    """The domain, node, rack or shelf whose pool it is."""
     to: int
 
     @classmethod
@@ -152,12 +152,13 @@ class Capacity(Operation):
 
     script: Annotated[tuple[CapacityChange, ...], ListOf(_CHANGE, 1)]
     """Entries `[at, pool, bytes]`; a pool is the name of a shelf, or `DOMAIN/dram`,
-    `DOMAIN/nand`."""
+    `DOMAIN/nand`. Where nodes are apart it is `DOMAIN/node0/dram`, with all nodes that replicas
+    join to this one; of racks that pool theirs `RACK/dram`."""
 
     def findings(self, jobs: Mapping[str, Job], topology: Topology) -> Iterator[Finding]:
         known = {shelf.name: (shelf.name, "nand") for shelf in topology.shelves}
-        for domain in topology.domains:
-            known |= {f"{domain.name}/{tier}": (domain.name, tier) for tier in ("dram", "nand")}
+        for owner in topology.memories():
+            known |= {f"{owner}/{tier}": (owner, tier) for tier in ("dram", "nand")}
         for i, change in enumerate(self.script):
             if (change.owner, change.tier) not in known.values():
                 bare = change.tier == "nand" and "/" not in change.owner

@@ -257,6 +257,16 @@ class Rack(Device):
     """Racks like this one; from two on they are numbered."""
     dram: Bytes | None = None
     """Host DRAM of the whole rack, in place of what its hosts add up to."""
+    pooled: bool | None = None
+    """Whether the DRAM and the drives of its nodes are one pool, spread evenly over them, for all
+    its GPUs: what is loaded and kept crosses the network between the nodes. `false`: each node has
+    its own, for its own GPUs. Absent: those of a scale-up domain are one pool, and what crosses
+    between its nodes is not counted."""
+
+    def check(self) -> None:
+        apart = self.domain == "node" and self.nodes > 1
+        if self.pooled and apart and not (self.node.nics or self.node.dpus):
+            raise ValueError("pooled nodes need a network; give the node nics or dpus")
 
     def racks(self) -> list[str]:
         """The racks that the entry stands for: its name, or the name and a number each."""

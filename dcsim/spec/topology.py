@@ -91,11 +91,30 @@ class Domain:
     wear: Endurance | None = None
     power: float | None = None
     price: float | None = None
+    nodes: int = 1
+    pooled: bool | None = None
+    """Whether the nodes of its rack share their DRAM and drives; None: those of the domain do, and
+    what crosses between them is not counted. A rack of one node has nothing to share."""
 
     @property
     def hbm(self) -> int:
         """HBM of all its GPUs, bytes."""
         return self.gpus * self.gpu.hbm
+
+    @property
+    def apart(self) -> bool:
+        """Whether each of its nodes has DRAM, drives and ports of its own."""
+        return self.pooled is False and self.nodes > 1
+
+    def node_of(self, gpu: int) -> int:
+        """The node that has a GPU."""
+        return gpu * self.nodes // self.gpus
+
+    def scaled(self, name: str, share: Fraction) -> Domain:
+        """A share of its DRAM, drives and ports, or several of the same, under another name."""
+        totals = ("gpus", "nodes", "dram", "nand", "nand_read", "nand_write", "nic")
+        figures: dict[str, Any] = {total: int(getattr(self, total) * share) for total in totals}
+        return replace(self, name=name, **figures, power=None, price=None)
 
 
 @dataclass(frozen=True)
@@ -148,6 +167,17 @@ class Topology:
     def dram(self) -> int:
         """Host DRAM of all domains, bytes."""
         return sum(domain.dram for domain in self.domains)
+
+    def memories(self) -> dict[str, Domain]:
+        """By name whose DRAM and drives are pools: domains, their nodes where these are apart, and
+        racks that pool what their domains have. Nodes that a replica spans become one."""
+        found: dict[str, Domain] = {}
+        for domain in self.domains:
+            if domain.apart:
+                found |= {f"{domain.name}/node{node}": domain for node in range(domain.nodes)}
+            else:
+                found[domain.rack if domain.pooled else domain.name] = domain
+        return found
 
     @property
     def nand(self) -> int:
@@ -316,6 +346,8 @@ def _domains(rack: str, part: Rack) -> list[Domain]:
         wear=wear,
         power=_each(part.power, node.power, len(names), nodes),
         price=_each(part.price, node.price, len(names), nodes),
+        nodes=nodes,
+        pooled=part.pooled if part.nodes > 1 else None,
     )
     return [replace(domain, name=name) for name in names]
 

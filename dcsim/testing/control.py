@@ -92,10 +92,11 @@ def _changes(
         checkpoint_bytes(job["model"], frozen(job.get("options", {}))) for job in served.values()
     )
     pools: dict[str, tuple[int, int]] = {}
-    for domain in topology.domains:
-        pools[f"{domain.name}/dram"] = (0 if empty else weights, domain.dram)
+    for name, domain in topology.memories().items():
+        part = domain.nodes if domain.apart else 1
+        pools[f"{name}/dram"] = (0 if empty else weights, domain.dram // part)
         if domain.nand:
-            pools[f"{domain.name}/nand"] = (weights, domain.nand)
+            pools[f"{name}/nand"] = (weights, domain.nand // part)
     homeless = any(not domain.nand for domain in topology.domains)
     for shelf in topology.shelves:
         pools[shelf.name] = (weights if homeless else 0, shelf.capacity)

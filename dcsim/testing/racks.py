@@ -74,6 +74,8 @@ def _rack(
     number = draw(count(nodes))
     if number > 1:
         rack |= {"nodes": number, "domain": draw(st.sampled_from(["node", "rack"]))}
+        pooled = draw(st.sampled_from([None, None, True, False]))
+        rack |= {} if pooled is None else {"pooled": pooled}
     return rack
 
 

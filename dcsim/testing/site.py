@@ -21,7 +21,8 @@ class Site:
 
     def __post_init__(self) -> None:
         self.free = {domain.name: domain.gpus for domain in self.topology.domains}
-        self.room = {domain.name: domain.nand for domain in self.topology.domains}
+        # Of nodes that are apart each may have to hold a checkpoint.
+        self.room = {d.name: d.nand // (d.nodes if d.apart else 1) for d in self.topology.domains}
         self.room |= {shelf.name: shelf.capacity for shelf in self.topology.shelves}
 
     def gpus(self) -> list[Gpu]:

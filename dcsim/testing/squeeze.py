@@ -47,7 +47,8 @@ def squeezed(draw: Draw, scenario: Scenario, topology: Written, jobs: Mapping[st
         if names:
             weights = max(sum(_checkpoint(jobs[job]) for job in served) for served in mine.values())
             thing = max(_object_bytes(jobs, job) for job in names)
-            nodes = rack.get("nodes", 1) if rack.get("domain") == "rack" else 1
+            whole = rack.get("domain") == "rack" and rack.get("pooled") is not False
+            nodes = rack.get("nodes", 1) if whole else 1
             dram = draw(st.sampled_from([weights, 0])) + thing * draw(few)
             nand = weights + thing * draw(few)
             below = {"dram": -(-dram // nodes), "nand": -(-nand // nodes)}

@@ -78,6 +78,20 @@ def test_show_of_a_topology(dcsim: Dcsim, file: Path) -> None:
     assert all(len(line) <= 80 for line in done.out.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("pooled", "said"),
+    [
+        ("true", "pooled: one DRAM and NAND for all nodes"),
+        ("false", "each of its 18 nodes has its own"),
+    ],
+)
+def test_show_says_whose_memory_is_whose(dcsim: Dcsim, pooled: str, said: str) -> None:
+    out = dcsim("show", "pipelines_nvl72", "--set", f"topology.racks.rack0.pooled={pooled}").out
+    assert "72 x gb300 in 18 nodes" in out
+    assert said in out
+    assert said not in dcsim("show", "pipelines_nvl72").out
+
+
 def test_show_has_totals(dcsim: Dcsim, short: Path) -> None:
     out = dcsim("show", "hgx_h100").out
     for line in ("totals: 8 GPUs in 1 rack(s)", "HBM   684 GB", "DRAM  2.05 TB", "NAND  30.7 TB"):
