@@ -41,7 +41,9 @@ class Model:
         """The network under resolved options: some of them change its parameters."""
         if isinstance(self.network, LlmConfig):
             return self.network
-        return replace(self.network, denoiser=self.network.denoiser.under(options))
+        network = self.network
+        coded = network.vae.keeping(options["vae_cache"])
+        return replace(network, denoiser=network.denoiser.under(options), vae=coded)
 
     @property
     def params(self) -> int:

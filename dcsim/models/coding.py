@@ -242,7 +242,7 @@ def _in_chunks(way: _Way, x: Tensor) -> Tensor:
         if alike > 1 and i < len(sizes) - 1:
             y = x.tape.tensor(way.shape(piece.shape, False), x.dtype)
         else:
-            after = before if way.coder.padding == "zeros" else {}
+            after = before if way.coder.cached == "replaced" else {}
             run = Passing(way.coder, way.weights, piece, before, after, i == 0)
             with x.tape.times(alike):
                 y = way.run(piece, run)

@@ -99,6 +99,9 @@ class DiffusionFields(Concept):
             "vae_dtype": replace(DIT["vae_dtype"], default=found.dtype),
             "vae_tiling": replace(DIT["vae_tiling"], default=found.tiling, allowed=found.tilings),
         }
+        if (kept := found.decoder.cached) != "none":
+            kinds = ("renewed", "replaced")
+            own["vae_cache"] = replace(DIT["vae_cache"], default=kept, allowed=kinds)
         return {**DIT, **own, **self.denoiser.options()}
 
     def options(self) -> Mapping[str, Option]:

@@ -158,6 +158,13 @@ DIT = {
         "them. VAEs that keep features of the frames before work in chunks of frames always.",
         ("none", "spatial", "temporal", "spacetime"),
     ),
+    "vae_cache": Option(
+        "none",
+        "Of a VAE that works in chunks of frames: features kept of the chunk before are `renewed` "
+        "beside them (diffusers' CogVideoX since 0.31) or `replaced` layer by layer (before, and "
+        "Wan's).",
+        ("none",),
+    ),
     "vae_parallel": Option(False, "Spread the tiles over the replica's GPUs.", (False, True)),
     "conv_workspace": Option(
         "calibrated",

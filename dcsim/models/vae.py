@@ -8,14 +8,14 @@ runs of frames that overlap in time, or chunks of frames with features kept from
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated, Literal
 
 from dcsim.models import library
 from dcsim.models.autoencoder import resampling, special
 from dcsim.models.autoencoder.layers import Layer, expanded, sequence_shapes
-from dcsim.models.autoencoder.passing import Half
+from dcsim.models.autoencoder.passing import Half, Kept
 from dcsim.models.tape import Shape
 from dcsim.reading.concept import Concept, Count, CountOrZero, Entry, Least, Positive
 
@@ -163,6 +163,13 @@ class Vae(Concept):
                     f"chunks of {size} latent frame{'s' if size > 1 else ''}, features kept"
                 )
         return "; ".join(said) + (f"; by default {self.tiling}" if self.tiling != "none" else "")
+
+    def keeping(self, kept: Kept) -> Vae:
+        """Whose halves keep features of the frames before in that way."""
+        if self.decoder.cached == kept:
+            return self
+        encoder, decoder = (replace(half, cached=kept) for half in (self.encoder, self.decoder))
+        return replace(self, encoder=encoder, decoder=decoder)
 
     @property
     def blocks(self) -> int:

@@ -62,6 +62,18 @@ def test_every_row_says_what_it_is(rows: list[Row]) -> None:
         assert row.ours is not None or row.note, row
 
 
+def test_a_miss_of_over_5_percent_has_a_reason_or_is_unexplained(rows: list[Row]) -> None:
+    silent = 0
+    for row, plain in zip(rows, as_data(rows)["rows"], strict=True):
+        if row.error is None:
+            continue
+        missed = abs(row.error) > 0.05
+        assert plain["note"] == row.note or (missed and plain["note"] == "unexplained")
+        assert plain["note"] or not missed, row
+        silent += missed and not row.note
+    assert silent > 20
+
+
 def test_every_published_kv_count_is_there(rows: list[Row]) -> None:
     """The 17 counts of tokens that logs print, by their figures."""
     logs = [31232, 23648, 91056, 93872, 464848, 412944, 450192, 1192160, 366400, 178880, 367404]

@@ -189,7 +189,7 @@ class Residual(Layer):
         """Of another width; diffusers' CogVideoX has no padding there."""
         if run.half.shortcut == "normed":
             x = ops.channel_norm(x, *run.affine(f"{name}.norm3"), run.half.eps)
-        if run.half.padding == "first" and run.half.cached:
+        if run.half.padding == "first" and run.half.cached != "none":
             return pointwise_conv(run, f"{name}.skip", x)
         return convolved(run, f"{name}.skip", x)
 

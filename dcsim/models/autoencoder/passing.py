@@ -25,6 +25,10 @@ LARGE = 2 * 2**30
 """Bytes of an input (at two an element) beyond which `in_parts` splits a convolution in time."""
 
 
+Kept = Literal["none", "renewed", "replaced"]
+"""What becomes of the features of the frames before."""
+
+
 @dataclass(frozen=True)
 class Half(Concept):
     """How the layers of an encoder or a decoder pad, normalise and add."""
@@ -35,8 +39,10 @@ class Half(Concept):
     """Of kernels in time. `replicate`: the edges of time and space repeated, in a copy before
     the convolution; `zeros`: zeros, so too; `first`: the first frame repeated in time, zeros in
     space by the kernel itself; `edges`: the first and the last frame. All but that are causal."""
-    cached: bool = False
-    """Convolutions keep the last frames that they have seen, for the frames that follow."""
+    cached: Kept = "none"
+    """Whether convolutions keep the last frames that they have seen, for the frames that follow:
+    `renewed`, beside what was kept of the frames before, which goes when all have run; `replaced`,
+    one by one as they run."""
     in_parts: bool = False
     """Convolutions of more than 2 GiB (at two bytes an element) run in parts, one after another."""
     norm: Literal["group", "frames", "rms", "unit", "conditioned"] = "group"
@@ -137,7 +143,7 @@ def convolved(run: Passing, name: str, x: Tensor, stride: tuple[int, ...] | None
 def _after_zeros(run: Passing, name: str, x: Tensor, back: int, space: Sides) -> Tensor:
     """Zeros, or the frames before, in front; the last two frames are kept."""
     old = run.before.get(name) if back else None
-    if back and run.half.cached:
+    if back and run.half.cached != "none":
         kept = ops.copy(x[:, :, -2:])
         if kept.shape[2] < 2 and old is not None:
             kept = ops.concat([old[:, :, -1:], kept], 2)
@@ -151,7 +157,7 @@ def _after_first(run: Passing, name: str, x: Tensor, back: int) -> Tensor:
     old = run.before.get(name)
     if back:
         x = ops.concat([old, x] if old is not None else [*[x[:, :, :1]] * back, x], 2)
-    if run.half.cached:
+    if run.half.cached != "none":
         # A kernel of one frame keeps them all, as the slice from minus nothing does there.
         run.after[name] = ops.copy(x[:, :, -back:] if back else x)
     return x
