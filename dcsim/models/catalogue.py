@@ -43,7 +43,8 @@ class Model:
             return self.network
         network = self.network
         coded = network.vae.keeping(options["vae_cache"])
-        return replace(network, denoiser=network.denoiser.under(options), vae=coded)
+        audio = network.audio if options.get("audio") else None
+        return replace(network, denoiser=network.denoiser.under(options), vae=coded, audio=audio)
 
     @property
     def params(self) -> int:
@@ -61,6 +62,9 @@ class Model:
         }
         if network.prompts:
             found["text"] = sum(count(each.encoder.parameters()) for each in network.prompts)
+        if network.audio is not None:
+            audio = network.audio
+            found["audio"] = count(audio.head.parameters()) + count(audio.decoder.parameters())
         return found
 
 

@@ -24,17 +24,18 @@ def conv(
     stride: tuple[int, ...] | None = None,
     pad: Sides | None = None,
     groups: int = 1,
+    dilation: int = 1,
 ) -> Tensor:
     """N-dimensional convolution; weight (out, in / groups, *kernel), zeros at the borders.
 
     Default: stride 1 and half the kernel on both sides. The padding is the kernel's own and takes
-    no memory.
+    no memory. Cells of the kernel are `dilation` apart on each axis.
     """
     out, channels, *kernel = weight.shape
     steps = stride or (1,) * len(kernel)
     sides = pad or tuple((k // 2, k // 2) for k in kernel)
     size = [
-        (n + a + b - k) // s + 1
+        (n + a + b - dilation * (k - 1) - 1) // s + 1
         for n, k, s, (a, b) in zip(x.shape[2:], kernel, steps, sides, strict=True)
     ]
 
@@ -43,7 +44,8 @@ def conv(
         total = np.zeros((x.shape[0], groups, out // groups, prod(size)), dtype=np.float32)
         taps = weight.data.reshape(groups, out // groups, channels, -1)
         for tap, at in enumerate(product(*(range(k) for k in kernel))):
-            cut = (slice(a, a + s * n, s) for a, s, n in zip(at, steps, size, strict=True))
+            first = (dilation * a for a in at)
+            cut = (slice(a, a + s * n, s) for a, s, n in zip(first, steps, size, strict=True))
             piece = padded[_behind(cut)].reshape(x.shape[0], groups, channels, -1)
             total += taps[..., tap] @ piece
         y = total.reshape(x.shape[0], out, *size)
@@ -53,6 +55,29 @@ def conv(
     flops = 2 * prod(shape) * channels * prod(kernel)
     inputs = (x, weight) if bias is None else (x, weight, bias)
     return x.tape.run("conv", CONV, inputs, shape, x.dtype, compute, flops=flops)
+
+
+def conv_transposed(x: Tensor, weight: Tensor, bias: Tensor, *, stride: int, pad: int) -> Tensor:
+    """The reverse of a strided convolution over one axis.
+
+    x is (batch, in, n), the weight (in, out, kernel). Each entry adds a kernel `stride` further on;
+    `pad` entries are cut off at both ends.
+    """
+    width, out, kernel = weight.shape
+    batch, _, n = x.shape
+    long = (n - 1) * stride + kernel
+
+    def compute() -> Array:
+        total = np.zeros((batch, out, long), np.float32)
+        for tap in range(kernel):
+            piece = np.einsum("bin,io->bon", x.data, weight.data[:, :, tap])
+            total[:, :, tap : tap + (n - 1) * stride + 1 : stride] += piece
+        return total[:, :, pad : long - pad] + bias.data.reshape(1, -1, 1)
+
+    shape = (batch, out, long - 2 * pad)
+    flops = 2 * batch * n * width * out * kernel
+    inputs = (x, weight, bias)
+    return x.tape.run("conv_transposed", CONV, inputs, shape, x.dtype, compute, flops=flops)
 
 
 def _behind(cut: Iterable[slice]) -> tuple[slice, ...]:

@@ -52,6 +52,9 @@ class Denoiser(Concept, ABC):
     """Channels of the latents that it is given."""
     text_width: int | None
     """Width of the encodings of a prompt; None where it takes class labels."""
+    hears: int = 0
+    """Width of the tokens of a clip that it listens to, which follow the encodings in its
+    condition; 0 of all but those that make soundtracks."""
 
     @property
     @abstractmethod
@@ -153,6 +156,8 @@ class Denoiser(Concept, ABC):
         """
 
 
-def widths_differ(what: str, wanted: int, given: int) -> str | None:
-    """Why a network that takes so wide an encoding does not fit encoders that give another."""
-    return None if wanted == given else f"{what} {wanted}, but its encoders give {given}"
+def widths_differ(
+    what: str, wanted: int, given: int, giver: str = "its encoders give"
+) -> str | None:
+    """Why a network that takes so wide an encoding does not fit what gives another."""
+    return None if wanted == given else f"{what} {wanted}, but {giver} {given}"

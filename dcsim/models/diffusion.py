@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dcsim.models import denoisers, library, text, vae
-from dcsim.models.denoiser import Denoiser
+from dcsim.models.audio import Audio
+from dcsim.models.denoiser import Denoiser, widths_differ
 from dcsim.models.options import DIT, Option
 from dcsim.models.pipeline import Networks, Prompt
 from dcsim.models.shapes import Clip
@@ -55,6 +57,8 @@ class DiffusionFields(Concept):
     request: RequestFields
     prompts: tuple[PromptFields, ...] = ()
     """Its text encoders; none, where its condition is a class."""
+    audio: Audio | None = None
+    """What makes the soundtrack of its clips; none, where they are silent."""
     predicts: Literal["noise", "velocity"] = "velocity"
     """What `sampler` can be: `ddpm` or `ddim` of noise, `rectified_flow` of velocity."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -76,6 +80,10 @@ class DiffusionFields(Concept):
             yield f"prompts: {due}"
         elif not network.labelled and (text := network.unfit([p.encoder for p in self.texts()])):
             yield f"denoiser.{text}"
+        if network.hears:
+            yield "denoiser.hears: is of the head of a soundtrack, under audio"
+        if self.audio is not None:
+            yield from self._audio_wrong(self.audio)
         table = self._table()
         for name, value in self.defaults.items():
             if name not in table:
@@ -83,13 +91,30 @@ class DiffusionFields(Concept):
             elif text := table[name].wrong(value):
                 yield f"defaults.{name}: {text}"
 
+    def _audio_wrong(self, audio: Audio) -> Iterator[str]:
+        """What does not fit between a soundtrack's networks and the clip's."""
+        head, network, made = audio.head, self.denoiser, audio.decoder.channels
+        if network.labelled:
+            yield "audio: needs a prompt, whose words it is told"
+        if not network.frames:
+            yield "audio: an image has none"
+        if head.channels != made:
+            yield f"audio.head.channels: {head.channels}, but its decoder takes {made}"
+        given = network.channels * prod(network.grain)
+        if text := widths_differ("hears:", head.hears, given, "a patch of the clip has"):
+            yield f"audio.head.{text}"
+        if prompts := self.texts():
+            first = prompts[0].encoder.out_width
+            if text := widths_differ("text_width:", head.text_width or 0, first):
+                yield f"audio.head.{text}"
+
     def texts(self) -> tuple[Prompt, ...]:
         """Its text encoders."""
         return tuple(Prompt(p.encoder, text.get(p.encoder), p.tokens) for p in self.prompts)
 
     def networks(self) -> Networks:
         """The networks, under default options."""
-        return Networks(self.denoiser, vae.get(self.vae), self.texts())
+        return Networks(self.denoiser, vae.get(self.vae), self.texts(), self.audio)
 
     def _table(self) -> dict[str, Option]:
         allowed = SAMPLERS[self.predicts]
@@ -102,7 +127,8 @@ class DiffusionFields(Concept):
         if (kept := found.decoder.cached) != "none":
             kinds = ("renewed", "replaced")
             own["vae_cache"] = replace(DIT["vae_cache"], default=kept, allowed=kinds)
-        return {**DIT, **own, **self.denoiser.options()}
+        audio = self.audio.options() if self.audio is not None else {}
+        return {**DIT, **own, **audio, **self.denoiser.options()}
 
     def options(self) -> Mapping[str, Option]:
         """Implementation options, those of the family among them, with this model's defaults."""

@@ -72,6 +72,12 @@ def resolve(table: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, 
     return {name: given.get(name, option.default) for name, option in table.items()}
 
 
+def kept_dtype(options: Options, name: str) -> str:
+    """The dtype that an option says, or that of the model."""
+    kept: str = options[name]
+    return str(options["dtype"]) if kept == "as dtype" else kept
+
+
 FLOATS = ("bf16", "fp16", "fp32")
 
 RUNTIME = Option(

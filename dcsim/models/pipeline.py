@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dcsim.models import coding, ops, vae
+from dcsim.models.audio import Audio
 from dcsim.models.denoiser import Denoiser, Numerics
 from dcsim.models.encoder import Encoder, Encoding
+from dcsim.models.options import kept_dtype
 from dcsim.models.parallel import ALONE, all_gather
 from dcsim.models.sampler import Sampler
 from dcsim.models.tape import Array, Tape, Tensor
@@ -39,6 +41,8 @@ class Networks:
     vae: Vae
     prompts: tuple[Prompt, ...] = ()
     """Text encoders, in order."""
+    audio: Audio | None = None
+    """What makes a soundtrack."""
 
 
 def _joined(parts: Sequence[Encoding]) -> Encoding:
@@ -47,10 +51,6 @@ def _joined(parts: Sequence[Encoding]) -> Encoding:
     return Encoding(
         ops.concat([each.sequence for each in parts], 0), ops.concat(pooled, 0) if pooled else None
     )
-
-
-def _or(value: str, dtype: str) -> str:
-    return dtype if value == "as dtype" else value
 
 
 class Pipeline:
@@ -78,8 +78,8 @@ class Pipeline:
         dtype = options["dtype"]
         self.numerics = Numerics(
             dtype,
-            _or(options["residual_dtype"], dtype),
-            _or(options["modulation_dtype"], dtype),
+            kept_dtype(options, "residual_dtype"),
+            kept_dtype(options, "modulation_dtype"),
             options["attention"],
         )
         self.size = size
@@ -90,7 +90,7 @@ class Pipeline:
         self.weights = Weights(
             tape,
             networks.denoiser.held(layout.tp),
-            _or(options["weights_dtype"], dtype),
+            kept_dtype(options, "weights_dtype"),
             arrays.get("denoiser"),
         )
         self.vae_weights = Weights(
@@ -100,7 +100,7 @@ class Pipeline:
             Weights(
                 tape,
                 each.encoder.parameters(),
-                _or(options["text_weights_dtype"], dtype),
+                kept_dtype(options, "text_weights_dtype"),
                 arrays.get(each.name),
             )
             for each in networks.prompts
@@ -164,32 +164,48 @@ class Pipeline:
         """Draw the first latents, (1, channels, frames, rows, columns)."""
         shape = (1, self.networks.denoiser.channels, *self.padded)
         if self.tape.execute and noise is None:
-            noise = self._normal(shape)
+            noise = self.normal(shape)
         self.latents = self.tape.tensor(shape, LATENT, noise, "latents")
 
-    def _normal(self, shape: tuple[int, ...]) -> Array:
+    def normal(self, shape: tuple[int, ...]) -> Array:
+        """Standard normal numbers from the stream of the clip."""
         return self._rng.standard_normal(shape).astype(np.float32)
 
     def predict(self, index: int) -> Tensor:
         """The guided prediction at step `index`."""
-        assert self.latents is not None
+        latents = self.latents
+        assert latents is not None
+
+        def shown(batch: int) -> Tensor:
+            return ops.concat([latents] * batch, 0) if batch > 1 else latents
+
+        network, time = self.networks.denoiser, self._times[index]
+        return self.guess(network, self.weights, self.conditions, time, shown)
+
+    def guess(
+        self,
+        network: Denoiser,
+        weights: Weights,
+        conditions: Sequence[tuple[Tensor, ...]],
+        time: float,
+        shown: Callable[[int], Tensor],
+    ) -> Tensor:
+        """The guided prediction of a network; `shown` gives its input for so many branches."""
         self.tape.module = ""
         parts = []
-        for condition in self.conditions:
+        for condition in conditions:
             batch = condition[0].shape[0]
-            many = ops.concat([self.latents] * batch, 0) if batch > 1 else self.latents
             parts.append(
-                self.networks.denoiser.forward(
-                    self.weights,
-                    many,
-                    np.full(batch, self._times[index]),
+                network.forward(
+                    weights,
+                    shown(batch),
+                    np.full(batch, time),
                     condition,
                     numerics=self.numerics,
                     layout=self.layout,
                     guidance=self.options["guidance"],
                 )
             )
-            del many
         if self.layout.cfg == 2:
             parts = [all_gather(parts[0], 2, 0)]
         if len(parts) == 1:
@@ -209,7 +225,7 @@ class Pipeline:
         guess = self.predict(index)
         self.latents = self.tape.keep(
             ops.cast(
-                self.sampler.advance(index, latents, guess, lambda: self._normal(latents.shape)),
+                self.sampler.advance(index, latents, guess, lambda: self.normal(latents.shape)),
                 LATENT,
             ),
             "latents",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from math import ceil
 from typing import Any
@@ -11,10 +12,11 @@ from dcsim.models import vae
 from dcsim.models.catalogue import Model
 from dcsim.models.denoiser import Denoiser
 from dcsim.models.encoder import Encoder
-from dcsim.models.options import ModelError
+from dcsim.models.options import ModelError, kept_dtype
 from dcsim.models.pipeline import LATENT, Networks, Pipeline, Prompt
 from dcsim.models.sampler import TRAINED
 from dcsim.models.shapes import Clip
+from dcsim.models.soundtrack import Soundtrack
 from dcsim.models.tape import Tape, nbytes
 from dcsim.models.weights import count, size
 from dcsim.spec import Layout
@@ -75,6 +77,8 @@ def _check_layout(
     problems = []
     if text := networks.denoiser.wrong(layout):
         problems.append(("layout", text))
+    if networks.audio is not None and (text := networks.audio.head.wrong(layout)):
+        problems.append(("layout", f"{text}, of what makes the soundtrack"))
     if layout.cfg not in (1, 2):
         problems.append(("layout.cfg", f"{layout.cfg}; guidance has 2 branches, so 1 or 2"))
     elif layout.cfg == 2 and options["cfg"] == "distilled":
@@ -126,8 +130,13 @@ def trace_clip(
     run.step(0)
     records["denoise"] = Record.of(tape, start)
     passes = len(run.conditions)
-    phases.append(_denoiser_phase(networks, options, records["denoise"], layout, passes))
+    network, record = networks.denoiser, records["denoise"]
+    phases.append(_denoiser_phase("denoise", network, options, record, layout, passes))
     rows += _denoise(networks, run, records["denoise"], gpus, shape.steps, passes)
+    if networks.audio is not None:
+        more_phases, more_rows = _sounding(Soundtrack(run, networks.audio, shape.frames), records)
+        phases += more_phases
+        rows += more_rows
     start = len(tape.profile)
     run.decode()
     records["decode"] = Record.of(tape, start)
@@ -248,25 +257,51 @@ def _text_phase(
     )
 
 
-def kept_dtype(options: Mapping[str, Any], name: str) -> str:
-    """The dtype that matrices are kept in under an option."""
-    kept: str = options[name]
-    return str(options["dtype"]) if kept == "as dtype" else kept
-
-
 def _computed(kept: str, dtype: str) -> str:
     """The dtype of their products: what is cast as it is read is multiplied as all else."""
     return dtype if kept in ("nf4", "fp32") else kept
 
 
+def _sounding(
+    sound: Soundtrack, records: dict[str, Record]
+) -> tuple[tuple[Phase, Phase], list[Segment]]:
+    """The soundtrack: its head takes its steps while it listens to the clip, and what it made is
+    decoded, on every GPU as a VAE is."""
+    run, head, decoder = sound.run, sound.audio.head, sound.audio.decoder
+    gpus, passes, dtype = run.layout.gpus, len(run.conditions), run.options["dtype"]
+    sound.prepare()
+    for name, call in (("audio", sound.step), ("decode audio", sound.decode)):
+        start = len(run.tape.profile)
+        call()
+        records[name] = Record.of(run.tape, start)
+    audio, decode = records["audio"], records["decode audio"]
+    tokens = head.tokens(*head.padded(sound.latent)) * run.conditions[0][0].shape[0]
+    stored = size(decoder.parameters(), dtype)
+    params = count(decoder.parameters())
+    phases = (
+        _denoiser_phase("audio", head, run.options, audio, run.layout, passes),
+        Phase("waveform", decoder.blocks, params, gpus * stored, stored, 0, dtype, dtype),
+    )
+    steps = passes * sound.sampler.steps
+    return phases, [
+        _segment("audio", "audio", audio, gpus, steps, tokens, passes=passes),
+        _segment("decode audio", "waveform", decode, gpus, 1, 0),
+    ]
+
+
 def _denoiser_phase(
-    networks: Networks, options: Mapping[str, Any], record: Record, layout: Layout, passes: int
+    name: str,
+    network: Denoiser,
+    options: Mapping[str, Any],
+    record: Record,
+    layout: Layout,
+    passes: int,
 ) -> Phase:
-    network, dtype = networks.denoiser, options["dtype"]
+    dtype = options["dtype"]
     kept = kept_dtype(options, "weights_dtype")
     params, local, stored = (network.copies * each for each in _sizes(network, layout.tp, kept))
     return Phase(
-        "denoise",
+        name,
         network.blocks,
         params,
         layout.gpus * local,
@@ -296,7 +331,10 @@ def _vae_phase(
 
 
 def _artifact(networks: Networks, options: Mapping[str, Any], shape: Clip) -> int:
-    """Bytes stored of the finished clip."""
+    """Bytes stored of the finished clip, its sound among them."""
+    if networks.audio is not None:
+        silent = replace(networks, audio=None)
+        return _artifact(silent, options, shape) + networks.audio.stored(shape.frames, options)
     pixels = shape.width * shape.height * shape.frames
     if options["artifact"] == "raw":
         return 3 * pixels

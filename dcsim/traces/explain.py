@@ -44,11 +44,15 @@ class Line:
 def explain(model: str, trace: MemoryTrace, gpu: Gpu) -> list[Line]:
     """The calculation behind a trace of `model`, by name or trace file, on GPUs of one part."""
     lines: list[Line] = []
+    sound = 0
     if not is_trace(model):
         found = get(model)
         network = found.built(trace.options)
         if isinstance(network, Networks):
             lines += _tokens(network, trace)
+            lines += _heard(network, trace)
+            if network.audio is not None and isinstance(trace.shape, Clip):
+                sound = network.audio.stored(trace.shape.frames, trace.options)
         else:
             lines += _kv(network, trace)
     lines += _weights(trace)
@@ -57,7 +61,7 @@ def explain(model: str, trace: MemoryTrace, gpu: Gpu) -> list[Line]:
     if not is_trace(model) and trace.kind == "llm":
         lines += _fit(model, trace, gpu)
     lines += _time(trace, gpu)
-    lines += _artifact(trace)
+    lines += _artifact(trace, sound)
     return lines
 
 
@@ -80,6 +84,11 @@ def _tokens(network: Networks, trace: MemoryTrace) -> Iterator[Line]:
         yield line("latent frames", f"1 + ({shape.frames} - 1) // {vae.time}", sides[0], "frames")
     yield line("latent rows", f"{shape.height} // {vae.space}", sides[1], "rows")
     yield line("latent columns", f"{shape.width} // {vae.space}", sides[2], "columns")
+    padded = denoiser.padded(sides)
+    if padded != sides:
+        more = f"{sides[0]} + {padded[0] - sides[0]}"
+        yield line("latent frames, with what patches need more", more, padded[0], "frames")
+        sides = padded
     latent = (denoiser.channels, *sides)
     width = nbytes((1,), LATENT)
     yield line("latents, kept between steps", _product(*latent, width), nbytes(latent, LATENT), "B")
@@ -91,6 +100,28 @@ def _tokens(network: Networks, trace: MemoryTrace) -> Iterator[Line]:
     yield line(f"guidance branches, {trace.options['cfg']}", "", branches, "branches")
 
 
+def _heard(network: Networks, trace: MemoryTrace) -> Iterator[Line]:
+    """From the frames of a clip to the tokens of its soundtrack."""
+    audio, shape, section = network.audio, trace.shape, "from frames to sound"
+    if audio is None:
+        return
+    assert isinstance(shape, Clip)
+    rate, hop, latents = audio.decoder.rate, audio.decoder.hop, audio.latents(shape.frames)
+    text = f"{shape.frames} x {rate:,} / ({audio.fps} x {hop:,})"
+    what = f"latents, one of {hop:,} samples, rounded up"
+    yield Line(section, what, text, latents, "latents")
+    width = nbytes((1,), LATENT)
+    size = (audio.decoder.channels, latents)
+    yield Line(
+        section, "latents, kept between steps", _product(*size, width), nbytes(size, LATENT), "B"
+    )
+    sides = network.denoiser.padded(network.vae.latent(shape.frames, shape.height, shape.width))
+    heard = network.denoiser.tokens(*sides)
+    yield Line(section, "tokens of the clip that are heard", "", heard, "tokens")
+    steps = trace.options["audio_steps"]
+    yield Line(section, "denoising steps of the sound", "", steps, "steps")
+
+
 def _weights(trace: MemoryTrace) -> Iterator[Line]:
     """Bytes of the parameters on each GPU, and what is not of them or not divided evenly."""
     total = []
@@ -98,7 +129,7 @@ def _weights(trace: MemoryTrace) -> Iterator[Line]:
         each, dtype = phase.weights // trace.gpus, phase.dense_dtype
         if dtype not in PLAIN:
             dtype = phase.dtype
-        shared = 1 if phase.name.startswith(("text", "vae")) else trace.tp
+        shared = 1 if phase.name.startswith(("text", "vae", "waveform")) else trace.tp
         per = nbytes((1,), dtype)
         rest = each - phase.params * per // shared
         text = _product(phase.params, per)
@@ -256,7 +287,7 @@ def _time(trace: MemoryTrace, gpu: Gpu) -> Iterator[Line]:
     yield Line(section, "in all", "", facts["seconds"], "s")
 
 
-def _artifact(trace: MemoryTrace) -> Iterator[Line]:
+def _artifact(trace: MemoryTrace, sound: int) -> Iterator[Line]:
     """Bytes of a finished clip, or of the context of a turn, as DRAM and NAND keep it."""
     shape, section = trace.shape, "what is kept of it"
     if isinstance(shape, Clip):
@@ -270,7 +301,12 @@ def _artifact(trace: MemoryTrace) -> Iterator[Line]:
                 bits = trace.options["bits_per_pixel"]
                 how, text = f", {bits:g} bits a pixel, rounded up", _product(*pixels)
                 text += f" x {bits:g} / 8"
-        yield Line(section, f"the finished clip{how}", text, trace.artifact, "B")
+        seen = trace.artifact - sound
+        yield Line(section, f"the finished clip{how}", text, seen, "B")
+        if sound:
+            yield Line(section, "its soundtrack", "", sound, "B")
+            both = f"{seen:,} + {sound:,}"
+            yield Line(section, "the clip with its soundtrack", both, trace.artifact, "B")
         return
     last = trace.segments[-1]
     yield Line(section, "KV of the turn, all GPUs", "", last.most_live, "B")

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from dcsim.models.tape import CATEGORIES
 from dcsim.traces.trace import MemoryTrace
 
 __all__ = ["handed_over", "part"]
 
-_PHASES = {"text": "encode", "denoise": "denoise", "vae": "decode"}
+_PHASES = {
+    "text": "encode",
+    "denoise": "denoise",
+    "audio": "denoise",
+    "vae": "decode",
+    "waveform": "decode",
+}
 
 
 def _stage(phase: str) -> str:
@@ -45,11 +52,11 @@ def handed_over(trace: MemoryTrace, last: str) -> int:
     """Bytes that the stage after `last` needs: the embeddings, or the latents.
 
     `trace` is of the whole clip on one GPU, so they are counted once. The embeddings are what is
-    held when the text is encoded, the latents what is held beside them between denoising steps.
+    held when all is encoded; the latents, those of a soundtrack too, are what is held of that kind
+    when the last steps of denoising begin.
     """
-    texts = [row for row in trace.rows if _stage(row.phase) == "encode"]
-    embeddings = trace.records[texts[-1].record].live if texts else 0
+    stage = "encode" if last == "encode" else "denoise"
+    rows = [row for row in trace.rows if _stage(row.phase) == stage]
     if last == "encode":
-        return embeddings
-    steps = next(row for row in trace.rows if _stage(row.phase) == "denoise")
-    return trace.records[steps.record].live - embeddings
+        return trace.records[rows[-1].record].live if rows else 0
+    return int(trace.records[rows[-1].record].held[0, CATEGORIES.index("latents")])

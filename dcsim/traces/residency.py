@@ -16,6 +16,8 @@ import numpy as np
 from dcsim.models.tape import CATEGORIES
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
+DECODERS = ("vae", "waveform")
+"""Phases whose weights every GPU has whole."""
 OFFLOADS = ("none", "model", "group", "sequential")
 GROUPS = 2
 """Groups that a streamed offload holds at once: one computes while the next is loaded."""
@@ -53,7 +55,7 @@ def _shared_out(trace: MemoryTrace) -> MemoryTrace:
     """
     gpus, phases, rows = trace.gpus, [], []
     for phase in trace.phases:
-        if phase.name == "vae":
+        if phase.name in DECODERS:
             phases.append(phase)
             continue
         share = -(-phase.weights // gpus)
@@ -61,7 +63,7 @@ def _shared_out(trace: MemoryTrace) -> MemoryTrace:
         phases.append(replace(phase, weights=share, collectives=collectives))
     for row in trace.rows:
         phase = _phase_of(trace, row)
-        if phase.name != "vae":
+        if phase.name not in DECODERS:
             gathered = phase.weights // gpus
             held = GROUPS * -(-gathered // phase.layers) * gpus
             row = replace(

@@ -3,6 +3,7 @@ same random weights."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -153,13 +154,16 @@ class Network(nn.Module):  # type: ignore[name-defined,misc]
         h, self.patch = c.width, c.patch
         cells = c.channels * int(np.prod(c.patch))
         self.embed, self.text = nn.Linear(cells, h), nn.Linear(c.text_width, h)
+        self.heard = nn.Linear(c.hears, h) if c.hears else None
         self.time = nn.Sequential(nn.Linear(256, h), nn.SiLU(), nn.Linear(h, h))
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(h, 6 * h))
         self.blocks = nn.ModuleList(Block(h, c.heads, c.ffn) for _ in range(c.depth))
         self.norm, self.offset = nn.RMSNorm(h, eps=1e-6), nn.Parameter(torch.zeros(2, h))
         self.out = nn.Linear(h, cells)
 
-    def forward(self, latents: Any, sinusoids: Any, text: Any, angles: Any) -> Any:
+    def forward(
+        self, latents: Any, sinusoids: Any, text: Any, angles: Any, clip: Any = None
+    ) -> Any:
         batch, channels, *sides = latents.shape
         (t, h, w), (pt, ph, pw) = (
             (n // p for n, p in zip(sides, self.patch, strict=True)),
@@ -172,6 +176,8 @@ class Network(nn.Module):  # type: ignore[name-defined,misc]
         signal = self.time(sinusoids)
         six = self.modulation(signal).unflatten(1, (6, -1))
         text = self.text(text)
+        if self.heard is not None:
+            text = torch.cat([text, self.heard(clip)], 1)
         for block in self.blocks:
             x = block(x, six, text, waves)
         shift, scale = (signal[:, None] + self.offset).chunk(2, 1)
@@ -236,6 +242,23 @@ def test_it_equals_the_network_in_pytorch(kernel: str, sides: tuple[int, int, in
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("kernel", ["fused", "math"])
+def test_what_listens_to_a_clip_equals_the_network_in_pytorch(kernel: str) -> None:
+    """Seven latents of sound, told five words and shown nine patches of a clip."""
+    small = replace(SMALL, patch=(1, 1, 1), axes=(16, 0, 0), hears=6)
+    model = randomised(Network(small))
+    latents, text, clip = drawn(2, 3, 7, 1, 1), drawn(2, 5, 20, seed=4), drawn(2, 9, 6, seed=5)
+    words, tokens = torch.from_numpy(text), torch.from_numpy(clip)
+    with torch.no_grad():
+        theirs = model(
+            torch.from_numpy(latents), waves_of(STEPS), words, angles_of(small, (7, 1, 1)), tokens
+        )
+    arrays = copied(small, model, NAMES)
+    ours = predicted(small, arrays, latents, STEPS, (text, clip), kernel=kernel)
+    assert relative(ours, theirs) < 1e-4
+
+
+@pytest.mark.torch
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_at_full_size_it_holds_what_pytorch_holds(name: str) -> None:
@@ -257,4 +280,29 @@ def test_at_full_size_it_holds_what_pytorch_holds(name: str) -> None:
     ours = counts(network, (62, 90, 160), [(1, 512, TEXT)])
     assert (ours.params, ours.flops) == (theirs.params, theirs.flops)
     assert ours.products[3:] == theirs.products[3:]  # time before the patches, or after
+    assert ours.peak == pytest.approx(theirs.peak, rel=0.01)
+
+
+@pytest.mark.torch
+@pytest.mark.slow
+def test_at_full_size_what_listens_holds_what_pytorch_holds() -> None:
+    """The head of a soundtrack of 10 s, beside 512 words and 111,600 patches of the clip."""
+    model = get("sora-2-class").network
+    assert isinstance(model, Networks)
+    assert model.audio is not None
+    head = model.audio.head
+    assert isinstance(head, Spacetime)
+
+    def inputs() -> Any:
+        return (
+            torch.zeros(1, 64, 217, 1, 1),
+            torch.zeros(1, 256),
+            torch.zeros(1, 512, TEXT),
+            torch.zeros(217, 96, dtype=torch.float32),
+            torch.zeros(1, 111_600, 128),
+        )
+
+    theirs = counted(lambda: Network(head), inputs)
+    ours = counts(head, (217, 1, 1), [(1, 512, TEXT), (1, 111_600, 128)])
+    assert (ours.params, ours.flops) == (theirs.params, theirs.flops)
     assert ours.peak == pytest.approx(theirs.peak, rel=0.01)

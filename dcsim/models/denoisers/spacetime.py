@@ -22,7 +22,7 @@ from dcsim.models.positions import axis_angles, grid_places
 from dcsim.models.repeat import repeated
 from dcsim.models.tape import Array, Shape, Tensor
 from dcsim.models.weights import Weights
-from dcsim.reading.concept import Count, Least, Positive
+from dcsim.reading.concept import Count, CountOrZero, Least, Positive
 from dcsim.spec import Layout
 
 Three = Annotated[tuple[Count, ...], Least(3)]
@@ -45,9 +45,12 @@ class Spacetime(Denoiser):
     """Latent frames, rows and columns of a patch."""
     channels: Count = 16
     text_width: Count = 4096
-    axes: Three = (32, 48, 48)
+    axes: Annotated[tuple[CountOrZero, ...], Least(3)] = (32, 48, 48)
     """Channels of a head that turn with the frame, the row and the column."""
     theta: Positive = 10000.0
+    hears: CountOrZero = 0
+    """Width of the tokens of a clip that are attended to beside the text: of what makes a clip's
+    soundtrack. 0: the text alone."""
 
     def check(self) -> None:
         for name in ("patch", "axes"):
@@ -86,6 +89,8 @@ class Spacetime(Denoiser):
         yield from layer("time.1", h, h)
         yield from layer("modulation", 6 * h, h)
         yield from layer("text", h, self.text_width)
+        if self.hears:
+            yield from layer("heard", h, self.hears)
         for i in range(self.depth):
             yield f"{i}.offset", (6, h)
             for name in ("norm", "cross.norm", "ffn.norm"):
@@ -123,6 +128,8 @@ class Spacetime(Denoiser):
         signal = passes.scalar(p, "time", steps, batch, tape)
         six = p.linear("modulation", ops.silu(signal)).reshape(batch, 6, self.width)
         text = p.linear("text", condition[0])
+        if self.hears:
+            text = ops.concat([passes.share(text, layout.sp), p.linear("heard", condition[1])], 1)
 
         block = partial(_block, self, p, six, text, wave)
         state = [x]
@@ -166,13 +173,15 @@ def _self_attention(c: Spacetime, p: Pass, i: int, y: Tensor, wave: Wave) -> Ten
 
 
 def _cross_attention(c: Spacetime, p: Pass, i: int, y: Tensor, text: Tensor) -> Tensor:
-    """Every GPU has all of the text, so nothing is sent."""
+    """Every GPU has all of the text, so nothing is sent; of a clip that is heard its share."""
     heads, name = c.heads // p.layout.tp, f"{i}.cross"
     q, k, v = (
         passes.split_heads(p.linear(f"{name}.{part}", of), heads)
         for part, of in (("q", y), ("k", text), ("v", text))
     )
     q, k = passes.normed_heads(p, name, q, k)
+    if c.hears:
+        return passes.out(p, f"{name}.out", passes.attend(p, q, k, v))
     z = ops.attention(q, k, v, kernel=p.numerics.kernel)
     return passes.out(p, f"{name}.out", z.reshape(*y.shape[:2], z.shape[2] * z.shape[3]))
 
