@@ -14,6 +14,7 @@ from math import prod
 import numpy as np
 
 from dcsim.models import ops
+from dcsim.models.conv import conv
 from dcsim.models.denoiser import Numerics
 from dcsim.models.parallel import all_gather, all_reduce_, all_to_all
 from dcsim.models.positions import timestep_embedding
@@ -38,10 +39,24 @@ class Pass:
         """A layer by name, with its bias if it has one."""
         return ops.linear(x, self.w[f"{name}.weight"], self.w.get(f"{name}.bias"))
 
+    def conv(self, name: str, x: Tensor, *, stride: int = 1) -> Tensor:
+        """A convolution of images by name, with its bias if it has one."""
+        weight, bias = self.w[f"{name}.conv"], self.w.get(f"{name}.bias")
+        return conv(x, weight, bias, stride=(stride, stride))
+
 
 def layer(name: str, out: int, width: int, *, bias: bool = True) -> Iterator[tuple[str, Shape]]:
     """The parameters of a linear layer."""
     yield f"{name}.weight", (out, width)
+    if bias:
+        yield f"{name}.bias", (out,)
+
+
+def conv_layer(
+    name: str, out: int, width: int, kernel: int, *, bias: bool = True
+) -> Iterator[tuple[str, Shape]]:
+    """The parameters of a convolution of images, which stay wide when weights are quantised."""
+    yield f"{name}.conv", (out, width, kernel, kernel)
     if bias:
         yield f"{name}.bias", (out,)
 

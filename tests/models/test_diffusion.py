@@ -141,6 +141,8 @@ TOKENS = {
     "pixart-sigma": 4096,
     "sana-1.6b": 32 * 32,
     "sana-0.6b": 32 * 32,
+    "sdxl": 32 * 32,  # cells of the coarsest level
+    "sd-1.5": 8 * 8,
     "mochi-1": 44_520,
     "latte-1": 16 * 32 * 32,
     "ltx-video-2b": 21 * 16 * 22,
@@ -179,8 +181,24 @@ def test_of_two_experts_both_are_loaded_and_one_is_read() -> None:
     assert get("wan2.2-t2v-a14b").params == 2 * 14_288_491_584
 
 
+WHOLE = ("sdxl", "sd-1.5")
+"""What one GPU runs whole."""
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_what_cannot_be_shared_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match="layout: a U-Net is whole on each GPU"):
+        traces.trace(name, None, None, Layout(sp=2))
+    with pytest.raises(ModelError, match=r"options\.feature_cache: 'teacache' is not allowed"):
+        traces.trace(name, {"feature_cache": "teacache"})
+    alone, both = traces.trace(name), traces.trace(name, None, None, Layout(cfg=2))
+    # Two GPUs, a branch each: as many FLOPs of a step in all.
+    assert both.rows[-2].attn_flops == alone.rows[-2].attn_flops
+    assert both.weights_bytes == 2 * alone.weights_bytes
+
+
 @pytest.mark.parametrize("layout", [Layout(tp=2), Layout(sp=2)])
-@pytest.mark.parametrize("name", CLIPS)
+@pytest.mark.parametrize("name", [name for name in CLIPS if name not in WHOLE])
 def test_gpus_share_the_work_of_a_step(name: str, layout: Layout) -> None:
     """Attention divides; of the products only embedders, modulations and, over tokens, the text's
     projections are done by all. Something is sent."""

@@ -21,6 +21,7 @@ COUNTED = {
     "qwen2.5-vl-7b": 8_292_166_656,
     "gemma-2-2b": 2_614_341_888,
     "clip-l": 123_060_480,
+    "clip-l-penultimate": 123_060_480,
     "clip-l-projected": 123_650_304,
     "clip-g": 694_659_840,
 }

@@ -106,6 +106,18 @@ SANA_SMALL = {
     "cross_attention_head_dim": 72,
     "cross_attention_dim": 1152,
 }
+SDXL_SIZE = {
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 1280 + 6 * 256,
+}
 NO_SIZES = {"added_cond_kwargs": {"resolution": None, "aspect_ratio": None}}
 # Name; diffusers' class, what differs from its defaults, shapes and other values of its inputs;
 # latent and condition of ours; how far our peak of activations may be off.
@@ -266,6 +278,29 @@ MEMBERS: list[tuple[Any, ...]] = [
             [(1, 300, 2304)],
         )
         for name, config in {"1.6b": {}, "0.6b": SANA_SMALL}.items()
+    ),
+    (
+        "sdxl",
+        "UNet2DConditionModel",
+        SDXL_SIZE,
+        {"sample": (1, 4, 128, 128), "encoder_hidden_states": (1, 77, 2048), "timestep": (1,)},
+        {
+            "added_cond_kwargs": {
+                "text_embeds": torch.zeros(1, 1280),
+                "time_ids": torch.zeros(1, 6),
+            }
+        },
+        (1, 128, 128),
+        [(1, 77, 2048), (1, 1280)],
+    ),
+    (
+        "sd-1.5",
+        "UNet2DConditionModel",
+        {"cross_attention_dim": 768},
+        {"sample": (1, 4, 64, 64), "encoder_hidden_states": (1, 77, 768), "timestep": (1,)},
+        {},
+        (1, 64, 64),
+        [(1, 77, 768)],
     ),
     (
         "mochi-1",

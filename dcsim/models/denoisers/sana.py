@@ -91,11 +91,9 @@ class Sana(Denoiser):
                 yield from layer(f"{i}.{name}", part, h, bias=False)
             yield from layer(f"{i}.out", h, part)
             yield from passes.attention_shapes(f"{i}.cross", h, part)
-            yield f"{i}.up.conv", (2 * inner, h, 1, 1)
-            yield f"{i}.up.bias", (2 * inner,)
-            yield f"{i}.depth.conv", (2 * inner, 1, 3, 3)
-            yield f"{i}.depth.bias", (2 * inner,)
-            yield f"{i}.down.conv", (h, inner, 1, 1)
+            yield from passes.conv_layer(f"{i}.up", 2 * inner, h, 1)
+            yield from passes.conv_layer(f"{i}.depth", 2 * inner, 1, 3)
+            yield from passes.conv_layer(f"{i}.down", h, inner, 1, bias=False)
         yield "final.offset", (2, h)
         yield from layer("final.out", self.channels, h)
 
@@ -157,7 +155,7 @@ def _self_attention(c: Sana, p: Pass, i: int, y: Tensor) -> Tensor:
     heads = c.heads // p.layout.tp
 
     def split(name: str) -> Tensor:
-        x = ops.linear(y, p.w[f"{i}.{name}.weight"])
+        x = p.linear(f"{i}.{name}", y)
         return x.reshape(batch, tokens, heads, c.head).permute(0, 2, 3, 1)
 
     q, k, v = split("q"), split("k"), split("v")
@@ -188,12 +186,12 @@ def _feed_forward(p: Pass, name: str, y: Tensor, columns: int) -> Tensor:
     batch, tokens, width = y.shape
     sp = p.layout.sp
     x = y.reshape(batch, tokens // columns, columns, width).permute(0, 3, 1, 2)
-    h = conv(x, p.w[f"{name}.up.conv"], p.w[f"{name}.up.bias"])
+    h = p.conv(f"{name}.up", x)
     h = halo(ops.silu(h), sp)
     weight, bias = p.w[f"{name}.depth.conv"], p.w[f"{name}.depth.bias"]
     around = ((0, 0), (1, 1)) if sp > 1 else None
     h = conv(h, weight, bias, pad=around, groups=weight.shape[0])
     h, gate = h.chunk(2, 1)
     h = ops.mul(h, ops.silu(gate))
-    h = passes.summed(p, conv(h, p.w[f"{name}.down.conv"]))
+    h = passes.summed(p, p.conv(f"{name}.down", h))
     return h.reshape(batch, width, tokens).permute(0, 2, 1)
