@@ -32,14 +32,14 @@ def _share_out(t: Trace) -> None:
     whole = [p.weights for p in t.phases]
     for row in t.rows:
         phase = t.phases[row.phase]
-        if phase.name == "vae":
+        if phase.name in ("input", "vae"):
             continue
         share = whole[row.phase] // g
         row.figures = dict(row.figures)
         row.figures["comm_bytes"] += phase.passes * (g - 1) * share
         row.live += 2 * ceil(share / phase.layers) * g
     for phase in t.phases:
-        if phase.name != "vae":
+        if phase.name not in ("input", "vae"):
             phase.weights = ceil(phase.weights / g)
             phase.collectives += phase.passes * phase.layers
 
@@ -67,7 +67,8 @@ def _offload(t: Trace, how: str) -> None:
         else:
             part = ceil(w / layers[row.phase])
             row.live += part * (2 if how == "group" else 1)
-            row.host_bytes, row.overlapped = passes[row.phase] * w, how == "group"
+            row.host_bytes += passes[row.phase] * w
+            row.overlapped = how == "group"
         at, own = row.phase, held
         out.append(row)
     if how == "model":

@@ -8,6 +8,7 @@ from typing import Any
 
 from pricing_caching import skip
 from pricing_dit import denoise, dit_shapes, or_dtype
+from pricing_input import bring, denoised, halves
 from pricing_networks import (
     Decoder,
     counted,
@@ -68,14 +69,21 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
             tape.hold(f"label{i}", Array(count, "int64"))
     cells = latent[0] * latent[1] * latent[2]
     tape = tape.begin()
-    tape.hold("latents", Array(c.channels * cells, "fp32"))
+    if shape.given:
+        row, phase = bring(tape, v, o, shape, gpus, segment)
+        rows.append(row)
+        phases.append(phase)
+        tape = tape.begin()
+    else:
+        tape.hold("latents", Array(c.channels * cells, "fp32"))
+    steps = denoised(shape)
     dit = denoise(tape, c, o, layout, batches, latent, text_tokens)
     passes, tokens = len(batches), batches[0] * dit.tokens
     first = segment("first step", passes, tokens, passes)
     first.first = True
     rows.append(first)
-    if shape.steps > 1:
-        rows.append(segment("denoise", passes * (shape.steps - 1), tokens, passes))
+    if steps > 1:
+        rows.append(segment("denoise", passes * (steps - 1), tokens, passes))
     guided, each = o["cfg"] == "distilled", o["embedders"] == "block"
     matrix = or_dtype(o["weights_dtype"], dtype)
     whole = dit_shapes(c, 1, guided, each)
@@ -95,10 +103,11 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
     tape = tape.begin()
     row, count = _decode(tape, v, o, latent, gpus, segment)
     rows.append(row)
-    kept = stored(vae_shapes(v), o["vae_dtype"])
+    own = halves(v)[1] if shape.given else vae_shapes(v)
+    kept = stored(own, o["vae_dtype"])
     reads = gpus * ceil(tape.total("dense", "weights") / count)
     layers = 3 + len(v.widths) * (v.layers + 1)
-    params = counted(vae_shapes(v))
+    params = counted(own)
     kind = o["vae_dtype"]
     phases.append(PhaseFigures("vae", layers, params, gpus * kept, kept, reads, kind, kind))
     pixels = shape.width * shape.height * shape.frames
@@ -109,7 +118,7 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
     }[o["artifact"]]
     trace = settled(Trace(phases, rows, gpus, artifact, gpus * o["runtime_overhead"]), o)
     if o["feature_cache"] != "none":
-        skip(trace, o, shape.steps, passes, dit.of(dit.mine * c.hidden).elements, c.depth)
+        skip(trace, o, steps, passes, dit.of(dit.mine * c.hidden).elements, c.depth)
     return trace
 
 

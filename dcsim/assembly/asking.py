@@ -11,6 +11,7 @@ from dcsim.models.shapes import Clip, RequestShape, Turn
 from dcsim.reading.errors import Finding, did_you_mean
 from dcsim.reading.forms import sure
 from dcsim.spec import Choice, ClipShape, Fixed, Gpu, Job, Scenario, served
+from dcsim.spec.shapes import frames_given
 from dcsim.traces import request_of, wrong
 
 
@@ -70,10 +71,15 @@ def _asked(job: Job, model: str) -> Iterator[RequestShape]:
     elif not isinstance(typical, Clip):
         yield Clip(1, 1, 1, 1)
     else:
-        sizes = _named(shape.resolution)
+        typical, sizes = replace(typical, given=0), _named(shape.resolution)
         yield from (replace(typical, width=w, height=h) for w, h in sizes)
-        yield from (replace(typical, frames=count) for count in _named(shape.frames))
+        yield from (_bringing(replace(typical, frames=n), shape) for n in _named(shape.frames))
         yield from (replace(typical, steps=count) for count in _named(shape.steps))
+
+
+def _bringing(clip: Clip, shape: ClipShape) -> Clip:
+    given = frames_given(shape.input, clip.frames)
+    return replace(clip, given=given, strength=shape.strength)
 
 
 def _named(draw: Any) -> tuple[Any, ...]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from dcsim.assembly.rows import phase_row, segment_row
 from dcsim.models import ModelError
-from dcsim.models.shapes import Clip, RequestShape, Turn
+from dcsim.models.shapes import Clip, RequestShape, Turn, figures
 from dcsim.reading.units import INT64
 from dcsim.spec import Layout
 from dcsim.traces import MemoryTrace, Work, trace
@@ -29,7 +28,7 @@ def counted_trace(
     try:
         return trace(model, options, shape, layout)
     except OverflowError:
-        said = ", ".join(f"{name} {value}" for name, value in asdict(shape).items())
+        said = ", ".join(f"{name} {value}" for name, value in figures(shape).items())
         message = f"{said}: an operation has more FLOPs or bytes than 64 bits hold"
         raise ModelError([("shape", message)]) from None
 

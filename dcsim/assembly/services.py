@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dcsim.assembly.asking import profile_finding, shape_findings
 from dcsim.assembly.counting import check_size, counted_trace, is_countable
@@ -99,7 +99,7 @@ class Pricer:
         self.scenario = scenario
         self.catalogue = catalogue
         self.problems: list[Problem] = []
-        self._traces: dict[tuple[str, Layout, int, int, int], MemoryTrace] = {}
+        self._traces: dict[tuple[str, Layout, Clip], MemoryTrace] = {}
 
     def serve(self, job: Job, gpu: Gpu, clips: dict[str, Sequence[Clip]]) -> Served | None:
         """Prices the works of `job` and of the classes that share its replicas.
@@ -196,7 +196,7 @@ class Pricer:
     def _trace(self, job: Job, clip: Clip, layout: Layout) -> MemoryTrace:
         """Clips that differ in their steps alone share one trace, and so do stages."""
         assert job.model is not None
-        key = (job.asked, layout, clip.width, clip.height, clip.frames)
+        key = (job.asked, layout, replace(clip, steps=1))
         if key not in self._traces:
             self._traces[key] = counted_trace(job.model, job.options, clip, layout)
         return self._traces[key]

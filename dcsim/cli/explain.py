@@ -8,6 +8,7 @@ from itertools import groupby
 
 from dcsim.cli.trace import traced
 from dcsim.models import ModelError
+from dcsim.models.shapes import figures
 from dcsim.report.quantities import bytes_text, time_text
 from dcsim.spec import did_you_mean, load_parts
 from dcsim.traces.explain import Line, explain
@@ -35,7 +36,7 @@ def explain_command(
     lines = explain(model, memory, gpus[gpu].under(profile))
     if as_json:
         return json.dumps([line.as_dict() for line in lines], indent=2)
-    text = [f"{model}: {', '.join(f'{k} {v}' for k, v in vars(memory.shape).items() if v)}"]
+    text = [f"{model}: {', '.join(f'{k} {v}' for k, v in figures(memory.shape).items() if v)}"]
     for section, mine in groupby(lines, key=lambda line: line.section):
         text += ["", section, *map(_text, mine)]
     return "\n".join(text)

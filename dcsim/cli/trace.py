@@ -10,12 +10,15 @@ from typing import Any
 
 from dcsim.assembly.counting import counted_trace
 from dcsim.models import ModelError
+from dcsim.models.shapes import Clip
+from dcsim.reading.forms import Number
 from dcsim.reading.tree import parse_value, plain
 from dcsim.reading.units import shown
 from dcsim.report.places import place_problems, whole
 from dcsim.report.trace import trace_text
 from dcsim.spec import TRACE_SUFFIX, Layout, SpecError, did_you_mean, load_parts
 from dcsim.spec.draws import Resolution
+from dcsim.spec.shapes import Input, frames_given
 from dcsim.traces import MemoryTrace, options_of, request_of
 from dcsim.traces.files import save
 from dcsim.traces.perfetto import write_timeline
@@ -100,7 +103,7 @@ def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
         raise ModelError([*error.problems, *problems]) from None
     sizes = {field.name for field in fields(shape)}
     groups: dict[str, Collection[str]] = {
-        "shape": sizes | ({"resolution"} if "width" in sizes else set()),
+        "shape": sizes - {"given"} | ({"resolution", "input"} if "width" in sizes else set()),
         "layout": _LAYOUT,
         "options": options,
     }
@@ -115,7 +118,12 @@ def traced(model: str, sets: Sequence[str] = ()) -> MemoryTrace:
             problems.append((f"{group}.{name}", str(error)))
     try:
         layout = Layout(**chosen["layout"])
-        memory = counted_trace(model, chosen["options"], replace(shape, **chosen["shape"]), layout)
+        brought = chosen["shape"].pop("input", None)
+        shape = replace(shape, **chosen["shape"])
+        if brought is not None:
+            assert isinstance(shape, Clip)
+            shape = replace(shape, given=frames_given(brought, shape.frames))
+        memory = counted_trace(model, chosen["options"], shape, layout)
     except ModelError as error:
         problems += error.problems
     if problems:
@@ -144,6 +152,10 @@ def _figures(group: str, name: str, value: Any) -> dict[str, Any]:
     if (group, name) == ("shape", "resolution"):
         width, height = Resolution().parse(value if isinstance(value, str) else shown(value))
         return {"width": width, "height": height}
+    if (group, name) == ("shape", "input"):
+        return {name: Input().parse(value)}
+    if (group, name) == ("shape", "strength"):
+        return {name: Number(above=0, high=1).parse(value)}
     wrong = None if group == "options" else _not_a_count(value)
     if wrong is not None:
         raise ValueError(wrong)

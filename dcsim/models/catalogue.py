@@ -47,6 +47,11 @@ class Model:
         return replace(network, denoiser=network.denoiser.under(options), vae=coded, audio=audio)
 
     @property
+    def needs_image(self) -> bool:
+        """Whether each of its requests brings an image, said or not."""
+        return isinstance(self.network, Networks) and self.network.denoiser.takes == "channels"
+
+    @property
     def params(self) -> int:
         """Parameters of the transformer itself, with default options."""
         return self.all_params()["transformer"]

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
-from typing import Any
+from typing import Any, Literal
 
 from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.options import Option
@@ -26,6 +26,10 @@ from dcsim.spec import Layout
 
 Latent = tuple[int, int, int]
 """Frames, rows and columns."""
+
+Takes = Literal["nothing", "channels", "frames", "tokens"]
+"""How a network takes the latents of what a request brings: as channels beside those of the
+latents; as the first frames of them; as tokens behind theirs."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,24 @@ class Denoiser(Concept, ABC):
     def labelled(self) -> bool:
         """Whether its condition is a class; else it is text."""
         return False
+
+    @property
+    def takes(self) -> Takes:
+        """How it takes what a request brings, other than as where to start from."""
+        return "nothing"
+
+    @property
+    def shown(self) -> int:
+        """Channels that a pass is given: the latents', and those of what is brought."""
+        return self.channels
+
+    def encodes(self, given: int, frames: int) -> int:
+        """Frames that go through the VAE's encoder where `given` of a clip's are brought."""
+        return given
+
+    def brought(self, encoded: Tensor, latent: Latent) -> Tensor:
+        """What is kept for every pass of the latents that were brought; `latent`: of the clip."""
+        return encoded
 
     def padded(self, latent: Latent) -> Latent:
         """A latent with so many frames more that patches divide them; they come first."""

@@ -23,6 +23,7 @@ from dcsim.reading.errors import SpecError, did_you_mean
 from dcsim.reading.forms import Word
 from dcsim.reading.tree import Node, read_yaml
 from dcsim.spec.draws import Resolution, Size
+from dcsim.spec.shapes import Input, frames_given
 
 SAMPLERS = {"noise": ("ddpm", "ddim"), "velocity": ("rectified_flow",)}
 """How a step can follow from what a network predicts."""
@@ -43,6 +44,8 @@ class RequestFields(Concept):
     resolution: Annotated[Size, Resolution()]
     steps: Count
     frames: Count = 1
+    input: Annotated[str | int | None, Input()] = None
+    """What it brings, as in a job's shape."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,9 @@ class DiffusionFields(Concept):
     def clip(self) -> Clip:
         """The typical request."""
         width, height = self.request.resolution
-        return Clip(width, height, self.request.frames, self.request.steps)
+        frames = self.request.frames
+        given = frames_given(self.request.input, frames)
+        return Clip(width, height, frames, self.request.steps, given)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from dcsim.models.tape import Tensor
+from dcsim.models.tape import Array, Tape, Tensor
 from dcsim.models.weights import Parameters, Weights
 from dcsim.reading.concept import Concept
 
@@ -45,6 +45,15 @@ class Encoder(Concept, ABC):
     def parameters(self) -> Parameters:
         """Names and shapes of the parameters."""
 
+    @property
+    def of_image(self) -> bool:
+        """Whether it encodes an image, which all guidance branches share, not a text."""
+        return False
+
+    def fed(self, tape: Tape, tokens: int, dtype: str, data: Array | None = None) -> Tensor:
+        """What it encodes one of: token ids (1, tokens)."""
+        return tape.tensor((1, tokens), "int64", data)
+
     @abstractmethod
     def encode(self, w: Weights, ids: Tensor) -> Encoding:
-        """Encodes token ids (batch, tokens)."""
+        """Encodes token ids (batch, tokens), or what `fed` gives."""

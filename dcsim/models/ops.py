@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from dcsim.models.tape import ATTENTION, DENSE, MEMORY, Array, Shape, Tensor, promote
+from dcsim.models.tape import ATTENTION, DENSE, MEMORY, Array, Shape, Tape, Tensor, promote
 
 FLOAT = 4
 """Bytes of a float32, the dtype in which kernels keep their statistics."""
@@ -139,8 +139,12 @@ def relu(x: Tensor) -> Tensor:
 
 def zeros(like: Tensor) -> Tensor:
     """Zeros of a tensor's shape and dtype."""
-    shape, dtype = like.shape, like.dtype
-    return like.tape.run("zeros", MEMORY, (), shape, dtype, lambda: np.zeros(shape, np.float32))
+    return blank(like.tape, like.shape, like.dtype)
+
+
+def blank(tape: Tape, shape: Shape, dtype: str) -> Tensor:
+    """Zeros."""
+    return tape.run("zeros", MEMORY, (), shape, dtype, lambda: np.zeros(shape, np.float32))
 
 
 def _silu(x: Array) -> Array:

@@ -78,6 +78,12 @@ def streams(
     repeated(tape, count, step, state)
 
 
+def norm_shapes(name: str, width: int) -> Iterator[tuple[str, Shape]]:
+    """The parameters of a norm that is learned."""
+    yield f"{name}.weight", (width,)
+    yield f"{name}.bias", (width,)
+
+
 # Conditions
 
 

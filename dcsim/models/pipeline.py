@@ -1,4 +1,5 @@
-"""From a condition to pixels: encode the text, denoise, decode. Runs, or only counts."""
+"""From a condition to pixels: encode the text and what is brought, denoise, decode. Runs, or only
+counts."""
 
 from __future__ import annotations
 
@@ -10,11 +11,12 @@ import numpy as np
 
 from dcsim.models import coding, ops, vae
 from dcsim.models.audio import Audio
-from dcsim.models.denoiser import Denoiser, Numerics
+from dcsim.models.denoiser import Denoiser, Latent, Numerics
 from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.options import kept_dtype
 from dcsim.models.parallel import ALONE, all_gather
 from dcsim.models.sampler import Sampler
+from dcsim.models.shapes import Clip
 from dcsim.models.tape import Array, Tape, Tensor
 from dcsim.models.vae import Vae
 from dcsim.models.weights import Weights
@@ -44,6 +46,11 @@ class Networks:
     audio: Audio | None = None
     """What makes a soundtrack."""
 
+    def edits(self, shape: Clip) -> bool:
+        """Whether a request starts from the clip that it brings, with noise over it."""
+        whole = shape.given == shape.frames
+        return whole and self.denoiser.takes not in ("channels", "tokens")
+
 
 def _joined(parts: Sequence[Encoding]) -> Encoding:
     """Branches as one batch."""
@@ -54,7 +61,8 @@ def _joined(parts: Sequence[Encoding]) -> Encoding:
 
 
 class Pipeline:
-    """One clip on one GPU of a replica: `encode`, `prepare`, `step` for each step, `decode`.
+    """One clip on one GPU of a replica: `encode`, `bring` if something is given, `prepare`, `step`
+    for each step, `decode`.
 
     Between calls it holds only what a server holds: latents and embeddings. `arrays` maps
     `denoiser`, `vae` and the names of the text encoders to arrays by parameter name, for a tape
@@ -66,14 +74,12 @@ class Pipeline:
         tape: Tape,
         networks: Networks,
         options: Mapping[str, Any],
-        size: tuple[int, int, int],
-        steps: int,
+        shape: Clip,
         *,
         layout: Layout = ALONE,
         arrays: Mapping[str, Mapping[str, Array]] | None = None,
         seed: int = 0,
     ) -> None:
-        """`size` is (frames, height, width) in pixels."""
         self.tape, self.networks, self.options, self.layout = tape, networks, options, layout
         dtype = options["dtype"]
         self.numerics = Numerics(
@@ -82,10 +88,12 @@ class Pipeline:
             kept_dtype(options, "modulation_dtype"),
             options["attention"],
         )
-        self.size = size
-        self.latent = networks.vae.latent(*size)
+        self.shape = shape
+        self.latent = networks.vae.latent(shape.frames, shape.height, shape.width)
         self.padded = networks.denoiser.padded(self.latent)
-        self.sampler = Sampler(options["sampler"], steps)
+        self.sampler = Sampler(options["sampler"], shape.steps)
+        self.skipped = shape.steps - shape.denoised
+        """Steps that an edit leaves out: the first."""
         arrays = arrays or {}
         self.weights = Weights(
             tape,
@@ -109,9 +117,12 @@ class Pipeline:
             weights.dtype = dtype  # of activations, however matrices are kept
         self._encoded: list[list[Encoding]] = []
         self._rng = np.random.Generator(np.random.Philox(seed))
-        self._times = self.sampler.timesteps() if tape.execute else np.zeros(steps)
+        self._times = self.sampler.timesteps() if tape.execute else np.zeros(shape.steps)
         self.conditions: list[tuple[Tensor, ...]] = []
         self.latents: Tensor | None = None
+        self.brought: Tensor | None = None
+        """What every pass is given of the latents of what the request brings; before an edit's
+        `prepare` the latents to start from."""
         self.pixels: Tensor | None = None
 
     @property
@@ -127,11 +138,13 @@ class Pipeline:
         if not self.networks.prompts:
             raise ValueError("the model has no text encoder")
         prompt, weights = self.networks.prompts[encoder], self.text_weights[encoder]
-        found = []
-        for branch in range(self.branches):
+        found, of_image = [], prompt.encoder.of_image
+        for branch in range(1 if of_image else self.branches):
             data = None if ids is None else ids[branch : branch + 1]
-            words = self.tape.tensor((1, prompt.tokens), "int64", data)
+            words = prompt.encoder.fed(self.tape, prompt.tokens, weights.dtype, data)
             found.append(prompt.encoder.encode(weights, words))
+        if of_image:
+            found *= self.branches
         if self.options["cfg"] == "batched" and len(found) > 1:
             found = [_joined(found)]
         for each in found:
@@ -160,12 +173,49 @@ class Pipeline:
             shape = (count if batched else 1,)
             self.conditions.append((self.tape.tensor(shape, "int64", data, "embeddings"),))
 
+    def bring(self, pixels: Array | None = None) -> None:
+        """Encode what the request brings: pixels (1, 3, frames, height, width) in [-1, 1]."""
+        network, shape, dtype = self.networks.denoiser, self.shape, self.options["vae_dtype"]
+        frames = network.encodes(shape.given, shape.frames)
+        size = (1, 3, frames, shape.height, shape.width)
+        latents = coding.encode(
+            self.networks.vae,
+            self.vae_weights,
+            self.tape.tensor(size, dtype, pixels, "inputs"),
+            tiling=self.options["vae_tiling"],
+            workspace=self._workspace,
+        )
+        latents = ops.cast(latents, LATENT)
+        if not self.networks.edits(shape):
+            latents = network.brought(latents, self.padded)
+        elif self.padded != self.latent:
+            first = self.padded[0] - self.latent[0]
+            blank = (*latents.shape[:2], first, *latents.shape[3:])
+            latents = ops.concat([ops.blank(self.tape, blank, LATENT), latents], 2)
+        self.brought = self.tape.keep(latents, "embeddings")
+
     def prepare(self, noise: Array | None = None) -> None:
-        """Draw the first latents, (1, channels, frames, rows, columns)."""
+        """Draw the first latents, (1, channels, frames, rows, columns), over those of an edit."""
         shape = (1, self.networks.denoiser.channels, *self.padded)
         if self.tape.execute and noise is None:
             noise = self.normal(shape)
         self.latents = self.tape.tensor(shape, LATENT, noise, "latents")
+        if self.networks.edits(self.shape) and self.brought is not None:
+            start = self.sampler.noised(self.skipped, self.brought, self.latents)
+            self.latents = self.tape.keep(start, "latents")
+            self.brought = None
+
+    @property
+    def _workspace(self) -> int:
+        return coding.WORKSPACE if self.options["conv_workspace"] == "calibrated" else 0
+
+    @property
+    def seen(self) -> Latent:
+        """Latent frames, rows and columns of which a pass makes tokens."""
+        frames, rows, columns = self.padded
+        if self.shape.given and self.networks.denoiser.takes == "tokens":
+            frames *= 2
+        return frames, rows, columns
 
     def normal(self, shape: tuple[int, ...]) -> Array:
         """Standard normal numbers from the stream of the clip."""
@@ -173,14 +223,10 @@ class Pipeline:
 
     def predict(self, index: int) -> Tensor:
         """The guided prediction at step `index`."""
-        latents = self.latents
-        assert latents is not None
-
-        def shown(batch: int) -> Tensor:
-            return ops.concat([latents] * batch, 0) if batch > 1 else latents
-
+        assert self.latents is not None
         network, time = self.networks.denoiser, self._times[index]
-        return self.guess(network, self.weights, self.conditions, time, shown)
+        guess = self.guess(network, self.weights, self.conditions, time, self._shown)
+        return guess[:, :, : self.padded[0]]
 
     def guess(
         self,
@@ -214,14 +260,27 @@ class Pipeline:
             parts = list(parts.pop().chunk(2, 0))
         return self._guided(*parts)
 
+    def _shown(self, batch: int) -> Tensor:
+        """The latents that a pass of so many branches is given, with what was brought."""
+        latents, brought, takes = self.latents, self.brought, self.networks.denoiser.takes
+        assert latents is not None
+        if brought is not None and takes == "frames":
+            ops.write_(latents[:, :, : brought.shape[2]], brought, lambda _, given: given)
+            brought = None
+        many = ops.concat([latents] * batch, 0) if batch > 1 else latents
+        if brought is None:
+            return many
+        beside = ops.concat([brought] * batch, 0) if batch > 1 else brought
+        return ops.concat([many, beside], 1 if takes == "channels" else 2)
+
     def _guided(self, wanted: Tensor, free: Tensor) -> Tensor:
         scale = np.float32(self.options["guidance"])
         return ops.pointwise("guidance", lambda a, b: b + scale * (a - b), wanted, free)
 
     def step(self, index: int) -> None:
-        """Denoise once."""
+        """Denoise once; of an edit steps are counted from the first that is run."""
         assert self.latents is not None
-        latents = self.latents
+        latents, index = self.latents, index + self.skipped
         guess = self.predict(index)
         self.latents = self.tape.keep(
             ops.cast(
@@ -239,7 +298,7 @@ class Pipeline:
             self.vae_weights,
             self.latents[:, :, self.padded[0] - self.latent[0] :],
             tiling=self.options["vae_tiling"],
-            workspace=coding.WORKSPACE if self.options["conv_workspace"] == "calibrated" else 0,
+            workspace=self._workspace,
         )
         self.pixels = self.tape.keep(pixels, "output")
         return self.pixels
@@ -248,3 +307,11 @@ class Pipeline:
     def decode_passes(self) -> int:
         """Passes through the decoder that a decode takes."""
         return coding.passes(self.networks.vae, self.latent, self.options["vae_tiling"])
+
+    @property
+    def bring_passes(self) -> int:
+        """Passes through the encoder that `bring` takes."""
+        shape, coder = self.shape, self.networks.vae
+        frames = self.networks.denoiser.encodes(shape.given, shape.frames)
+        latent = coder.latent(frames, shape.height, shape.width)
+        return coding.passes(coder, latent, self.options["vae_tiling"])

@@ -41,6 +41,16 @@ class Sampler:
         at = self.steps - 1 - index
         return float(kept[at]), float(kept[at - 1]) if at else 1.0
 
+    def noised(self, index: int, clean: Tensor, noise: Tensor) -> Tensor:
+        """Clean latents with as much noise as there is before step `index`, in float32."""
+        if self.kind == "rectified_flow":
+            sigma = float(self._sigmas()[index])
+            kept, spread = 1 - sigma, sigma
+        else:
+            now, _ = self._alphas(index)
+            kept, spread = now**0.5, (1 - now) ** 0.5
+        return ops.add(ops.affine(clean, kept), ops.affine(noise, spread))
+
     def advance(
         self, index: int, latents: Tensor, prediction: Tensor, noise: Callable[[], Array]
     ) -> Tensor:

@@ -161,7 +161,8 @@ def _request(model: Model) -> tuple[str, str]:
 def _shape(shape: RequestShape) -> str:
     if isinstance(shape, Clip):
         frames = f"{shape.frames} frames, " if shape.frames > 1 else ""
-        return f"{shape.width}x{shape.height}, {frames}{shape.steps} steps"
+        brought = {0: "", 1: ", from an image"}.get(shape.given, f", from {shape.given} frames")
+        return f"{shape.width}x{shape.height}, {frames}{shape.steps} steps{brought}"
     return f"{shape.prompt:,} + {shape.output:,} tokens"
 
 

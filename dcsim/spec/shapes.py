@@ -4,12 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from dcsim.reading.concept import Concept, Fields, concept_schema, defined, doc_of, keys_of
-from dcsim.reading.forms import LATER, Form, Key, Reading, Schema, Steps
+from dcsim.reading.errors import did_you_mean
+from dcsim.reading.forms import LATER, Form, Key, Number, Reading, Schema, Steps
 from dcsim.reading.tree import Node
 from dcsim.spec.draws import Draw, Fixed, FromLog, Numbers, Sizes
+
+INPUTS = ("image", "video")
+
+
+@dataclass(frozen=True)
+class Input(Number):
+    """`image`, `video` or a number of frames."""
+
+    low: float | None = 1
+    whole: bool = True
+
+    def parse(self, value: Any) -> str | int:
+        if not isinstance(value, str):
+            return int(super().parse(value))
+        if value not in INPUTS:
+            near = did_you_mean(value, INPUTS)
+            raise ValueError(f"{value!r} is not allowed; {near}, or a number of frames")
+        return value
+
+    def schema(self, defs: dict[str, Schema]) -> Schema:
+        return {"anyOf": [{"type": "string", "enum": list(INPUTS)}, super().schema(defs)]}
+
+
+def frames_given(given: str | int | None, frames: int) -> int:
+    """How many first frames of a clip of `frames` an `input` is; 0 of none."""
+    if isinstance(given, int):
+        return given
+    return {None: 0, "image": 1, "video": frames}[given]
 
 
 class Shape(Concept):
@@ -30,9 +59,17 @@ class ClipShape(Shape):
     """Of a diffusion model: frames of the clip; 1, an image, is the default."""
     steps: Numbers = LATER
     """Of a diffusion model: denoising steps."""
+    input: Annotated[str | int | None, Input()] = None
+    """Of a diffusion model: what a request brings beside its text, an `image`, a whole clip
+    (`video`), or so many first frames of the clip to go on from. An image model is given an image
+    to edit, a video model one to animate or a clip to edit."""
+    strength: Annotated[float, Number(above=0, high=1)] = 1.0
+    """Of an edit: the share of the steps that is run, over noise on what it starts from."""
 
     def check(self) -> None:
         _needs(self, "resolution", "steps")
+        if self.strength != 1 and self.input is None:
+            raise ValueError("strength needs input: what the edit starts from")
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ def trace(
     shape = found.request if shape is None else shape
     if wrong_options(found.options, options or {}) or type(shape) is not type(found.request):
         raise ModelError(list(wrong(model, options, shape, layout)))
+    if isinstance(shape, Clip) and not shape.given and found.needs_image:
+        shape = replace(shape, given=1)
     # With the types: 1 and 1.0 are equal, but not the same option.
     resolved = tuple((name, type(v), v) for name, v in found.resolve(options).items())
     return _traced(found.name, stamp(found.name), resolved, shape, layout)

@@ -17,7 +17,7 @@ from dcsim.models.pipeline import LATENT, Networks, Pipeline, Prompt
 from dcsim.models.sampler import TRAINED
 from dcsim.models.shapes import Clip
 from dcsim.models.soundtrack import Soundtrack
-from dcsim.models.tape import Tape, nbytes
+from dcsim.models.tape import CATEGORIES, Tape, nbytes
 from dcsim.models.weights import count, size
 from dcsim.spec import Layout
 from dcsim.traces.caching import Hidden, cached
@@ -31,6 +31,7 @@ def check_clip(
     """Every reason why a shape or a layout cannot be, as (path, message)."""
     return [
         *_check_size(networks, shape),
+        *_check_given(networks, shape),
         *_check_steps(options, shape),
         *_check_layout(networks, options, layout),
     ]
@@ -60,6 +61,30 @@ def _check_size(networks: Networks, shape: Clip) -> list[tuple[str, str]]:
         problems.append(
             ("shape.frames", f"{shape.frames} is not 1 + {time}k (nearest: {low} or {low + time})")
         )
+    return problems
+
+
+def _check_given(networks: Networks, shape: Clip) -> list[tuple[str, str]]:
+    """What is wrong with what a request brings."""
+    takes, time = networks.denoiser.takes, networks.vae.time
+    problems = []
+    if not 0 < shape.strength <= 1:
+        problems.append(("shape.strength", f"{shape.strength:g} is outside (0, 1]"))
+    elif shape.strength < 1 and not networks.edits(shape):
+        text = "is for an edit, which brings an image, or all frames of a clip, to start from"
+        problems.append(("shape.strength", f"{shape.strength:g} {text}"))
+    if shape.given > shape.frames:
+        problems.append(("shape.input", f"{shape.given} frames of a clip of {shape.frames}"))
+    elif shape.given > 1 and takes == "channels":
+        problems.append(("shape.input", f"{shape.given} frames; the model takes an image"))
+    elif 0 < shape.given < shape.frames:
+        if takes == "nothing":
+            text = "the model takes none; it can start from a whole clip: video"
+            problems.append(("shape.input", f"{shape.given} frames to go on from, but {text}"))
+        elif (shape.given - 1) % time:
+            low = 1 + (shape.given - 1) // time * time
+            text = f"{shape.given} is not 1 + {time}k (nearest: {low} or {low + time})"
+            problems.append(("shape.input", text))
     return problems
 
 
@@ -108,8 +133,7 @@ def trace_clip(
     if problems:
         raise ModelError(problems)
     tape = Tape()
-    pixels = (shape.frames, shape.height, shape.width)
-    run = Pipeline(tape, networks, options, pixels, shape.steps, layout=layout)
+    run = Pipeline(tape, networks, options, shape, layout=layout)
     gpus = layout.gpus
     records: dict[str, Record] = {}
     phases, rows = [], []
@@ -121,18 +145,28 @@ def trace_clip(
         phase = "text" if alone else f"text {prompt.name}"
         records[row] = Record.of(tape, start)
         phases.append(_text_phase(phase, prompt, options, records[row], gpus, run.branches))
-        tokens = prompt.tokens * run.branches
+        tokens = prompt.tokens * (1 if prompt.encoder.of_image else run.branches)
         rows.append(_segment(row, phase, records[row], gpus, 1, tokens))
     if networks.denoiser.labelled:
         run.label()
-    run.prepare()
+    spread = gpus if options["vae_parallel"] else 1
+    if shape.given:
+        start, pieces = len(tape.profile), run.bring_passes
+        run.bring()
+        if networks.edits(shape):
+            run.prepare()
+        records[BRING] = Record.of(tape, start)
+        phases.append(_vae_phase(networks, options, records[BRING], gpus, pieces, "encoder"))
+        rows.append(_brought(records[BRING], gpus, -(-pieces // spread), pieces))
+    if run.latents is None:
+        run.prepare()
     start = len(tape.profile)
     run.step(0)
     records["denoise"] = Record.of(tape, start)
     passes = len(run.conditions)
     network, record = networks.denoiser, records["denoise"]
     phases.append(_denoiser_phase("denoise", network, options, record, layout, passes))
-    rows += _denoise(networks, run, records["denoise"], gpus, shape.steps, passes)
+    rows += _denoise(networks, run, records["denoise"], gpus, shape.denoised, passes)
     if networks.audio is not None:
         more_phases, more_rows = _sounding(Soundtrack(run, networks.audio, shape.frames), records)
         phases += more_phases
@@ -140,10 +174,10 @@ def trace_clip(
     start = len(tape.profile)
     run.decode()
     records["decode"] = Record.of(tape, start)
-    pieces = run.decode_passes
-    phases.append(_vae_phase(networks, options, records["decode"], gpus, pieces))
-    steps = -(-pieces // gpus) if options["vae_parallel"] else pieces
-    rows.append(_segment("decode", "vae", records["decode"], gpus, steps, 0, passes=pieces))
+    pieces, half = run.decode_passes, "decoder" if shape.given else ""
+    phases.append(_vae_phase(networks, options, records["decode"], gpus, pieces, half))
+    turns = -(-pieces // spread)
+    rows.append(_segment("decode", "vae", records["decode"], gpus, turns, 0, passes=pieces))
     counted = MemoryTrace(
         model.name,
         "dit",
@@ -170,7 +204,7 @@ def _hidden(networks: Networks, run: Pipeline, options: Mapping[str, Any]) -> Hi
     condition = run.conditions[0][0]
     words = 0 if network.labelled else -(-condition.shape[1] // sp)
     return Hidden(
-        condition.shape[0] * -(-network.tokens(*run.padded) // sp) * network.width,
+        condition.shape[0] * -(-network.tokens(*run.seen) // sp) * network.width,
         condition.shape[0] * network.beside(words),
         run.numerics.dtype,
         run.numerics.residual,
@@ -203,7 +237,7 @@ def _denoise(
 
     With both guidance branches in turn a sampler step is two steps of the replica.
     """
-    tokens = networks.denoiser.tokens(*run.padded) * run.conditions[0][0].shape[0]
+    tokens = networks.denoiser.tokens(*run.seen) * run.conditions[0][0].shape[0]
     first = _segment(
         "first step",
         "denoise",
@@ -253,7 +287,7 @@ def _text_phase(
         gpus * record.total("weights", "dense"),
         dtype,
         _computed(kept, dtype),
-        passes=branches,
+        passes=1 if encoder.of_image else branches,
     )
 
 
@@ -313,15 +347,33 @@ def _denoiser_phase(
     )
 
 
+BRING = "encode input"
+"""The segment and the record of the encoding of what a request brings."""
+
+
+def _brought(record: Record, gpus: int, steps: int, pieces: int) -> Segment:
+    """Its pixels come from the host as they are encoded."""
+    row = _segment(BRING, "input", record, gpus, steps, 0, passes=pieces)
+    pixels = int(record.held[0, CATEGORIES.index("inputs")])
+    return replace(row, host_bytes=gpus * -(-pixels // pieces))
+
+
 def _vae_phase(
-    networks: Networks, options: Mapping[str, Any], record: Record, gpus: int, passes: int
+    networks: Networks,
+    options: Mapping[str, Any],
+    record: Record,
+    gpus: int,
+    passes: int,
+    half: str,
 ) -> Phase:
+    """The decoder; where the request brings something, the encoder has a phase of its own."""
     config, dtype = networks.vae, options["vae_dtype"]
-    stored = size(vae.parameters(config), dtype)
+    own = [each for each in vae.parameters(config) if each[0].startswith(half)]
+    stored = size(iter(own), dtype)
     return Phase(
-        "vae",
-        config.blocks,
-        count(vae.parameters(config)),
+        "input" if half == "encoder" else "vae",
+        config.encoder.blocks if half == "encoder" else config.blocks,
+        count(iter(own)),
         gpus * stored,
         stored,
         gpus * -(-record.total("weights", "dense") // passes),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 from dcsim.models.catalogue import get
@@ -94,6 +95,13 @@ def _tokens(network: Networks, trace: MemoryTrace) -> Iterator[Line]:
     yield line("latents, kept between steps", _product(*latent, width), nbytes(latent, LATENT), "B")
     cuts = " x ".join(f"({side} // {cut})" for side, cut in zip(sides, denoiser.grain, strict=True))
     yield line("tokens, a patch each", cuts, denoiser.tokens(*sides), "tokens")
+    if shape.given:
+        brought = (shape.given, shape.height, shape.width)
+        yield line("pixels that are brought", _product(*brought), prod(brought), "pixels")
+        frames = denoiser.encodes(shape.given, shape.frames)
+        yield line("frames that are encoded", "", frames, "frames")
+        text = f"{shape.strength:g} x {shape.steps}"
+        yield line("steps that are run, rounded up", text, shape.denoised, "steps")
     for prompt in network.prompts:
         yield line(f"tokens of a prompt for {prompt.name}", "", prompt.tokens, "tokens")
     branches = 1 if trace.options["cfg"] == "distilled" else 2
@@ -129,7 +137,7 @@ def _weights(trace: MemoryTrace) -> Iterator[Line]:
         each, dtype = phase.weights // trace.gpus, phase.dense_dtype
         if dtype not in PLAIN:
             dtype = phase.dtype
-        shared = 1 if phase.name.startswith(("text", "vae", "waveform")) else trace.tp
+        shared = 1 if phase.name.startswith(WHOLE) else trace.tp
         per = nbytes((1,), dtype)
         rest = each - phase.params * per // shared
         text = _product(phase.params, per)
@@ -176,6 +184,8 @@ def _steps(trace: MemoryTrace) -> Iterator[Line]:
 
 
 MOST_HOLDINGS = 8
+WHOLE = ("text", "input", "vae", "waveform")
+"""Phases whose weights tensor parallelism does not divide."""
 PLAIN = ("bf16", "fp16", "fp32", "fp8")
 """Dtypes of whole bytes."""
 

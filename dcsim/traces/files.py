@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -93,6 +93,5 @@ def _trace(head: dict[str, Any], arrays: dict[str, Any]) -> MemoryTrace:
     )
 
 
-def _shape(plain: dict[str, int]) -> Clip | Turn:
-    clip = {f.name for f in fields(Clip)}
-    return Clip(**plain) if set(plain) == clip else Turn(**plain)
+def _shape(plain: dict[str, Any]) -> Clip | Turn:
+    return Clip(**plain) if "width" in plain else Turn(**plain)

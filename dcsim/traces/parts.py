@@ -12,6 +12,7 @@ __all__ = ["handed_over", "part"]
 
 _PHASES = {
     "text": "encode",
+    "input": "encode",
     "denoise": "denoise",
     "audio": "denoise",
     "vae": "decode",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dcsim.models.shapes import figures
 from dcsim.spec import Gpu
 from dcsim.traces.price import Rates, price_phase, price_segment
 from dcsim.traces.trace import CACHED, MemoryTrace, Phase, Segment
@@ -52,7 +53,7 @@ def report(trace: MemoryTrace, gpu: Gpu | None = None) -> dict[str, Any]:
         "model": trace.model,
         "kind": trace.kind,
         "options": dict(trace.options),
-        "shape": asdict(trace.shape),
+        "shape": figures(trace.shape),
         "layout": {"tp": trace.tp, "sp": trace.sp, "cfg": trace.cfg, "gpus": trace.gpus},
         "params": trace.params,
         "weights_bytes": trace.weights_bytes,

@@ -16,7 +16,7 @@ import numpy as np
 from dcsim.models.tape import CATEGORIES
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
-DECODERS = ("vae", "waveform")
+CODERS = ("input", "vae", "waveform")
 """Phases whose weights every GPU has whole."""
 OFFLOADS = ("none", "model", "group", "sequential")
 GROUPS = 2
@@ -55,7 +55,7 @@ def _shared_out(trace: MemoryTrace) -> MemoryTrace:
     """
     gpus, phases, rows = trace.gpus, [], []
     for phase in trace.phases:
-        if phase.name in DECODERS:
+        if phase.name in CODERS:
             phases.append(phase)
             continue
         share = -(-phase.weights // gpus)
@@ -63,7 +63,7 @@ def _shared_out(trace: MemoryTrace) -> MemoryTrace:
         phases.append(replace(phase, weights=share, collectives=collectives))
     for row in trace.rows:
         phase = _phase_of(trace, row)
-        if phase.name not in DECODERS:
+        if phase.name not in CODERS:
             gathered = phase.weights // gpus
             held = GROUPS * -(-gathered // phase.layers) * gpus
             row = replace(
@@ -100,7 +100,7 @@ def _offloaded(trace: MemoryTrace, how: str) -> MemoryTrace:
             replace(
                 row,
                 live=row.live + count * layer,
-                host_bytes=phase.passes * phase.weights,
+                host_bytes=row.host_bytes + phase.passes * phase.weights,
                 overlapped=how == "group",
             )
         )

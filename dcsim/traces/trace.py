@@ -360,6 +360,8 @@ class MemoryTrace:
         assert isinstance(self.shape, Clip)
         rows: list[Segment] = []
         again = next(row.record for row in self.rows if row.first)
+        shape = replace(self.shape, steps=steps)
+        steps = shape.denoised
         computed = computed_steps(self.options, steps)
         for row in self.rows:
             if row.first or row.record not in (again, CACHED):
@@ -370,7 +372,7 @@ class MemoryTrace:
                 rows.append(replace(row, name=again, steps=more, first=False))
             if row.first and steps > computed:
                 rows.append(self._cached(row, row.steps * (steps - computed)))
-        return replace(self, rows=tuple(rows), shape=replace(self.shape, steps=steps))
+        return replace(self, rows=tuple(rows), shape=shape)
 
     def _cached(self, first: Segment, steps: int) -> Segment:
         """Steps that a feature cache skips, with what the first step holds."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dcsim.models.shapes import Clip
 from dcsim.spec import ClipShape, Empirical
 from dcsim.spec.draws import Draw
+from dcsim.spec.shapes import frames_given
 from dcsim.workload.logs import read_column
 
 __all__ = ["Clip", "draw_clips", "draw_numbers"]
@@ -42,5 +43,15 @@ def draw_clips(shape: ClipShape, count: int, stream: Stream) -> tuple[tuple[Clip
         levels, level = np.unique(column, return_inverse=True)
         row = np.unique(row * len(levels) + level, return_inverse=True)[1]
     first = np.unique(row, return_index=True)[1]
-    clips = (Clip(int(size[i, 0]), int(size[i, 1]), int(frames[i]), int(steps[i])) for i in first)
+    clips = (
+        Clip(
+            int(size[i, 0]),
+            int(size[i, 1]),
+            int(frames[i]),
+            int(steps[i]),
+            frames_given(shape.input, int(frames[i])),
+            shape.strength,
+        )
+        for i in first
+    )
     return tuple(clips), row

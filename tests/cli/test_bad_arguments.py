@@ -97,7 +97,7 @@ ARGUMENTS: dict[str, tuple[list[str], list[str]]] = {
             "widht: unknown; did you mean 'width'?",
             "shape.steps: 0 is not a whole number above 0",
             "a.b: no group 'a'; known: shape, layout, options",
-            "shape.tp: unknown; known: frames, height, resolution, steps, width",
+            "shape.tp: unknown; known: frames, height, input, resolution, steps, strength, width",
             "layout.tp: 'x' is not a whole number above 0",
             "options.dtype: 'x' is not allowed: known: bf16, fp16, fp32",
         ],

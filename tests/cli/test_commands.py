@@ -201,6 +201,29 @@ def test_trace_settings(dcsim: Dcsim) -> None:
     assert facts["shape"]["frames"] == 49
 
 
+def test_trace_takes_what_is_brought(dcsim: Dcsim) -> None:
+    edit = ("flux.1-dev", "--set", "input=image", "--set", "strength=0.5")
+    found = json.loads(dcsim("trace", *edit, "--json").out)
+    assert found["shape"] == {
+        "width": 1024,
+        "height": 1024,
+        "frames": 1,
+        "steps": 28,
+        "given": 1,
+        "strength": 0.5,
+    }
+    assert [phase["name"] for phase in found["phases"]][2:] == ["input", "denoise", "vae"]
+    assert "input" in dcsim("trace", *edit).out
+    said = dcsim("explain", *edit).out
+    assert "steps that are run, rounded up: 0.5 x 28 = 14 steps" in said
+    clip = dcsim("trace", "wan2.1-t2v-1.3b", "--json", "--set", "input=video", "--set", "frames=17")
+    assert json.loads(clip.out)["shape"]["given"] == 17
+    wrong = dcsim("trace", "flux.1-dev", "--set", "input=picture", "--set", "strength=2")
+    assert wrong.code == 2
+    assert "shape.input: 'picture' is not allowed" in wrong.err
+    assert "shape.strength: 2 must be 1 or less" in wrong.err
+
+
 def test_trace_takes_a_resolution(dcsim: Dcsim) -> None:
     """As a job's shape does; docs/models.md said so before it was true."""
     one = dcsim("trace", "video-dit-2b", "--json", "--set", "resolution=1280x720").out

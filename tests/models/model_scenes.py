@@ -11,6 +11,7 @@ from dcsim.models import vae
 from dcsim.models.catalogue import get
 from dcsim.models.denoisers.dit import Dit
 from dcsim.models.pipeline import Networks, Pipeline, Prompt
+from dcsim.models.shapes import Clip
 from dcsim.models.t5 import T5
 from dcsim.models.tape import Array, Tape
 from dcsim.models.weights import random_arrays
@@ -63,8 +64,7 @@ def generate(
         Tape(execute=execute),
         networks,
         chosen,
-        size,
-        steps,
+        Clip(size[2], size[1], size[0], steps),
         arrays=arrays(networks) if execute else None,
         seed=seed,
     )

@@ -108,7 +108,7 @@ def counts(
     """A pass of ours of one branch, in bf16."""
     tape = Tape()
     weights = Weights(tape, network.held(), "bf16")
-    latents = tape.tensor((1, network.channels, *latent), "bf16")
+    latents = tape.tensor((1, network.shown, *latent), "bf16")
     given = [tape.tensor(shape, "bf16") for shape in condition]
     before = tape.live
     network.forward(weights, latents, np.zeros(1), given, numerics=Numerics())

@@ -133,10 +133,15 @@ TOKENS = {
     "wan2.1-t2v-1.3b": 32_760,
     "wan2.1-t2v-14b": 75_600,
     "wan2.2-t2v-a14b": 75_600,
+    "wan2.1-i2v-14b": 75_600,
+    "wan2.2-i2v-a14b": 75_600,
     "wan2.2-ti2v-5b": 27_280,
     "cogvideox-2b": 17_550,
     "cogvideox-5b": 17_550,
     "cogvideox1.5-5b": 11 * 48 * 85,  # 21 latent frames, padded to 22
+    "cogvideox-5b-i2v": 17_550,
+    "cogvideox1.5-5b-i2v": 11 * 48 * 85,
+    "flux.1-kontext-dev": 4096,  # and as many of the image that it edits
     "pixart-alpha": 4096,
     "pixart-sigma": 4096,
     "sana-1.6b": 32 * 32,
@@ -164,7 +169,7 @@ def test_padded_frames_come_first_and_are_not_decoded() -> None:
     """CogVideoX1.5 denoises 22 latent frames for 81 of a clip and decodes the last 21."""
     model = get("cogvideox1.5-5b")
     assert isinstance(model.network, Networks)
-    run = Pipeline(Tape(), model.network, model.resolve(), (81, 64, 64), 1)
+    run = Pipeline(Tape(), model.network, model.resolve(), Clip(64, 64, 81, 1))
     run.encode()
     run.prepare()
     assert run.latents is not None

@@ -24,6 +24,7 @@ COUNTED = {
     "clip-l-penultimate": 123_060_480,
     "clip-l-projected": 123_650_304,
     "clip-g": 694_659_840,
+    "clip-h-vision": 630_766_080,
 }
 
 

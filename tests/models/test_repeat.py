@@ -24,7 +24,7 @@ def recorded(name: str, given: dict[str, Any], layout: Layout) -> Tape:
     assert isinstance(clip, Clip)
     frames = 1 + 2 * network.vae.time if network.denoiser.frames else 1
     tape = Tape()
-    run = Pipeline(tape, network, options, (frames, 256, 256), 2, layout=layout)
+    run = Pipeline(tape, network, options, Clip(256, 256, frames, 2), layout=layout)
     for i in range(len(network.prompts)):
         run.encode(encoder=i)
     if network.denoiser.labelled:

@@ -68,7 +68,7 @@ def test_a_clip_and_its_sound_are_run(cfg: str) -> None:
 
     def made(seed: int) -> tuple[Pipeline, Soundtrack]:
         run = Pipeline(
-            Tape(execute=True), SMALL, options, (13, 32, 32), 2, arrays=arrays, seed=seed
+            Tape(execute=True), SMALL, options, Clip(32, 32, 13, 2), arrays=arrays, seed=seed
         )
         run.encode(np.arange(14).reshape(2, 7))
         run.prepare()
@@ -111,7 +111,7 @@ def test_guidance_in_turn_and_at_once_agree() -> None:
     found = []
     for cfg in ("batched", "sequential"):
         options = get(MODEL).resolve({"dtype": "fp32", "vae_dtype": "fp32", "cfg": cfg})
-        run = Pipeline(Tape(execute=True), SMALL, options, (13, 32, 32), 2, arrays=arrays)
+        run = Pipeline(Tape(execute=True), SMALL, options, Clip(32, 32, 13, 2), arrays=arrays)
         run.encode(np.arange(14).reshape(2, 7))
         run.prepare()
         sound = Soundtrack(run, SOUND, 13, arrays=arrays)

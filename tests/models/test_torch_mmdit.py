@@ -193,6 +193,44 @@ def test_flux_equals_diffusers(guidance: bool) -> None:
     assert relative(packed(ours[:, :, 0]), theirs) < 1e-4
 
 
+def test_flux_with_a_reference_equals_diffusers() -> None:
+    """Kontext: the tokens of the reference follow, one further along the first axis."""
+    model = randomised(
+        diffusers.FluxTransformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=24,
+            pooled_projection_dim=20,
+            guidance_embeds=True,
+            axes_dims_rope=(4, 6, 6),
+        )
+    )
+    network = DoubleStream(
+        1, 2, 2, 16, channels=4, text_width=24, pooled_width=20, axes=(4, 6, 6), guidance=True
+    )
+    both = drawn(2, 4, 2, 8, 12)
+    text, pooled = drawn(2, 5, 24, seed=4), drawn(2, 20, seed=5)
+    each = np.arange(24)
+    places = [np.stack([first + 0 * each, each // 6, each % 6], 1) for first in (0, 1)]
+    tokens = np.concatenate([packed(both[:, :, 0]), packed(both[:, :, 1])], 1)
+    with torch.no_grad():
+        theirs = model(
+            hidden_states=torch.from_numpy(tokens),
+            encoder_hidden_states=torch.from_numpy(text),
+            pooled_projections=torch.from_numpy(pooled),
+            timestep=torch.from_numpy(STEPS).float() / 1000,
+            img_ids=torch.from_numpy(np.concatenate(places)).float(),
+            txt_ids=torch.zeros(5, 3),
+            guidance=torch.full((2,), 3.5),
+        ).sample[:, :24]
+    arrays = copied(network, model, double_stream(1))
+    ours = predicted(network, arrays, both, STEPS, (text, pooled), guidance=3.5)
+    assert relative(packed(ours[:, :, 0]), theirs) < 1e-4
+
+
 def test_hunyuan_video_equals_diffusers() -> None:
     model = randomised(
         diffusers.HunyuanVideoTransformer3DModel(

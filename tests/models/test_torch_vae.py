@@ -370,6 +370,35 @@ PASSES: list[tuple[str, str, tuple[int, ...], str, str]] = [
     ("dc-ae-f32c32", "decode", (1, 32, 1, 32, 32), "bf16", "none"),
     ("dc-ae-f32c32", "encode", (1, 3, 1, 1024, 1024), "bf16", "none"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("sd", (1, 3, 1, 512, 768)),
+        ("flux", (1, 3, 1, 512, 512)),
+        ("wan-2.1", (1, 3, 9, 64, 96)),
+        ("cogvideox", (1, 3, 1, 96, 64)),
+        ("hunyuanvideo", (1, 3, 9, 64, 96)),
+    ],
+)
+def test_an_encode_computes_as_much_as_diffusers(name: str, shape: tuple[int, ...]) -> None:
+    """FLOPs of convolutions and products, as PyTorch counts them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    public = next(each for each in PUBLIC if each.name == name)
+    given = (*shape[:2], *shape[3:]) if vae.get(name).decoder.flat else shape
+    with torch.device("meta"), torch.no_grad():
+        model, x = public.full(), torch.zeros(given)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.encode(x)
+    tape = Tape()
+    found = vae.get(name)
+    coding.encode(found, Weights(tape, vae.parameters(found), "fp32"), tape.tensor(shape, "fp32"))
+    mine = sum(event[3] for event in tape.events if event[0] == "op")
+    assert mine == pytest.approx(counter.get_total_flops(), rel=0.001)
+
+
 LONG: list[tuple[str, str, tuple[int, ...], str, str]] = [
     ("hunyuanvideo", "decode", (1, 16, 31, 64, 96), "bf16", "temporal"),
     ("hunyuanvideo", "encode", (1, 3, 121, 512, 768), "bf16", "temporal"),

@@ -42,6 +42,12 @@ WAN = (
     (r"^(\d+)\.", r"blocks.\1."),
     (r"\.offset", ".scale_shift_table"),
     (r"\.norm\.", ".norm2."),
+    (r"^image\.([01])\.", r"condition_embedder.image_embedder.ff.net.\1."),
+    (r"ff\.net\.1\.", "ff.net.2."),
+    (r"ff\.net\.0\.", "ff.net.0.proj."),
+    (r"^image\.(norm\d)", r"condition_embedder.image_embedder.\1"),
+    (r"\.image\.([kv])\.", r".attn2.add_\1_proj."),
+    (r"\.image\.k_norm", ".attn2.norm_added_k.weight"),
     (r"\.cross\.([qkv])\.", r".attn2.to_\1."),
     (r"\.cross\.([qk])_norm", r".attn2.norm_\1.weight"),
     (r"\.cross\.out\.", r".attn2.to_out.0."),
@@ -79,12 +85,46 @@ def test_wan_equals_diffusers(each_token: bool) -> None:
     assert relative(ours, theirs) < 1e-4
 
 
+@pytest.mark.parametrize("image", [True, False])
+def test_wan_of_an_image_equals_diffusers(image: bool) -> None:
+    """A mask and the image's latents come beside the clip's; in 2.1 its encoding is attended to.
+    The class finds the text by its 512 tokens."""
+    more = {"image_dim": 20, "added_kv_proj_dim": 32} if image else {}
+    model = randomised(
+        diffusers.WanTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=16,
+            in_channels=10,
+            out_channels=4,
+            text_dim=24,
+            ffn_dim=40,
+            num_layers=2,
+            **more,
+        )
+    )
+    network = Wan(2, 2, 40, 16, channels=4, text_width=24, masked=2, image_width=20 if image else 0)
+    latents, text, seen = drawn(2, 10, 3, 4, 6), drawn(2, 512, 24, seed=4), drawn(2, 7, 20, seed=5)
+    given = (text, seen) if image else (text,)
+    with torch.no_grad():
+        theirs = model(
+            hidden_states=torch.from_numpy(latents),
+            encoder_hidden_states=torch.from_numpy(text),
+            encoder_hidden_states_image=torch.from_numpy(seen) if image else None,
+            timestep=torch.from_numpy(STEPS),
+        ).sample
+    ours = predicted(network, copied(network, model, WAN), latents, STEPS, given)
+    assert ours.shape == (2, 4, 3, 4, 6)
+    assert relative(ours, theirs) < 1e-4
+
+
 COGVIDEOX = (
     (r"^positions", "patch_embed.pos_embedding"),
     (r"^embed\.", "patch_embed.proj."),
     (r"^text\.", "patch_embed.text_proj."),
     (r"^time\.0", "time_embedding.linear_1"),
     (r"^time\.1", "time_embedding.linear_2"),
+    (r"^offset\.0", "ofs_embedding.linear_1"),
+    (r"^offset\.1", "ofs_embedding.linear_2"),
     (r"^final\.norm1", "norm_final"),
     (r"^final\.norm2", "norm_out.norm"),
     (r"^final\.modulation", "norm_out.linear"),
@@ -143,6 +183,74 @@ def test_cogvideox_equals_diffusers(positions: Any, frames: int) -> None:
         relative(predicted(other, arrays, latents, STEPS, (text,)).transpose(0, 2, 1, 3, 4), theirs)
         < 1e-4
     )
+
+
+@pytest.mark.parametrize(("positions", "frames"), [("both", 1), ("rotary", 2)])
+def test_cogvideox_of_an_image_equals_diffusers(positions: Any, frames: int) -> None:
+    """Its latents come beside the clip's: in 1.0 with a table that was learned, in 1.5 with a
+    second number that modulates."""
+    later = frames == 2
+    model = randomised(
+        diffusers.CogVideoXTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=32,
+            in_channels=8,
+            out_channels=4,
+            time_embed_dim=12,
+            ofs_embed_dim=12 if later else None,
+            text_embed_dim=24,
+            num_layers=2,
+            sample_width=12,
+            sample_height=8,
+            sample_frames=13,
+            patch_size_t=2 if later else None,
+            max_text_seq_length=5,
+            use_rotary_positional_embeddings=True,
+            use_learned_positional_embeddings=not later,
+        )
+    )
+    network = CogVideoX(
+        2,
+        2,
+        positions,
+        32,
+        (frames, 2, 2),
+        4,
+        text_width=24,
+        time_width=12,
+        table=(4, 4, 6),
+        paired=True,
+        offset_width=12 if later else 0,
+    )
+    latents, text, places = drawn(2, 8, 4, 8, 12), drawn(2, 5, 24, seed=4), drawn(96, 64, seed=6)
+    if not later:  # ours has no places of words; theirs, of a checkpoint, are zero
+        model.patch_embed.pos_embedding[0, 5:] = torch.from_numpy(places)
+        assert "patch_embed.pos_embedding" in model.state_dict()
+    with torch.no_grad():
+        theirs = model(
+            hidden_states=torch.from_numpy(latents.transpose(0, 2, 1, 3, 4)),
+            encoder_hidden_states=torch.from_numpy(text),
+            timestep=torch.from_numpy(STEPS),
+            ofs=torch.full((1,), 2.0) if later else None,
+            image_rotary_emb=get_3d_rotary_pos_embed(32, ((0, 0), (4, 6)), (4, 6), 4 // frames),
+        ).sample
+    names = [pair for pair in COGVIDEOX if later or pair[0] != r"^positions"]
+    arrays = copied(network, Words(model), names)
+    if not later:
+        arrays["positions"] = places
+    ours = predicted(network, arrays, latents, STEPS, (text,))
+    assert relative(ours.transpose(0, 2, 1, 3, 4), theirs) < 1e-4
+
+
+class Words:
+    """A model without the table of positions, which has rows for the words too."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def state_dict(self) -> dict[str, Any]:
+        found = self.model.state_dict()
+        return {name: each for name, each in found.items() if "pos_embedding" not in name}
 
 
 LTX = (

@@ -15,6 +15,7 @@ from dcsim.models import ModelError, coding, library, vae
 from dcsim.models.autoencoder.passing import Half, Passing, convolved
 from dcsim.models.conv import depth_to_space, space_to_depth, upsample
 from dcsim.models.pipeline import Networks, Pipeline
+from dcsim.models.shapes import Clip
 from dcsim.models.tape import Array, Tape
 from dcsim.models.vae import Chunks, Tiling, Vae
 from dcsim.models.weights import Weights, count
@@ -256,7 +257,7 @@ def test_one_tile_decodes_as_no_tiles(tiling: str) -> None:
 def test_tiles_bound_the_decodes_peak() -> None:
     def most(size: int, tiling: str) -> int:
         tape = Tape()
-        run = Pipeline(tape, VIDEO, options(VIDEO, vae_tiling=tiling), (33, size, size), 1)
+        run = Pipeline(tape, VIDEO, options(VIDEO, vae_tiling=tiling), Clip(size, size, 33, 1))
         run.prepare()
         run.decode()
         return peak(tape)

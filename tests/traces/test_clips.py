@@ -72,7 +72,7 @@ def test_the_peak_is_that_of_the_whole_run() -> None:
     network = get("video-dit-xl").network
     assert isinstance(network, Networks)
     tape = Tape()
-    run = Pipeline(tape, network, trace.options, (17, 192, 256), 4)
+    run = Pipeline(tape, network, trace.options, Clip(256, 192, 17, 4))
     run.encode()
     run.prepare()
     for i in range(4):

@@ -20,6 +20,8 @@ CASES = [
     ("dit-xl-2", {}, Clip(256, 256, 1, 250), Layout()),
     ("video-dit-13b", {"cfg": "sequential"}, Clip(832, 480, 81, 50), Layout(sp=4)),
     ("video-dit-xl", {"weights_dtype": "fp8", "artifact": "raw"}, Clip(256, 192, 17, 4), Layout(2)),
+    ("flux.1-dev", {}, Clip(512, 512, 1, 28, 1, 0.6), Layout()),
+    ("wan2.1-i2v-14b", {}, Clip(832, 480, 17, 40, 1), Layout(sp=2)),
     ("llama-3.1-70b", {}, Turn(1024, 256), Layout(4)),
     ("llama-3.1-8b", {"kv_dtype": "fp8"}, Turn(100, 1), Layout()),
     ("gpt-oss-20b", {}, Turn(3000, 20), Layout()),
@@ -84,8 +86,16 @@ def test_pixels_to_tokens_by_hand() -> None:
     assert found["guidance branches, sequential"] == 2
 
 
+def test_what_is_brought_by_hand() -> None:
+    """An edit of 28 steps by 0.6, and an image before 16 blank frames."""
+    edit, animation = ({line.what: line.value for line in lines(CASES[i])} for i in (3, 4))
+    assert (edit["pixels that are brought"], edit["steps that are run, rounded up"]) == (512**2, 17)
+    assert animation["pixels that are brought"] == 832 * 480
+    assert animation["frames that are encoded"] == 17
+
+
 def test_kv_by_hand() -> None:
-    found = {line.what: line.value for line in lines(CASES[3])}
+    found = {line.what: line.value for line in lines(CASES[5])}
     assert found["80 layers of K and V, 2 heads of 128, in bf16"] == 80 * 2 * 2 * 128 * 2
     budget = traces.kv("llama-3.1-70b", "h200", 4)
     assert found["tokens that fit"] == budget.kv_tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pricing_oracle as slow
@@ -121,6 +122,8 @@ def clips(draw: Draw) -> tuple[Model, dict[str, Any], Clip, Layout]:
     grain = network.vae.space * patch
     frames = 1 + 4 * draw(whole(0, 6)) if video else 1
     shape = Clip(grain * draw(whole(1, 30)), grain * draw(whole(1, 30)), frames, draw(whole(1, 40)))
+    if chosen["vae_tiling"] == "none" and draw(st.booleans()):  # an edit
+        shape = replace(shape, given=frames, strength=draw(st.floats(0.01, 1)))
     model = Model("drawn", "dit", "", "", network, DIT, shape)
     return model, chosen, shape, Layout(tp, sp, cfg)
 

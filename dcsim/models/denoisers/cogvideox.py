@@ -11,17 +11,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
+import numpy as np
+
 from dcsim.models import ops, passes
-from dcsim.models.denoiser import Denoiser, Latent, Numerics
+from dcsim.models.denoiser import Denoiser, Latent, Numerics, Takes
 from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, Wave, layer
 from dcsim.models.positions import axis_angles, grid_places, grid_positions
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
-from dcsim.reading.concept import Count, Least, Positive
+from dcsim.reading.concept import Count, CountOrZero, Least, Positive
 from dcsim.spec import Layout
 
 EPS, HEAD_EPS = 1e-5, 1e-6
+OFFSET = 2.0
+"""What diffusers' pipeline of images to clips tells the network of version 1.5."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,9 @@ class CogVideoX(Denoiser):
     depth: Count
     """Blocks."""
     heads: Count
-    positions: Literal["sines", "rotary"]
-    """`sines`: added to the tokens at first (2B). `rotary`: queries and keys turn (5B)."""
+    positions: Literal["sines", "rotary", "both"]
+    """`sines`: added to the tokens at first (2B). `rotary`: queries and keys turn (5B). `both`: a
+    table that was learned is added, and they turn (5B I2V)."""
     head: Count = 64
     """Channels of a head."""
     patch: Annotated[tuple[Count, ...], Least(3)] = (1, 2, 2)
@@ -47,6 +52,11 @@ class CogVideoX(Denoiser):
     """Patches of a clip whose sines are kept; those of another are made anew in each pass."""
     scale: Positive = 1.875
     """Sines turn so much slower along rows and columns."""
+
+    paired: bool = False
+    """The latents of an image come beside those of the clip (I2V)."""
+    offset_width: CountOrZero = 0
+    """Width of a second number that modulates the blocks (1.5 I2V); 0: there is none."""
 
     def check(self) -> None:
         for name in ("patch", "table"):
@@ -70,6 +80,22 @@ class CogVideoX(Denoiser):
     def blocks(self) -> int:
         return self.depth
 
+    @property
+    def takes(self) -> Takes:
+        return "channels" if self.paired else "nothing"
+
+    @property
+    def shown(self) -> int:
+        return 2 * self.channels if self.paired else self.channels
+
+    def brought(self, encoded: Tensor, latent: Latent) -> Tensor:
+        """The image's, and zeros for all other frames."""
+        batch, channels, frames, rows, columns = encoded.shape
+        blank = (batch, channels, latent[0] - frames, rows, columns)
+        if not self.paired or not blank[2]:
+            return encoded
+        return ops.concat([encoded, ops.blank(encoded.tape, blank, encoded.dtype)], 2)
+
     def beside(self, words: int) -> int:
         return words * self.width
 
@@ -80,25 +106,28 @@ class CogVideoX(Denoiser):
 
     def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
         h, part, cells = self.width, self.width // tp, passes.elements(self.grain)
-        yield from layer("embed", h, self.channels * cells)
+        yield from layer("embed", h, self.shown * cells)
         yield from layer("time.0", self.time_width, h)
         yield from layer("time.1", self.time_width, self.time_width)
+        if self.offset_width:
+            yield from layer("offset.0", self.offset_width, self.offset_width)
+            yield from layer("offset.1", self.time_width, self.offset_width)
         yield from layer("text", h, self.text_width)
         for i in range(self.depth):
             for norm in ("norm1", "norm2"):
                 yield from layer(f"{i}.{norm}.modulation", 6 * h, self.time_width)
-                yield from _norm(f"{i}.{norm}", h)
+                yield from passes.norm_shapes(f"{i}.{norm}", h)
             yield from passes.attention_shapes(f"{i}", h, part)
-            yield from _norm(f"{i}.q_norm", self.head)
-            yield from _norm(f"{i}.k_norm", self.head)
+            yield from passes.norm_shapes(f"{i}.q_norm", self.head)
+            yield from passes.norm_shapes(f"{i}.k_norm", self.head)
             yield from passes.mlp_shapes(f"{i}", h, 4 * part)
-        yield from _norm("final.norm1", h)
+        yield from passes.norm_shapes("final.norm1", h)
         yield from layer("final.modulation", 2 * h, self.time_width)
-        yield from _norm("final.norm2", h)
+        yield from passes.norm_shapes("final.norm2", h)
         yield from layer("final.out", self.channels * cells, h)
 
     def buffers(self) -> Iterator[tuple[str, Shape]]:
-        if self.positions == "sines":
+        if self.positions != "rotary":
             frames, rows, columns = self.table
             yield "positions", (frames * rows * columns, self.width)
 
@@ -116,11 +145,14 @@ class CogVideoX(Denoiser):
         check_execution(latents.tape, layout)
         p, tape, batch = Pass(w, numerics, layout, EPS), latents.tape, latents.shape[0]
         signal = passes.scalar(p, "time", steps, batch, tape, self.width)
+        if self.offset_width:
+            told = np.full(1, OFFSET)
+            signal = ops.add(signal, passes.scalar(p, "offset", told, 1, tape, self.offset_width))
         text = p.linear("text", passes.share(condition[0], layout.sp))
         x = p.linear("embed", passes.patchify(latents, self.grain, numerics.dtype, layout.sp))
         grid = tuple(n // g for n, g in zip(latents.shape[2:], self.grain, strict=True))
         wave, words = None, text.shape[1]
-        if self.positions == "rotary":
+        if self.positions != "sines":
             wave = passes.rotary(
                 tape,
                 (1, x.shape[1], 1, self.head),
@@ -128,7 +160,7 @@ class CogVideoX(Denoiser):
             )
         x = ops.concat([text, x], 1)
         del text
-        if wave is None:
+        if self.positions != "rotary":
             x = _placed(self, p, x, words, grid)
         x = ops.cast(x, numerics.residual)
         state = [x[:, :words], x[:, words:]]
@@ -141,11 +173,6 @@ class CogVideoX(Denoiser):
         x = passes.modulated(p, _normal(p, "final.norm2", x), shift, scale)
         x = all_gather(p.linear("final.out", x), layout.sp, axis=1)
         return passes.unpatchify(x, latents.shape, self.grain, self.channels, last=False)
-
-
-def _norm(name: str, width: int) -> Iterator[tuple[str, Shape]]:
-    yield f"{name}.weight", (width,)
-    yield f"{name}.bias", (width,)
 
 
 def _placed(c: CogVideoX, p: Pass, x: Tensor, words: int, grid: tuple[int, ...]) -> Tensor:

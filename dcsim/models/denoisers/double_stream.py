@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from dcsim.models import ops, passes
-from dcsim.models.denoiser import Denoiser, Latent, Numerics, widths_differ
+from dcsim.models.denoiser import Denoiser, Latent, Numerics, Takes, widths_differ
 from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, Wave, layer
@@ -60,6 +60,9 @@ class DoubleStream(Denoiser):
     text_norm: bool = False
     """A norm of the text before its projection."""
     video: bool = False
+    reference: bool = False
+    """An image that is brought runs beside the one that is made, as tokens behind its own (FLUX.1
+    Kontext, Qwen-Image-Edit)."""
 
     def check(self) -> None:
         for name in ("patch", "axes"):
@@ -84,6 +87,10 @@ class DoubleStream(Denoiser):
     @property
     def blocks(self) -> int:
         return self.refiner + self.double + self.single
+
+    @property
+    def takes(self) -> Takes:
+        return "tokens" if self.reference else "nothing"
 
     def beside(self, words: int) -> int:
         return words * self.width

@@ -11,19 +11,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any
 
+import numpy as np
+
 from dcsim.models import ops, passes
-from dcsim.models.denoiser import Denoiser, Latent, Numerics
+from dcsim.models.denoiser import Denoiser, Latent, Numerics, Takes, widths_differ
+from dcsim.models.encoder import Encoder
 from dcsim.models.options import Option
 from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, Wave, layer
 from dcsim.models.positions import axis_angles, grid_places
 from dcsim.models.repeat import repeated
-from dcsim.models.tape import Array, Shape, Tensor
+from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
-from dcsim.reading.concept import Count, Least, Unwritten
+from dcsim.reading.concept import Count, CountOrZero, Least, Unwritten
 from dcsim.spec import Layout
 
 WIDE = "fp32"
+IMAGE_EPS = 1e-5
 
 CODE = Option(
     "diffusers",
@@ -53,7 +57,13 @@ class Wan(Denoiser):
     experts: Count = 1
     """Networks of that size, of which each step needs one (Wan 2.2 A14B)."""
     each_token: bool = False
-    """Every token has a timestep, and so a modulation, of its own (Wan 2.2 TI2V)."""
+    """Every token has a timestep, and so a modulation, of its own (Wan 2.2 TI2V): its first frames
+    may be brought."""
+    masked: CountOrZero = 0
+    """Channels of a mask that come with the latents of what is brought, beside those of the clip
+    (I2V); 0: it takes none."""
+    image_width: CountOrZero = 0
+    """Of the encoding of an image, which is attended to as the text is (Wan 2.1 I2V)."""
     code: Annotated[str, Unwritten()] = "diffusers"
     """See `CODE`."""
 
@@ -88,6 +98,35 @@ class Wan(Denoiser):
         side = 2 * (self.head // 6)
         return self.head - 2 * side, side, side
 
+    @property
+    def takes(self) -> Takes:
+        if self.masked:
+            return "channels"
+        return "frames" if self.each_token else "nothing"
+
+    @property
+    def shown(self) -> int:
+        return self.masked + 2 * self.channels if self.masked else self.channels
+
+    def encodes(self, given: int, frames: int) -> int:
+        """With a mask the whole clip, blank after what is brought."""
+        return frames if self.masked else given
+
+    def brought(self, encoded: Tensor, latent: Latent) -> Tensor:
+        """A mask of what is brought, then the latents."""
+        if not self.masked:
+            return encoded
+        return ops.concat([_mask(encoded, self.masked), encoded], 1)
+
+    def unfit(self, encoders: Sequence[Encoder]) -> str | None:
+        wanted = [self.text_width, *([self.image_width] if self.image_width else [])]
+        given = [each.out_width for each in encoders]
+        if len(wanted) == 1 or len(given) != 2:
+            return widths_differ("text_width:", sum(wanted), sum(given))
+        return widths_differ("text_width:", wanted[0], given[0]) or widths_differ(
+            "image_width:", wanted[1], given[1]
+        )
+
     def options(self) -> Mapping[str, Option]:
         return {"code": CODE}
 
@@ -96,18 +135,26 @@ class Wan(Denoiser):
 
     def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
         h, part, cells = self.width, self.width // tp, passes.elements(self.grain)
-        yield from layer("embed", h, self.channels * cells)
+        yield from layer("embed", h, self.shown * cells)
         yield from layer("time.0", h, passes.TIME_WIDTH)
         yield from layer("time.1", h, h)
         yield from layer("modulation", 6 * h, h)
         yield from layer("text.0", h, self.text_width)
         yield from layer("text.1", h, h)
+        if self.image_width:
+            yield from passes.norm_shapes("image.norm1", self.image_width)
+            yield from layer("image.0", self.image_width, self.image_width)
+            yield from layer("image.1", h, self.image_width)
+            yield from passes.norm_shapes("image.norm2", h)
         for i in range(self.depth):
             yield f"{i}.offset", (6, h)
             yield from passes.attention_shapes(f"{i}", h, part, norm=part)
-            yield f"{i}.norm.weight", (h,)
-            yield f"{i}.norm.bias", (h,)
+            yield from passes.norm_shapes(f"{i}.norm", h)
             yield from passes.attention_shapes(f"{i}.cross", h, part, norm=part)
+            if self.image_width:
+                yield from layer(f"{i}.image.k", part, h)
+                yield from layer(f"{i}.image.v", part, h)
+                yield f"{i}.image.k_norm", (part,)
             yield from passes.mlp_shapes(f"{i}", h, self.ffn // tp)
         yield "final.offset", (2, h)
         yield from layer("final.out", self.channels * cells, h)
@@ -137,7 +184,9 @@ class Wan(Denoiser):
         told = steps.repeat(tokens)
         signal = passes.scalar(p, "time", told, batch * tokens, tape)
         six = p.linear("modulation", ops.silu(signal))
-        text = passes.two_layers(p, "text", condition[0], ops.gelu)
+        text = [passes.two_layers(p, "text", condition[0], ops.gelu)]
+        if self.image_width:
+            text.append(_image(p, condition[1]))
         signal = signal.reshape(batch, tokens, self.width)
         six = six.reshape(batch, tokens, 6, self.width)
 
@@ -167,7 +216,9 @@ def _modulated_wide(p: Pass, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return ops.add(ops.mul(normal, ops.affine(scale, 1.0, 1.0)), shift)
 
 
-def _block(c: Wan, p: Pass, six: Tensor, text: Tensor, wave: Wave, i: int, x: Tensor) -> Tensor:
+def _block(
+    c: Wan, p: Pass, six: Tensor, text: Sequence[Tensor], wave: Wave, i: int, x: Tensor
+) -> Tensor:
     kept = p.numerics.residual
     every = ops.add(_offset(p, f"{i}", 6), ops.cast(six, WIDE))
     shift, scale, gate, shift2, scale2, gate2 = (every[:, :, j] for j in range(6))
@@ -224,12 +275,54 @@ def _authors_attention(c: Wan, p: Pass, i: int, y: Tensor, wave: Wave) -> Tensor
     return passes.out(p, f"{i}.out", passes.attend(p, narrow_q, narrow_k, v))
 
 
-def _cross_attention(c: Wan, p: Pass, i: int, y: Tensor, text: Tensor) -> Tensor:
-    """Every GPU has all of the text, so nothing is sent."""
+def _cross_attention(c: Wan, p: Pass, i: int, y: Tensor, text: Sequence[Tensor]) -> Tensor:
+    """Every GPU has all of the text, so nothing is sent. To an image the same queries attend."""
     heads, name = c.heads // p.layout.tp, f"{i}.cross"
-    q, k, v = p.linear(f"{name}.q", y), p.linear(f"{name}.k", text), p.linear(f"{name}.v", text)
+    words, *images = text
+    q, k, v = p.linear(f"{name}.q", y), p.linear(f"{name}.k", words), p.linear(f"{name}.v", words)
     q = _normed(p, f"{name}.q", q, heads)
     k = _normed(p, f"{name}.k", k, heads)
     v = passes.split_heads(v, heads)
+    seen = [_attended(p, q, *_of_image(p, i, image, heads)) for image in images]
+    z = _attended(p, q, k, v)
+    for each in seen:
+        z = ops.add(z, each)
+    return passes.out(p, f"{name}.out", z)
+
+
+def _attended(p: Pass, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     z = ops.attention(q, k, v, kernel=p.numerics.kernel)
-    return passes.out(p, f"{name}.out", z.reshape(*y.shape[:2], z.shape[2] * z.shape[3]))
+    return z.reshape(*z.shape[:2], z.shape[2] * z.shape[3])
+
+
+def _of_image(p: Pass, i: int, image: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """Keys and values of the image's encoding."""
+    k, v = p.linear(f"{i}.image.k", image), p.linear(f"{i}.image.v", image)
+    return _normed(p, f"{i}.image.k", k, heads), passes.split_heads(v, heads)
+
+
+def _image(p: Pass, encoding: Tensor) -> Tensor:
+    """The encoding of an image as wide as the text's."""
+    x = _normal(p, "image.norm1", encoding)
+    x = passes.two_layers(p, "image", x, ops.erf_gelu)
+    return _normal(p, "image.norm2", x)
+
+
+def _normal(p: Pass, name: str, x: Tensor) -> Tensor:
+    """A norm with weights, computed in float32."""
+    weight, bias = p.w.linear(name)
+    wide = ops.layer_norm_learned(ops.cast(x, WIDE), weight, bias, IMAGE_EPS, WIDE)
+    return ops.cast(wide, x.dtype)
+
+
+def _mask(encoded: Tensor, channels: int) -> Tensor:
+    """One in all channels of the first latent frame, which the image is, zero in the others."""
+    batch, _, frames, rows, columns = encoded.shape
+    shape = (batch, channels, frames, rows, columns)
+
+    def made() -> Array:
+        found = np.zeros(shape, np.float32)
+        found[:, :, 0] = 1
+        return found
+
+    return encoded.tape.run("mask", MEMORY, (), shape, encoded.dtype, made)
