@@ -86,3 +86,16 @@ def test_a_smaller_model_is_faster(results: dict[str, Results]) -> None:
         one = (found["frames"] == 97) & (found["width"] == 1280)
         took[name] = int((found["end_ns"] - found["start_ns"])[one].min())
     assert took["sora_10b"] / took["base"] == pytest.approx(0.40, abs=0.06)
+
+
+def test_an_edit_takes_its_share_of_the_steps(results: dict[str, Results]) -> None:
+    """17 of 28 steps, a text and a decode as for an image, and an encode of the decode's order."""
+    rows = {name: np.asarray(each) for name, each in results["base"].arrays("requests").items()}
+    took = {}
+    for job in ("image", "edit"):
+        mine = (rows["job"] == job) & (rows["outcome"] == "completed") & (rows["width"] == 1024)
+        took[job] = int((rows["end_ns"] - rows["start_ns"])[mine].min())
+    assert took["edit"] / took["image"] == pytest.approx(17 / 28, abs=0.01)
+    animated = (rows["job"] == "animate") & (rows["outcome"] == "completed")
+    assert animated.sum() > 300
+    assert set(rows["artifact_bytes"][animated]) == {832 * 480 * 81 * 15 // 800}
