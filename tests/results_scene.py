@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 from workload_scenes import job, scene
 
-from dcsim.assembly.plan import ChannelInfo, Plan, PoolInfo
+from dcsim.assembly.plan import ChannelInfo, Plan, PoolInfo, WorkRows
 from dcsim.engine import TIERS, Outputs, table
 from dcsim.results import Results, collect
 from dcsim.spec import (
@@ -79,15 +79,12 @@ def make_plan(
         "phases": table("phases", [{"launch": 300_000 * TICK, "weights": 13_000_000 * TICK}] * 4),
         **_works(requests),
         **_service_tables(),
-        "arrival": requests.arrival,
-        "klass": requests.klass,
-        "work": np.where(requests.klass == 0, 0, 1 + requests.shape),
-        "prompt": requests.prompt,
-        "output": requests.output,
     }
+    works = WorkRows(np.array([0, 1]), np.arange(len(tables["works"]), dtype=np.int64))
     names = ("chat", "video")
     return Plan(
-        scenario, requests, tables, tuple(pools), tuple(channels), names, names, (*CHAT, *VIDEO)
+        *(scenario, requests, tables, works, tuple(pools), tuple(channels)),
+        *(names, names, (*CHAT, *VIDEO)),
     )
 
 

@@ -15,7 +15,7 @@ from dcsim.assembly.handover import (
     held_at_end,
 )
 from dcsim.assembly.placement import Placed, Placement
-from dcsim.assembly.plan import Plan
+from dcsim.assembly.plan import Plan, WorkRows
 from dcsim.assembly.plant import LOCAL, Nand, Plant
 from dcsim.assembly.services import (
     Catalogue,
@@ -29,11 +29,11 @@ from dcsim.engine import Tables, table
 from dcsim.engine.border import STARTS
 from dcsim.models.shapes import Clip
 from dcsim.spec import Job, Problem, Scenario, SpecError
-from dcsim.workload import Requests, generate
+from dcsim.workload import WINDOW, Graph, Requests, Stream, stream_of
 
 
-def make_plan(scenario: Scenario) -> Plan:
-    """The plan of a scenario.
+def make_plan(scenario: Scenario, *, window: int = WINDOW) -> Plan:
+    """The plan of a scenario. Of more requests than a `window` holds one window is held at once.
 
     Raises:
         SpecError: with all problems at once: placement, models that do not fit, broken logs.
@@ -41,11 +41,11 @@ def make_plan(scenario: Scenario) -> Plan:
     placement = Placement(scenario)
     problems = list(placement.problems)
     try:
-        requests = generate(scenario)
+        source: Requests | Stream = stream_of(scenario, window)
     except SpecError as error:
         problems += error.problems
-        requests = _no_requests(scenario)  # what does not fit is found all the same
-    builder = _Builder(scenario, placement, requests)
+        source = _no_requests(scenario)  # what does not fit is found all the same
+    builder = _Builder(scenario, placement, source)
     problems += builder.problems
     if problems:
         raise SpecError(problems)
@@ -58,15 +58,16 @@ def _no_requests(scenario: Scenario) -> Requests:
 
 
 class _Builder:
-    def __init__(self, scenario: Scenario, placement: Placement, requests: Requests) -> None:
+    def __init__(self, scenario: Scenario, placement: Placement, source: Requests | Stream) -> None:
         self.scenario = scenario
         self.placement = placement
-        self.requests = requests
+        self.source = source
+        self.whole = source if isinstance(source, Requests) else None
         self.catalogue = Catalogue()
         self.plant = Plant(scenario.topology, placement)
         self.shelves = {shelf.name: shelf for shelf in scenario.topology.shelves}
         self.problems: list[Problem] = []
-        self.hands_over = bool(handing_classes(list(scenario.jobs.values()), requests))
+        self.hands_over = bool(handing_classes(list(scenario.jobs.values()), self.whole))
         self.services = self._serve()
         self.replica_rows = [row for served in self.services for row in self._replicas(served)]
         if not self.problems:
@@ -76,22 +77,24 @@ class _Builder:
 
     def plan(self) -> Plan:
         classes = tuple(self.scenario.jobs)
-        tables = self._tables()
-        self._check_hand_overs(tables)
-        return Plan(
+        plan = Plan(
             scenario=self.scenario,
-            requests=self.requests,
-            tables=tables,
+            source=self.source,
+            fixed=self._tables(works := self._work_rows()),
+            works=works,
             pools=tuple(self.plant.pools),
             channels=tuple(self.plant.channels),
             services=tuple(served.job.name for served in self.services),
             classes=classes,
             replicas=tuple(p.name for s in self.services for p in self.placement.of(s.job.name)),
         )
+        if self.whole is not None and self.whole.graph is not None:
+            self._check_hand_overs(plan.tables, self.whole, self.whole.graph)
+        return plan
 
     def _serve(self) -> list[Served]:
         pricer = Pricer(self.scenario, self.catalogue)
-        shapes = dict(zip(self.scenario.jobs, self.requests.shapes, strict=True))
+        shapes = dict(zip(self.scenario.jobs, self.source.shapes, strict=True))
         services = []
         for job in self.scenario.jobs.values():
             placed = self.placement.of(job.name)
@@ -166,7 +169,7 @@ class _Builder:
     def _check_network(self) -> None:
         """What is handed over from one domain to another needs a port at both ends."""
         jobs = list(self.scenario.jobs.values())
-        for giver, taker in handing_classes(jobs, self.requests):
+        for giver, taker in handing_classes(jobs, self.whole):
             ends = [self.placement.of(jobs[k].shares or jobs[k].name) for k in (giver, taker)]
             apart = [
                 (one.domain, other.domain)
@@ -178,26 +181,24 @@ class _Builder:
                 message = f"hands over to {jobs[taker].name!r}, but {bare[0]!r} has no network"
                 self._problem(f"jobs.{jobs[giver].name}.replicas", message)
 
-    def _check_hand_overs(self, tables: Tables) -> None:
+    def _check_hand_overs(self, tables: Tables, requests: Requests, graph: Graph) -> None:
         """Raises SpecError where more is handed over than is held at the end."""
-        graph = self.requests.graph
-        if graph is None or not graph.handover.any():
+        if not graph.handover.any():
             return
         held, jobs = held_at_end(tables)[graph.after], list(self.scenario.jobs)
         wrong = np.flatnonzero(graph.handover > held)
         if len(wrong):
             at = wrong[np.argmin(held[wrong])]
-            giver = jobs[self.requests.klass[graph.after[at]]]
+            giver = jobs[requests.klass[graph.after[at]]]
             message = (
                 f"a request of {giver!r} holds {held[at] / 1e6:,.2f} MB at its end, less than the "
                 f"{graph.handover[at] / 1e6:,.2f} MB that it hands over"
             )
-            asked = self.requests.asked
-            assert asked is not None
-            name = list(self.scenario.asked)[asked[graph.waiting[at]]]
+            assert requests.asked is not None
+            name = list(self.scenario.asked)[requests.asked[graph.waiting[at]]]
             raise SpecError([self.scenario.problem(f"jobs.{name}.steps", message)])
 
-    def _tables(self) -> Tables:
+    def _tables(self, works: WorkRows) -> Tables:
         rows, first = [], 0
         for served in self.services:
             count = len(self.placement.of(served.job.name))
@@ -212,8 +213,7 @@ class _Builder:
             "policies": table("policies", [policy_row(s.job) for s in self.services]),
             "classes": table("classes", [self._class(job) for job in self.scenario.jobs.values()]),
             "replicas": table("replicas", self.replica_rows),
-            **(columns := self._request_columns()),
-            **self._relations(columns),
+            **({} if self.whole is None else self._relations(self.whole, works)),
         }
 
     def _class(self, job: Job) -> dict[str, int]:
@@ -227,7 +227,7 @@ class _Builder:
             "context_nand": keep.context.nand,
         }
 
-    def _request_columns(self) -> Tables:
+    def _work_rows(self) -> WorkRows:
         works = [
             served.works[job]
             for job in self.scenario.jobs
@@ -235,16 +235,11 @@ class _Builder:
             if job in served.works
         ]
         first = np.cumsum([0, *(len(rows) for rows in works)], dtype=np.int64)
-        flat = np.array([row for rows in works for row in rows], dtype=np.int64)
-        r = self.requests
-        work = flat[first[r.klass] + r.shape] if len(r) else r.klass
-        columns = {"arrival": r.arrival, "klass": r.klass, "work": work}
-        columns |= {"prompt": r.prompt, "output": r.output}
-        return {k: np.ascontiguousarray(v, dtype=np.int64) for k, v in columns.items()}
+        return WorkRows(first, np.array([row for rows in works for row in rows], dtype=np.int64))
 
-    def _relations(self, columns: Tables) -> Tables:
+    def _relations(self, r: Requests, works: WorkRows) -> Tables:
         """Who waits for whom, and what requests have in common; nothing where nobody does."""
-        r, out = self.requests, Tables()
+        out = Tables()
         kv = [self._kv(job) for job in self.scenario.jobs]
         if r.graph is not None:
             out |= graph_columns(r.graph)
@@ -252,7 +247,7 @@ class _Builder:
             made = {work: count for s in self.services for work, count in s.made.items()}
             jobs = list(self.scenario.jobs.values())
             layers = [self._server(job).layers for job in self.scenario.jobs]
-            out |= hand_over_columns(r.graph, r.klass, columns["work"], jobs, kv, layers, made)
+            out |= hand_over_columns(r.graph, r.klass, works.of(r), jobs, kv, layers, made)
         found = content_of(r)
         if found is not None:
             live = np.array(kv, dtype=np.int64)

@@ -14,10 +14,11 @@ from dcsim.workload import Graph, Requests
 __all__ = ["graph_columns", "hand_over_columns", "handing_classes", "held_at_end"]
 
 
-def handing_classes(jobs: Sequence[Job], requests: Requests) -> list[tuple[int, int]]:
-    """The pairs of classes (giver, taker) of which one hands something over to the other."""
-    graph = requests.graph
-    if graph is None:
+def handing_classes(jobs: Sequence[Job], requests: Requests | None) -> list[tuple[int, int]]:
+    """The pairs of classes (giver, taker) of which one hands something over to the other; none
+    where requests come in windows, for nobody waits."""
+    graph = None if requests is None else requests.graph
+    if requests is None or graph is None:
         return []
     names = [job.asked for job in jobs]
     whose = np.array([names.index(name) for name in names], dtype=np.int64)

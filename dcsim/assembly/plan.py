@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-from dcsim.engine import Engine, Tables
+import numpy as np
+
+from dcsim.engine import Engine, Int64, Tables
 from dcsim.spec import Endurance, Scenario
-from dcsim.workload import Requests
+from dcsim.workload import Requests, Stream
 
 Tier = Literal["hbm", "dram", "nand"]
 
@@ -42,21 +45,57 @@ class ChannelInfo:
 
 
 @dataclass(frozen=True)
+class WorkRows:
+    """Rows of `works`: those of a class are `row[first[class]:]`, by shape."""
+
+    first: Int64
+    row: Int64
+
+    def of(self, requests: Requests) -> Int64:
+        """The work of each request."""
+        if not len(requests):
+            return requests.klass
+        return np.asarray(self.row[self.first[requests.klass] + requests.shape])
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that the engine needs; rows of `tables` are named by the tuples beside it."""
 
     scenario: Scenario
-    requests: Requests
-    tables: Tables
+    source: Requests | Stream
+    """The requests, at once or window by window."""
+    fixed: Tables
+    """All tables but the columns of the requests."""
+    works: WorkRows
     pools: tuple[PoolInfo, ...]
     channels: tuple[ChannelInfo, ...]
     services: tuple[str, ...]
     classes: tuple[str, ...]
     replicas: tuple[str, ...]
 
-    def engine(self, *, lifted: bool = False) -> Engine:
-        """A fresh engine at time 0; `lifted`: without limits of capacity."""
-        return Engine(self.tables, self.scenario.duration, self.scenario.bin, lifted)
+    @cached_property
+    def requests(self) -> Requests:
+        """All requests at once, however many they are."""
+        return self.source.whole()
+
+    @cached_property
+    def tables(self) -> Tables:
+        """All tables of the engine, with all requests."""
+        return self.fixed | self.columns(self.requests)
+
+    def columns(self, requests: Requests) -> Tables:
+        """Columns of the engine's requests, for all or for a window of them."""
+        work = self.works.of(requests)
+        columns = {"arrival": requests.arrival, "klass": requests.klass, "work": work}
+        columns |= {"prompt": requests.prompt, "output": requests.output}
+        return {k: np.ascontiguousarray(v, dtype=np.int64) for k, v in columns.items()}
+
+    def engine(self, *, lifted: bool = False, first: Requests | None = None) -> Engine:
+        """A fresh engine at time 0; `lifted`: without limits of capacity; `first`: the window that
+        it has, absent: all requests."""
+        tables = self.tables if first is None else self.fixed | self.columns(first)
+        return Engine(tables, self.scenario.duration, self.scenario.bin, lifted)
 
     def pool(self, name: str) -> int:
         """Row of a pool.

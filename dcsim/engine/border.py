@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NotRequired, TypeAlias, TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NotRequired, TypeAlias, TypedDict, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,21 @@ class Rows(TypedDict):
     hit_nand: NotRequired[Int64]
     hit_again: NotRequired[Int64]
     handed: NotRequired[Int64]
+
+
+ROWS: tuple[str, ...] = tuple(Rows.__annotations__)
+"""Columns of what is written down of requests, those of content and hand-overs among them."""
+
+
+def cut(rows: Rows, first: int, last: int) -> Rows:
+    """Some of the rows; of outputs these columns alone."""
+    return cast(Rows, {n: rows[n][first:last] for n in ROWS if n in rows})  # type: ignore[literal-required]
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Rows one after another."""
+    names = parts[0].keys()
+    return cast(Rows, {n: np.concatenate([each[n] for each in parts]) for n in names})  # type: ignore[literal-required]
 
 
 class Outputs(Rows):

@@ -1,6 +1,6 @@
 """Operations: SimPy processes that act on the data center while it runs."""
 
-from dcsim.operations.datacenter import DataCenter, Sample
+from dcsim.operations.datacenter import DataCenter, Sample, Sink
 from dcsim.operations.environment import Environment, Process, operate, processes
 from dcsim.spec.operations import (
     capacity_change,
@@ -14,6 +14,7 @@ __all__ = [
     "Environment",
     "Process",
     "Sample",
+    "Sink",
     "capacity_change",
     "exponential_failures",
     "operate",

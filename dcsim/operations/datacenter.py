@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
 from dcsim.assembly import Plan
-from dcsim.engine.border import STATES, Outputs
+from dcsim.engine.border import STATES, Outputs, Rows, cut, joined
 from dcsim.spec import did_you_mean
-from dcsim.workload import stream
+from dcsim.workload import Requests, stream
 
 State = Literal["down", "loading", "up"]
+Sink = Callable[[Requests, Rows], None]
+"""Called with a window of requests and what came of them, in order."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,16 @@ class DataCenter:
     lifted: bool = False
     samples: list[Sample] = field(default_factory=list)
     progress: Callable[[int], None] | None = None
+    sink: Sink | None = None
+    """Takes the requests, once they are over; absent: `finish` gives them all."""
 
     def __post_init__(self) -> None:
-        self._engine = self.plan.engine(lifted=self.lifted)
+        self._windows: Iterator[Requests] = self.plan.source.windows()
+        first = next(self._windows)
+        self._engine = self.plan.engine(lifted=self.lifted, first=first)
+        self._under_way = deque([first])
+        self._next = next(self._windows, None)
+        self._gathered: list[Rows] = []
         self._replicas = {name: row for row, name in enumerate(self.plan.replicas)}
         self._pools = {
             name: row
@@ -144,20 +154,52 @@ class DataCenter:
         """Lets the engine handle everything up to and at `time` (at most the horizon)."""
         time = min(time, self.horizon)
         if self.progress is None:
-            self._engine.run_until(time)
+            self._come_to(time)
             return
         slices = max(1, -(-100 * (time - self.now) // self.horizon))
         start = self.now
         for i in range(1, slices + 1):
-            self._engine.run_until(start + (time - start) * i // slices)
+            self._come_to(start + (time - start) * i // slices)
             self.progress(self.now)
 
     def finish(self) -> Outputs:
-        """Runs to the horizon; what the engine wrote down. The engine is gone afterwards."""
+        """Runs to the horizon; what the engine wrote down. The engine is gone afterwards.
+
+        With a sink the columns of the requests are left empty.
+        """
         self.run_until(self.horizon)
         engine = self._engine
         del self._engine  # SimPy's processes hold on to this data center for long
-        return engine.finish()
+        outputs = engine.finish()
+        first = 0
+        for window in self._under_way:
+            self._pass_on(window, cut(outputs, first, first + len(window)))
+            first += len(window)
+        rows = joined(self._gathered) if self.sink is None else cut(outputs, 0, 0)
+        return cast(Outputs, {**outputs, **rows})
+
+    def _drain(self) -> None:
+        """Passes on the windows whose requests are over."""
+        while (rows := self._engine.take()) is not None:
+            self._pass_on(self._under_way.popleft(), rows)
+
+    def _pass_on(self, window: Requests, rows: Rows) -> None:
+        if self.sink is None:
+            self._gathered.append(rows)
+        else:
+            self.sink(window, rows)
+
+    def _come_to(self, time: int) -> None:
+        """Lets the engine run, and gives it each window as late as it may."""
+        while self._next is not None and self._next.arrival[0] <= time:
+            window = self._next
+            if window.arrival[0] > self._engine.now:
+                self._engine.run_until(int(window.arrival[0]) - 1)
+            self._engine.give(self.plan.columns(window))
+            self._under_way.append(window)
+            self._next = next(self._windows, None)
+            self._drain()
+        self._engine.run_until(time)
 
     def _replica(self, name: str) -> int:
         if name not in self._replicas:

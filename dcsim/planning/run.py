@@ -13,8 +13,8 @@ import pyarrow as pa
 from dcsim.assembly import Plan, make_plan, model_findings
 from dcsim.cores import cores
 from dcsim.engine import Outputs
-from dcsim.operations import DataCenter, Process, Sample, operate, processes
-from dcsim.results import Results, collect
+from dcsim.operations import DataCenter, Process, Sample, Sink, operate, processes
+from dcsim.results import Pass, Record, Results, results_of
 from dcsim.spec import Scenario, SpecError, load_scenario
 
 Progress = Callable[[str, float], None]
@@ -60,10 +60,12 @@ def simulate(
     lifted: bool = False,
     commands: Iterable[Process] = (),
     progress: Callable[[int], None] | None = None,
+    sink: Sink | None = None,
 ) -> Run:
-    """One pass over the plan, under the scenario's operations and the `commands`."""
+    """One pass over the plan, under the scenario's operations and the `commands`. A `sink` takes
+    the requests window by window; without one they are all in the outputs."""
     begun = time.perf_counter()
-    datacenter = DataCenter(plan, lifted=lifted, progress=progress)
+    datacenter = DataCenter(plan, lifted=lifted, progress=progress, sink=sink)
     operate(datacenter, [*processes(plan.scenario), *commands])
     outputs = datacenter.finish()
     return Run(outputs, tuple(datacenter.samples), time.perf_counter() - begun)
@@ -97,17 +99,12 @@ def run_all(
     with _Passes(plans, commands, progress) as passes:
         for name, plan in plans.items():
             built, lifted = passes.wait(name)
-            yield (
-                name,
-                collect(
-                    plan,
-                    built.outputs,
-                    lifted.outputs,
-                    seconds=built.seconds,
-                    lifted_seconds=lifted.seconds,
-                    extra={"samples": _samples(built.samples)} if built.samples else None,
-                ),
-            )
+            samples = built[1]
+            extra = {"samples": _samples(samples)} if samples else None
+            yield name, results_of(plan, built[0], lifted[0], extra=extra)
+
+
+_Simulated = tuple[Pass, tuple[Sample, ...]]
 
 
 class _Stopped(Exception):
@@ -130,14 +127,16 @@ class _Passes:
         self._failed: list[int] = []
         """Passes that have: those after them stop, those before them go on."""
         self._pool = ThreadPoolExecutor(max(2, cores()), thread_name_prefix="dcsim-pass")
-        self._futures: dict[str, list[Future[Run]]] = {}
+        self._futures: dict[str, list[Future[_Simulated]]] = {}
         for row, (name, plan) in enumerate(plans.items()):
             self._futures[name] = [
                 self._pool.submit(self._simulate, 2 * row + lifted, plan, bool(lifted), commands)
                 for lifted in (0, 1)
             ]
 
-    def _simulate(self, row: int, plan: Plan, lifted: bool, commands: Sequence[Process]) -> Run:
+    def _simulate(
+        self, row: int, plan: Plan, lifted: bool, commands: Sequence[Process]
+    ) -> _Simulated:
         def is_at(now: int) -> None:
             self._done[row] = now
             if min(self._failed, default=row) < row:
@@ -145,12 +144,14 @@ class _Passes:
 
         try:
             is_at(0)
-            return simulate(plan, lifted=lifted, commands=commands, progress=is_at)
+            record = Record(plan, lifted=lifted)
+            made = simulate(plan, lifted=lifted, commands=commands, progress=is_at, sink=record.add)
+            return Pass(made.outputs, record, made.seconds - record.seconds), made.samples
         except BaseException:
             self._failed.append(row)
             raise
 
-    def wait(self, name: str) -> tuple[Run, Run]:
+    def wait(self, name: str) -> tuple[_Simulated, _Simulated]:
         """What the two passes of a plan gave; kept here no longer."""
         futures = self._futures.pop(name)
         while wait(futures, timeout=_SECONDS_BETWEEN, return_when=FIRST_EXCEPTION).not_done:

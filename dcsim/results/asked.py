@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsim.assembly.plan import Plan
-from dcsim.engine import OUTCOMES, Outputs
+from dcsim.engine import OUTCOMES, Rows
 from dcsim.results.columns import names, optional
 from dcsim.results.outcomes import arrived_of, outcome_counts
 from dcsim.results.statistics import spread
@@ -39,7 +39,7 @@ class Asked:
     requests: Ints
 
 
-def asked_of(plan: Plan, outputs: Outputs, row: int) -> Asked:
+def asked_of(plan: Plan, outputs: Rows, row: int) -> Asked:
     """What was asked of the job in this row of `plan.scenario.asked`."""
     requests = plan.requests
     assert requests.asked is not None
@@ -83,19 +83,20 @@ def asked_of(plan: Plan, outputs: Outputs, row: int) -> Asked:
 
 def _jobs(plan: Plan) -> Iterator[tuple[int, str]]:
     """Rows and names of the jobs that several requests serve."""
-    if plan.requests.asked is None:
-        return
     for row, name in enumerate(plan.scenario.asked):
         if name not in plan.scenario.jobs:
             yield row, name
 
 
-def asked_figures(plan: Plan, built: Outputs, lifted: Outputs) -> dict[str, Any]:
-    """By job: arrivals, outcomes, latencies (ns) and throughput of what users asked for."""
+def asked_figures(plan: Plan, built: Rows | None, lifted: Rows | None) -> dict[str, Any]:
+    """By job: arrivals, outcomes, latencies (ns) and throughput of what users asked for; none
+    where all jobs are served in one request."""
+    if built is None or lifted is None:
+        return {}
     return {name: _figures(plan, built, lifted, row, name) for row, name in _jobs(plan)}
 
 
-def _figures(plan: Plan, built: Outputs, lifted: Outputs, row: int, name: str) -> dict[str, Any]:
+def _figures(plan: Plan, built: Rows, lifted: Rows, row: int, name: str) -> dict[str, Any]:
     asked = asked_of(plan, built, row)
     counts = outcome_counts(asked.outcome)
     done, begun, started = asked.end >= 0, asked.first >= 0, asked.start >= 0
@@ -120,10 +121,10 @@ def _figures(plan: Plan, built: Outputs, lifted: Outputs, row: int, name: str) -
     return figures
 
 
-def asked_table(plan: Plan, built: Outputs) -> Any:
+def asked_table(plan: Plan, built: Rows | None) -> Any:
     """One row for each that was asked for, job by job in order; None where each is one request."""
     jobs = list(_jobs(plan))
-    if not jobs:
+    if built is None or not jobs:
         return None
     words = [name for _, name in jobs]
     parts = []

@@ -17,9 +17,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["MANIFEST", "check_target", "replacing", "write_json", "write_table"]
+__all__ = [
+    "MANIFEST",
+    "ROW_GROUP",
+    "check_target",
+    "groups_writer",
+    "replacing",
+    "write_group",
+    "write_json",
+    "write_table",
+]
 
 MANIFEST = "manifest.json"
+ROW_GROUP = 1 << 18
+"""Rows of a group of a table."""
 _LOCK = "lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What a write meets that names no file: libraries write to open files."""
@@ -97,17 +108,27 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_table(path: Path, table: Any) -> None:
     """Write an Arrow table as Parquet: dictionaries for words, deltas for numbers, zstd."""
-    words = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+    with groups_writer(path, table.schema) as writer:
+        for first in range(0, max(1, len(table)), ROW_GROUP):
+            write_group(writer, table.slice(first, ROW_GROUP))
+
+
+def groups_writer(path: Path, schema: Any) -> Any:
+    """A file to which row groups are written, as in `write_table`."""
+    words = [field.name for field in schema if pa.types.is_dictionary(field.type)]
     deltas = {
-        field.name: "DELTA_BINARY_PACKED"
-        for field in table.schema
-        if pa.types.is_integer(field.type)
+        field.name: "DELTA_BINARY_PACKED" for field in schema if pa.types.is_integer(field.type)
     }
-    pq.write_table(
-        table,
+    return pq.ParquetWriter(
         path,
+        schema,
         compression="zstd",
         compression_level=1,
         use_dictionary=words,
         column_encoding=deltas or None,
     )
+
+
+def write_group(writer: Any, table: Any) -> None:
+    """Write a row group. It is of one piece, so how its rows came leaves no trace in the file."""
+    writer.write_table(table.combine_chunks(), row_group_size=ROW_GROUP)

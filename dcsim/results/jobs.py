@@ -8,102 +8,128 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.assembly.plan import Plan
-from dcsim.engine import COLUMNS, OUTCOMES, Outputs
-from dcsim.results.columns import by_name
-from dcsim.results.outcomes import NEVER_CAME, arrived_of, outcome_counts
-from dcsim.results.queue import queue_figures
-from dcsim.results.statistics import spread
+from dcsim.engine import OUTCOMES, Outputs, Rows
+from dcsim.results.outcomes import NEVER_CAME, arrived_of, counted
+from dcsim.results.queue import Queue
+from dcsim.results.statistics import Spread
 from dcsim.results.useful import kept_and_useful
+from dcsim.workload import Requests
 
-__all__ = ["job_figures"]
+__all__ = ["JobRecord", "Members", "members"]
 
 COMPLETED = OUTCOMES.index("completed")
 REJECTED = OUTCOMES.index("rejected")
+_HITS = ("hbm", "dram", "nand", "again")
+_SUMS = ("preemptions", "frames", "prompt", "output", "asked", *_HITS)
 
 Members = NDArray[np.int64] | slice
 """Some requests, as numpy takes them."""
 
 
-def job_figures(plan: Plan, built: Outputs, lifted: Outputs) -> dict[str, Any]:
-    """By job class: arrivals, outcomes, latencies (ns), throughput (per second) and its queue."""
-    services = by_name(plan.tables["classes"], COLUMNS["classes"])["service"]
-    return {
-        name: {"service": plan.services[int(service)], **_figures(plan, built, lifted, row, mine)}
-        for row, (name, service, mine) in enumerate(
-            zip(plan.classes, services, _members(plan), strict=True)
-        )
-    }
+class JobRecord:
+    """What is told of the requests of a job class, as they come: all figures are sums, or spreads
+    in bounded memory."""
+
+    def __init__(self, plan: Plan, klass: int) -> None:
+        self._plan, self._klass = plan, klass
+        clips = plan.source.shapes[klass]
+        self._frames = np.array([clip.frames for clip in clips], dtype=np.int64)
+        self._counts = np.zeros(len(OUTCOMES), dtype=np.int64)
+        self._sums = dict.fromkeys(_SUMS, 0)
+        self._spreads = {name: Spread() for name in ("wait", "first", "latency", "token", "handed")}
+        self._queue = Queue(plan.scenario.duration)
+        self._reuses = False
+
+    def add(self, requests: Requests, rows: Rows, mine: Members) -> None:
+        """Some more: these of some requests, and what came of them."""
+        outcome, sums, spreads = rows["outcome"][mine], self._sums, self._spreads
+        arrival, start = rows["arrived"][mine], rows["start"][mine]
+        first, end = rows["first"][mine], rows["end"][mine]
+        done = _which(outcome == COMPLETED)
+        served = _which(~np.isin(outcome, (REJECTED, *NEVER_CAME)))
+        started, begun = _which(start >= 0), _which(first >= 0)
+        self._counts += np.bincount(outcome, minlength=len(OUTCOMES))
+        sums["preemptions"] += int(rows["preemptions"][mine].sum())
+        spreads["wait"].add(start[started] - arrival[started])
+        spreads["first"].add(first[begun] - arrival[begun])
+        spreads["latency"].add(end[done] - arrival[done])
+        self._queue.add(arrival[served], start[served])
+        if "handed" in rows:
+            handed = rows["handed"][mine]
+            came = _which(handed >= 0)
+            spreads["handed"].add(handed[came] - start[came])
+        if len(self._frames):
+            sums["frames"] += int(self._frames[requests.shape[mine][done]].sum())
+            return
+        prompt, output = requests.prompt[mine], requests.output[mine]
+        sums["prompt"] += int(prompt[done].sum())
+        sums["output"] += int(output[done].sum())
+        more = _which(output[done] > 1)
+        spreads["token"].add((end[done] - first[done])[more] // (output[done][more] - 1))
+        if "hit_dram" in rows:
+            self._reuses = True
+            sums["asked"] += int(prompt[started].sum())
+            for tier in _HITS:
+                sums[tier] += int(rows[f"hit_{tier}"][mine].sum())  # type: ignore[literal-required]
+
+    def figures(self, built: Outputs, lifted: NDArray[np.int64]) -> dict[str, Any]:
+        """Arrivals, outcomes, latencies (ns), throughput (per second) and the queue; `lifted`: how
+        many end in each outcome there."""
+        seconds, sums = self._plan.scenario.duration / 1e9, self._sums
+        counts = counted(self._counts)
+        spreads = {name: each.figures() for name, each in self._spreads.items()}
+        figures: dict[str, Any] = {
+            "arrived": arrived_of(counts),
+            "outcomes": counts,
+            "outcomes_lifted": counted(lifted),
+            "preemptions": sums["preemptions"],
+            "wait_ns": spreads["wait"],
+            "first_ns": spreads["first"],
+            "latency_ns": spreads["latency"],
+            "queue": self._queue.figures(),
+        }
+        if spreads["handed"] is not None:
+            figures["handed_ns"] = spreads["handed"]
+        throughput = {"requests_per_s": counts["completed"] / seconds}
+        if len(self._frames):
+            throughput["frames_per_s"] = sums["frames"] / seconds
+        else:
+            throughput["prompt_tokens_per_s"] = sums["prompt"] / seconds
+            throughput["output_tokens_per_s"] = sums["output"] / seconds
+            # Prefill puts out one token.
+            if not self._plan.classes[self._klass].endswith("/prefill"):
+                figures["per_token_ns"] = spreads["token"]
+            if self._reuses:
+                figures["reuse"] = self._reuse() | kept_and_useful(self._plan, built, self._klass)
+        return figures | {"throughput": throughput}
+
+    def _reuse(self) -> dict[str, Any]:
+        """What of the prompts was found in HBM or loaded, instead of computed."""
+        tokens = self._sums["asked"]
+        hbm, dram, nand, again = (self._sums[tier] for tier in _HITS)
+        found = {
+            "share": hbm + dram + nand,
+            "hbm_share": hbm,
+            "dram_share": dram,
+            "nand_share": nand,
+        }
+        return {
+            "prompt_tokens": tokens,
+            "hbm_tokens": hbm,
+            "dram_tokens": dram,
+            "nand_tokens": nand,
+            "again_tokens": again,
+            **{share: part / tokens if tokens else None for share, part in found.items()},
+        }
 
 
-def _members(plan: Plan) -> list[Members]:
+def members(requests: Requests, classes: int) -> list[Members]:
     """The requests of each class, in order of arrival; of a single class all, not one by one."""
-    if len(plan.classes) == 1:
+    if classes == 1:
         return [slice(None)]
-    order = np.argsort(plan.requests.klass.astype(np.int16), kind="stable")  # a radix sort
-    ends = np.cumsum(np.bincount(plan.requests.klass, minlength=len(plan.classes)))
+    order = np.argsort(requests.klass.astype(np.int16), kind="stable")  # a radix sort
+    ends = np.cumsum(np.bincount(requests.klass, minlength=classes))
     return list(np.split(order, ends[:-1]))
-
-
-def _figures(
-    plan: Plan, built: Outputs, lifted: Outputs, klass: int, mine: Members
-) -> dict[str, Any]:
-    outcome = built["outcome"][mine]
-    requests, seconds = plan.requests, plan.scenario.duration / 1e9
-    arrival, start = built["arrived"][mine], built["start"][mine]
-    first, end = built["first"][mine], built["end"][mine]
-    done = _which(outcome == COMPLETED)
-    served = _which(~np.isin(outcome, (REJECTED, *NEVER_CAME)))
-    started, begun = _which(start >= 0), _which(first >= 0)
-    latency = end[done] - arrival[done]
-    counts = outcome_counts(outcome)
-    figures: dict[str, Any] = {
-        "arrived": arrived_of(counts),
-        "outcomes": counts,
-        "outcomes_lifted": outcome_counts(lifted["outcome"][mine]),
-        "preemptions": int(built["preemptions"][mine].sum()),
-        "wait_ns": spread(start[started] - arrival[started]),
-        "first_ns": spread(first[begun] - arrival[begun]),
-        "latency_ns": spread(latency),
-        "queue": queue_figures(arrival[served], start[served], plan.scenario.duration),
-    }
-    if "handed" in built:
-        handed = built["handed"][mine]
-        came = _which(handed >= 0)
-        if (handed >= 0).any():
-            figures["handed_ns"] = spread(handed[came] - start[came])
-    throughput = {"requests_per_s": len(latency) / seconds}
-    if requests.shapes[klass]:
-        frames = np.array([shape.frames for shape in requests.shapes[klass]])
-        throughput["frames_per_s"] = int(frames[requests.shape[mine][done]].sum()) / seconds
-    else:
-        prompt, output = requests.prompt[mine][done], requests.output[mine][done]
-        throughput["prompt_tokens_per_s"] = int(prompt.sum()) / seconds
-        throughput["output_tokens_per_s"] = int(output.sum()) / seconds
-        more = _which(output > 1)
-        gaps = (end[done] - first[done])[more] // (output[more] - 1)
-        if not plan.classes[klass].endswith("/prefill"):  # which puts out one token
-            figures["per_token_ns"] = spread(gaps)
-        if "hit_dram" in built:
-            figures["reuse"] = _reuse(built, requests.prompt, mine)
-            figures["reuse"] |= kept_and_useful(plan, built, klass)
-    return figures | {"throughput": throughput}
-
-
-def _reuse(built: Outputs, prompt: NDArray[np.int64], mine: Members) -> dict[str, Any]:
-    """What of the prompts was found in HBM or loaded, instead of computed."""
-    admitted = built["start"][mine] >= 0
-    tokens = int(prompt[mine][admitted].sum())
-    hits = (built["hit_hbm"], built["hit_dram"], built["hit_nand"], built["hit_again"])
-    hbm, dram, nand, again = (int(each[mine].sum()) for each in hits)
-    found = {"share": hbm + dram + nand, "hbm_share": hbm, "dram_share": dram, "nand_share": nand}
-    return {
-        "prompt_tokens": tokens,
-        "hbm_tokens": hbm,
-        "dram_tokens": dram,
-        "nand_tokens": nand,
-        "again_tokens": again,
-        **{share: part / tokens if tokens else None for share, part in found.items()},
-    }
 
 
 def _which(condition: NDArray[np.bool_]) -> Members:

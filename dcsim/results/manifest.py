@@ -10,20 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dcsim.assembly.plan import Plan
 from dcsim.engine import build
 from dcsim.models.catalogue import is_file
 from dcsim.spec import Scenario, is_trace
-from dcsim.workload import Requests
 
 __all__ = ["manifest_of"]
 
 _PACKAGES = ("dcsim", "numpy", "pyarrow", "simpy")
 
 
-def manifest_of(plan: Plan) -> dict[str, Any]:
+def manifest_of(plan: Plan, requests_hash: str) -> dict[str, Any]:
     """Resolved inputs, seed, versions, and hashes of the inputs and of the requests.
 
     `hash` is the SHA-256 of the inputs, and of the files that models are read from, as sorted
@@ -43,7 +40,7 @@ def manifest_of(plan: Plan) -> dict[str, Any]:
         | {package: version(package) for package in _PACKAGES},
         "engine": dict(build()),
         "hash": hashlib.sha256(text.encode()).hexdigest(),
-        "requests_hash": _hash_requests(plan.requests),
+        "requests_hash": requests_hash,
         "inputs": inputs,
     }
 
@@ -54,14 +51,6 @@ def _models(scenario: Scenario) -> dict[str, Any]:
     files = [Path(name) for name in dict.fromkeys(named) if is_file(name) or is_trace(name)]
     hashes = {file.as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return {"model_files": hashes} if hashes else {}
-
-
-def _hash_requests(requests: Requests) -> str:
-    digest = hashlib.sha256(repr(requests.shapes).encode())
-    for column in ("arrival", "klass", "shape", "prompt", "output"):
-        values = np.ascontiguousarray(getattr(requests, column), dtype="<i8")
-        digest.update(values.data)
-    return digest.hexdigest()
 
 
 def _plain(value: Any) -> Any:

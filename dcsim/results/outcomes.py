@@ -10,14 +10,18 @@ from numpy.typing import NDArray
 
 from dcsim.engine import OUTCOMES
 
-__all__ = ["NEVER_CAME", "arrived_of", "outcome_counts"]
+__all__ = ["NEVER_CAME", "arrived_of", "counted", "outcome_counts"]
 
 NEVER_CAME = tuple(OUTCOMES.index(name) for name in ("awaited", "abandoned"))
 
 
 def outcome_counts(outcomes: NDArray[Any]) -> dict[str, int]:
     """How many requests ended in each outcome, all outcomes named."""
-    counts = np.bincount(outcomes, minlength=len(OUTCOMES))
+    return counted(np.bincount(outcomes, minlength=len(OUTCOMES)))
+
+
+def counted(counts: NDArray[Any]) -> dict[str, int]:
+    """How many ended in each outcome, by name."""
     return dict(zip(OUTCOMES, counts.tolist(), strict=True))
 
 

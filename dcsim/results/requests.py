@@ -10,23 +10,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dcsim.assembly.plan import Plan
-from dcsim.engine import COLUMNS, OUTCOMES, Outputs
+from dcsim.engine import COLUMNS, OUTCOMES, Rows
 from dcsim.results.columns import by_name, names, optional
+from dcsim.workload import Requests
 
 __all__ = ["requests_table"]
 
 Ints = NDArray[np.int64]
 
 
-def requests_table(plan: Plan, built: Outputs) -> Any:
-    """One row a request, in order of arrival (of its session's, for a turn); null where something
-    has not come or does not apply.
+def requests_table(plan: Plan, requests: Requests, built: Rows) -> Any:
+    """One row a request of a window, in order of arrival (of its session's, for a turn); null where
+    something has not come or does not apply.
 
     Times in ns: `arrival_ns`, `start_ns` (first admission), `first_ns` (first token or first
     denoise step), `end_ns`. `artifact_bytes` and `context_bytes` are the sizes of the finished
     clip and of the KV of the finished turn.
     """
-    requests = plan.requests
     nothing = pa.nulls(len(requests), pa.int64())
     clips = np.array([len(shapes) > 0 for shapes in requests.shapes], dtype=np.bool_)
     is_clip = clips[requests.klass]
@@ -52,10 +52,10 @@ def requests_table(plan: Plan, built: Outputs) -> Any:
         "prompt_tokens": optional(requests.prompt, is_turn, nothing),
         "output_tokens": optional(requests.output, is_turn, nothing),
     }
-    for name, values in _shapes(plan).items():
+    for name, values in _shapes(requests).items():
         columns[name] = optional(values, is_clip, nothing)
-    columns["artifact_bytes"] = optional(_artifacts(plan), is_clip, nothing)
-    columns["context_bytes"] = optional(_contexts(plan), is_turn, nothing)
+    columns["artifact_bytes"] = optional(_artifacts(plan, requests), is_clip, nothing)
+    columns["context_bytes"] = optional(_contexts(plan, requests), is_turn, nothing)
     for tier in ("hbm", "dram", "nand", "again"):  # null where no content is known
         hits = dict(built).get(f"hit_{tier}")
         columns[f"hit_{tier}_tokens"] = nothing if hits is None else pa.array(hits)
@@ -67,30 +67,30 @@ def requests_table(plan: Plan, built: Outputs) -> Any:
     return pa.table(columns)
 
 
-def _shapes(plan: Plan) -> dict[str, Ints]:
+def _shapes(requests: Requests) -> dict[str, Ints]:
     """Width, height, frames and steps, int64[N]; 0 for a request to an LLM."""
     sides = ("width", "height", "frames", "steps")
-    if not any(plan.requests.shapes):
-        return dict.fromkeys(sides, np.zeros(len(plan.requests), dtype=np.int64))
+    if not any(requests.shapes):
+        return dict.fromkeys(sides, np.zeros(len(requests), dtype=np.int64))
     flat: list[tuple[int, ...]] = [(0,) * len(sides)]
     first = []
-    for shapes in plan.requests.shapes:
+    for shapes in requests.shapes:
         first.append(len(flat) if shapes else 0)
         flat += [tuple(getattr(shape, side) for side in sides) for shape in shapes]
-    rows = np.array(first, dtype=np.int64)[plan.requests.klass] + plan.requests.shape
+    rows = np.array(first, dtype=np.int64)[requests.klass] + requests.shape
     values = np.array(flat, dtype=np.int64)
     return {side: values[rows, place] for place, side in enumerate(sides)}
 
 
-def _artifacts(plan: Plan) -> Ints:
+def _artifacts(plan: Plan, requests: Requests) -> Ints:
     """Bytes of the artifact that each request leaves when it completes, int64[N]."""
-    works = by_name(plan.tables["works"], COLUMNS["works"])
-    return np.asarray(works["artifact"][plan.tables["work"]])
+    works = by_name(plan.fixed["works"], COLUMNS["works"])
+    return np.asarray(works["artifact"][plan.works.of(requests)])
 
 
-def _contexts(plan: Plan) -> Ints:
+def _contexts(plan: Plan, requests: Requests) -> Ints:
     """Bytes of the context that each request leaves when it completes, int64[N]."""
-    works = by_name(plan.tables["works"], COLUMNS["works"])
-    live = by_name(plan.tables["segments"], COLUMNS["segments"])["live"][works["segment"]]
-    tokens = plan.requests.prompt + plan.requests.output - 1
-    return np.asarray(live[plan.tables["work"]] * np.maximum(tokens, 0))
+    works = by_name(plan.fixed["works"], COLUMNS["works"])
+    live = by_name(plan.fixed["segments"], COLUMNS["segments"])["live"][works["segment"]]
+    tokens = requests.prompt + requests.output - 1
+    return np.asarray(live[plan.works.of(requests)] * np.maximum(tokens, 0))

@@ -18,27 +18,29 @@ from dcsim.assembly.plan import Plan
 from dcsim.engine import Outputs
 from dcsim.results.asked import asked_table
 from dcsim.results.events import events_table
-from dcsim.results.files import MANIFEST, replacing, write_json, write_table
+from dcsim.results.files import MANIFEST, replacing, write_json
 from dcsim.results.manifest import manifest_of
-from dcsim.results.requests import requests_table
+from dcsim.results.record import Record
 from dcsim.results.series import pool_series
+from dcsim.results.spool import Tables
 from dcsim.results.summary import summarise
 from dcsim.results.timeline import channels_table, contents_table, tiers_table, timeline_table
 from dcsim.results.useful import useful_table
 from dcsim.results.wear import wear_table
 
-__all__ = ["Results", "collect"]
+__all__ = ["Pass", "Results", "collect", "results_of"]
 
 SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
 class Results:
-    """What one run yields. `tables` are Arrow tables by name; the named ones always exist."""
+    """What one run yields. `tables` are Arrow tables by name; the named ones always exist. A long
+    table of requests lies in a file, and is read each time that it is asked for."""
 
     summary: dict[str, Any]
     manifest: dict[str, Any]
-    tables: Mapping[str, Any] = field(repr=False)
+    tables: Tables = field(repr=False)
 
     def requests(self) -> Any:
         """One row a request: arrival, start, first result, end, outcome, shape."""
@@ -90,8 +92,7 @@ class Results:
     def save(self, directory: str | PathLike[str]) -> None:
         """Write the files into a directory that exists."""
         directory = Path(directory)
-        for name, table in self.tables.items():
-            write_table(directory / f"{name}.parquet", table)
+        self.tables.save(directory)
         write_json(directory / SUMMARY, self.summary)
         write_json(directory / MANIFEST, self.manifest)
 
@@ -103,8 +104,20 @@ class Results:
         return cls(
             json.loads((directory / SUMMARY).read_text(encoding="utf-8")),
             json.loads((directory / MANIFEST).read_text(encoding="utf-8")),
-            tables,
+            Tables(tables),
         )
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a pass over a plan gave."""
+
+    outputs: Outputs
+    """Of these what is not of requests."""
+    record: Record
+    """What it wrote down of its requests."""
+    seconds: float
+    """Wall time."""
 
 
 def collect(
@@ -116,27 +129,41 @@ def collect(
     lifted_seconds: float,
     extra: Mapping[str, Any] | None = None,
 ) -> Results:
-    """The results of a plan from the engine's outputs, as built and with capacities lifted.
+    """The results of a plan from the engine's outputs of all requests, as built and with
+    capacities lifted; see `results_of`.
 
-    `seconds` and `lifted_seconds`: wall time of the two runs of the engine. `extra`: Arrow tables
-    of the caller's (a sampler's), by name, kept and written with the others.
+    `seconds` and `lifted_seconds`: wall time of the two runs of the engine.
     """
+    records = Record(plan), Record(plan, lifted=True)
+    for record, outputs in zip(records, (built, lifted), strict=True):
+        record.add(plan.requests, outputs)
+    passes = Pass(built, records[0], seconds), Pass(lifted, records[1], lifted_seconds)
+    return results_of(plan, *passes, extra=extra)
+
+
+def results_of(
+    plan: Plan, built: Pass, lifted: Pass, *, extra: Mapping[str, Any] | None = None
+) -> Results:
+    """The results of a plan from its two passes. `extra`: Arrow tables of the caller's (a
+    sampler's), by name, kept and written with the others."""
+    one, other, record = built.outputs, lifted.outputs, built.record
     with ThreadPoolExecutor(2, thread_name_prefix="dcsim-tables") as pool:  # numpy lets others run
-        requests = pool.submit(requests_table, plan, built)
-        manifest = pool.submit(manifest_of, plan)
-        series = pool_series(plan, built, lifted)
-        summary = summarise(plan, built, lifted, series, (seconds, lifted_seconds))
+        requests = pool.submit(record.table)
+        manifest = pool.submit(manifest_of, plan, record.digest())
+        series = pool_series(plan, one, other)
+        records, seconds = (record, lifted.record), (built.seconds, lifted.seconds)
+        summary = summarise(plan, one, records, other, series, seconds)
         tables = {
             "requests": requests.result(),
             "timeline": timeline_table(plan, series),
             "tiers": tiers_table(series),
-            "contents": contents_table(plan, built, lifted),
-            "channels": channels_table(plan, built),
-            "wear": wear_table(plan, built, series),
-            "events": events_table(plan, built, series),
+            "contents": contents_table(plan, one, other),
+            "channels": channels_table(plan, one),
+            "wear": wear_table(plan, one, series),
+            "events": events_table(plan, one, series),
         }
-        if (asked := asked_table(plan, built)) is not None:
+        if (asked := asked_table(plan, record.rows)) is not None:
             tables["asked"] = asked
-        if "useful" in built:
-            tables["useful"] = useful_table(plan, built, lifted)
-        return Results(summary, manifest.result(), {**tables, **(extra or {})})
+        if "useful" in one:
+            tables["useful"] = useful_table(plan, one, other)
+        return Results(summary, manifest.result(), Tables({**tables, **(extra or {})}))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from dcsim.assembly.plan import Plan
-from dcsim.engine import Outputs
+from dcsim.engine import COLUMNS, Outputs
 from dcsim.results.asked import asked_figures
-from dcsim.results.jobs import job_figures
+from dcsim.results.columns import by_name
 from dcsim.results.links import link_figures
-from dcsim.results.outcomes import arrived_of, outcome_counts
+from dcsim.results.outcomes import arrived_of, counted
+from dcsim.results.record import Record
 from dcsim.results.series import Series
 from dcsim.results.tiers import tier_figures
 
@@ -17,12 +18,27 @@ __all__ = ["summarise"]
 
 
 def summarise(
-    plan: Plan, built: Outputs, lifted: Outputs, series: Series, seconds: tuple[float, float]
+    plan: Plan,
+    built: Outputs,
+    records: tuple[Record, Record],
+    lifted: Outputs,
+    series: Series,
+    seconds: tuple[float, float],
 ) -> dict[str, Any]:
-    """The summary; `seconds` are the wall times of the engine, as built and lifted."""
+    """The summary; of the two passes the `records` of requests and the wall times of the engine."""
     scenario = plan.scenario
-    outcomes = outcome_counts(built["outcome"])
-    asked = asked_figures(plan, built, lifted)
+    record, beside = records
+    outcomes = counted(record.outcomes.sum(axis=0))
+    asked = asked_figures(plan, record.rows, beside.rows)
+    services = by_name(plan.fixed["classes"], COLUMNS["classes"])["service"].tolist()
+    jobs = {
+        name: {
+            "service": plan.services[services[row]],
+            **record.jobs[row].figures(built, beside.outcomes[row]),
+        }
+        for row, name in enumerate(plan.classes)
+    }
+    requests = sum(outcomes.values())
     return {
         "scenario": scenario.name,
         "seed": scenario.seed,
@@ -31,15 +47,15 @@ def summarise(
         "requests": {
             "arrived": arrived_of(outcomes),
             "outcomes": outcomes,
-            "outcomes_lifted": outcome_counts(lifted["outcome"]),
-            "preemptions": int(built["preemptions"].sum()),
+            "outcomes_lifted": counted(beside.outcomes.sum(axis=0)),
+            "preemptions": sum(job["preemptions"] for job in jobs.values()),
         },
         "tiers": tier_figures(plan, built, series),
         "links": link_figures(plan, built),
         **({"asked": asked} if asked else {}),
-        "jobs": job_figures(plan, built, lifted),
-        "engine": _engine(len(plan.requests), built, seconds[0])
-        | {"lifted": _engine(len(plan.requests), lifted, seconds[1])},
+        "jobs": jobs,
+        "engine": _engine(requests, built, seconds[0])
+        | {"lifted": _engine(requests, lifted, seconds[1])},
     }
 
 

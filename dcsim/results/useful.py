@@ -34,7 +34,7 @@ def useful_table(plan: Plan, built: Outputs, lifted: Outputs) -> Any:
     }
     used = np.any([column.any(axis=2) for column in columns.values()], axis=0)
     job, gap = np.nonzero(used)
-    edges = np.array([0, *plan.tables["gaps"].tolist(), 0], dtype=np.int64)
+    edges = np.array([0, *plan.fixed["gaps"].tolist(), 0], dtype=np.int64)
     row = np.repeat(np.arange(len(job)), len(bins))
     last = gap[row] == len(edges) - 2
     return pa.table(

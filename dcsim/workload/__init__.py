@@ -8,8 +8,10 @@ from dcsim.workload.logs import LogError, RequestLog, read_log
 from dcsim.workload.requests import Content, Requests, generate
 from dcsim.workload.shapes import Clip
 from dcsim.workload.streams import stream
+from dcsim.workload.windows import WINDOW, Stream, stream_of
 
 __all__ = [
+    "WINDOW",
     "BlockLog",
     "Blocks",
     "Clip",
@@ -18,8 +20,10 @@ __all__ = [
     "LogError",
     "RequestLog",
     "Requests",
+    "Stream",
     "generate",
     "read_blocks",
     "read_log",
     "stream",
+    "stream_of",
 ]

@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dcsim.models import ModelError
 from dcsim.spec import (
-    AsTraced,
     ClipShape,
     Closed,
-    Constant,
-    FromLog,
-    GammaArrivals,
     Job,
-    Poisson,
     Problem,
     Replay,
     Scenario,
-    Session,
     Shape,
     SpecError,
     Step,
-    TokenShape,
 )
-from dcsim.spec.draws import Draw
-from dcsim.traces import recorded
-from dcsim.workload.arrivals import renewal_times
-from dcsim.workload.blocks import Blocks, read_blocks
-from dcsim.workload.curve import Curve
+from dcsim.workload.arrivals import renewal_pieces
+from dcsim.workload.blocks import Blocks
+from dcsim.workload.drawing import (
+    MOST_REQUESTS,
+    at_path,
+    came,
+    draw_job,
+    has_blocks,
+    renewal,
+    shaper,
+)
 from dcsim.workload.graph import Graph, joined
-from dcsim.workload.logs import LogError, RequestLog, read_log
-from dcsim.workload.sessions import closed_turns, draw_turns
-from dcsim.workload.shapes import Clip, draw_clips, draw_numbers
+from dcsim.workload.logs import LogError
+from dcsim.workload.shapes import Clip, draw_clips, sampler
 from dcsim.workload.stages import Content, Drawn, Rows, in_one, in_stages, with_all_clips
 from dcsim.workload.steps import Drawer, in_steps
 from dcsim.workload.streams import stream
 
-__all__ = ["Content", "Requests", "generate"]
-
-MOST_REQUESTS = 10**9
+__all__ = ["Content", "Part", "Requests", "generate", "joined_requests", "parts"]
 
 Ints = NDArray[np.int64]
+Clips = Mapping[int, tuple[Clip, ...]]
+"""Distinct clips, sorted, by job class."""
+Part = Callable[[int], Iterator[Rows]]
+"""The requests of a job in order of arrival, some so many at a time: the same whenever called."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,14 @@ class Requests:
     def __len__(self) -> int:
         return len(self.arrival)
 
+    def windows(self) -> Iterator[Requests]:
+        """All at once."""
+        yield self
+
+    def whole(self) -> Requests:
+        """Themselves."""
+        return self
+
     @property
     def after(self) -> Ints | None:
         """The last that a request waits for, int64[N], -1 for none; None where nobody waits."""
@@ -102,14 +109,49 @@ def generate(scenario: Scenario) -> Requests:
             if job.steps is not None:
                 drawn.append(_steps(scenario, job, job.steps))
                 continue
-            found, mine = _draw(scenario, job), _classes(scenario, job.name)
+            found, mine = draw_job(scenario, job), _classes(scenario, job.name)
             staged = job.name not in scenario.jobs
             drawn.append(in_stages(found, mine) if staged else in_one(found, mine[0]))
         except SpecError as error:
             problems += error.problems
     if problems:
         raise LogError(problems)
-    return _merge(scenario, drawn)
+    return joined_requests(len(scenario.jobs), drawn)
+
+
+def parts(scenario: Scenario) -> list[Part] | None:
+    """The requests of each job, to be drawn or read piece by piece; None where what they have in
+    common, or who waits for whom, is to be known beforehand: sessions, stages, steps, closed
+    arrivals, blocks of a log. Raises `LogError` with the broken rows of all logs."""
+    found: list[Part] = []
+    problems: list[Problem] = []
+    for job in scenario.asked.values():
+        told = job.steps is not None or job.session is not None or job.name not in scenario.jobs
+        if told or isinstance(job.arrivals, Closed) or has_blocks(job):
+            return None
+        try:
+            found.append(_part(scenario, job))
+        except SpecError as error:
+            problems += error.problems
+    if problems:
+        raise LogError(problems)
+    return found
+
+
+def _part(scenario: Scenario, job: Job) -> Part:
+    (klass,) = _classes(scenario, job.name)
+    if isinstance(job.arrivals, Replay):  # a log is read whole
+        return in_one(draw_job(scenario, job), klass).pieces
+    shaper(scenario, job, None)  # what cannot be drawn is told at once
+
+    def pieces(size: int) -> Iterator[Rows]:
+        curve, random, cv = renewal(scenario, job)
+        shaped = shaper(scenario, job, None)
+        for arrival in renewal_pieces(curve, random, cv, scenario.duration, size):
+            if len(arrival):
+                yield in_one(shaped(arrival), klass)
+
+    return pieces
 
 
 def _classes(scenario: Scenario, name: str) -> list[int]:
@@ -118,7 +160,7 @@ def _classes(scenario: Scenario, name: str) -> list[int]:
 
 
 def _steps(scenario: Scenario, job: Job, steps: Mapping[str, Step]) -> Rows:
-    arrival = _came(scenario, job)[1]
+    arrival = came(scenario, job)[1]
     made = {name: _drawer(scenario, job, name, step) for name, step in steps.items()}
     rows = in_steps(arrival, made)
     if len(rows.arrival) > MOST_REQUESTS:
@@ -137,9 +179,9 @@ def _drawer(scenario: Scenario, job: Job, name: str, step: Step) -> Drawer:
 
     def draws(path: str, concept: Step | Shape, purpose: str, count: int) -> Ints:
         try:
-            return draw_numbers(getattr(concept, purpose), count, random(purpose))
+            return sampler(getattr(concept, purpose))(count, random(purpose))
         except LogError as error:
-            raise _at(error, f"jobs.{path}.{purpose}") from None
+            raise at_path(error, f"jobs.{path}.{purpose}") from None
 
     def numbers(purpose: str, count: int) -> Ints:
         return draws(f"{job.name}.steps.{name}", step, purpose, count)
@@ -158,20 +200,21 @@ def _drawer(scenario: Scenario, job: Job, name: str, step: Step) -> Drawer:
     return Drawer(step, classes, server.name != step.job, random, numbers, shapes)
 
 
-def _merge(scenario: Scenario, drawn: list[Rows]) -> Requests:
+def joined_requests(jobs: int, drawn: list[Rows], known: Clips | None = None) -> Requests:
+    """The rows of all jobs as one, of `jobs` job classes; `known`: clips that others ask for."""
     arrival = _join([each.arrival for each in drawn])
     order: Ints | slice = slice(None)  # as they are; to sort what is sorted takes a while
     if not (arrival[1:] >= arrival[:-1]).all():
         order = np.argsort(arrival, kind="stable")
     klass = _join([each.klass for each in drawn])
-    clips, shape = with_all_clips(drawn)
+    clips, shape = with_all_clips(drawn, known)
     requests = Requests(
         arrival[order],
         klass[order],
         shape[order],
         _join([each.prompt for each in drawn])[order],
         _join([each.output for each in drawn])[order],
-        tuple(clips.get(row, ()) for row in range(len(scenario.jobs))),
+        tuple(clips.get(row, ()) for row in range(jobs)),
         blocks={row: blocks for each in drawn for row, blocks in each.blocks.items()},
     )
     if all(each.graph is None for each in drawn):
@@ -224,150 +267,3 @@ def _content(drawn: list[Rows], order: Ints | slice) -> Content | None:
 
 def _join(parts: list[Ints]) -> Ints:
     return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, dtype=np.int64), *parts])
-
-
-def _came(scenario: Scenario, job: Job) -> tuple[RequestLog | None, Ints, Blocks | None]:
-    """When requests come, and the log that says so, with its blocks."""
-    if isinstance(job.arrivals, Replay):
-        return _replayed(scenario, job, job.arrivals)
-    if isinstance(job.arrivals, Closed):
-        return None, np.zeros(job.arrivals.requests, dtype=np.int64), None
-    return None, _arrivals(scenario, job), None
-
-
-def _draw(scenario: Scenario, job: Job) -> Drawn:
-    log, arrival, blocks = _came(scenario, job)
-    turns = None
-    if isinstance(job.arrivals, Closed):
-        turns = closed_turns(job.arrivals, stream(scenario.seed, job.name, "think"))
-    count = len(arrival)
-    none = np.zeros(count, dtype=np.int64)
-
-    def random(purpose: str) -> np.random.Generator:
-        return stream(scenario.seed, job.name, purpose)
-
-    if isinstance(job.shape, AsTraced):
-        return _traced(job, Drawn(arrival, none, none, none, turns=turns))
-    if isinstance(job.shape, ClipShape):
-        clips, row = draw_clips(job.shape, count, random)
-        return Drawn(arrival, row, none, none, clips, turns)
-    assert isinstance(job.shape, TokenShape)
-    if job.session is not None:
-        return _turns(scenario, job, job.session, arrival)
-    tokens = []
-    for name, numbers in (("prompt", job.shape.prompt), ("output", job.shape.output)):
-        if isinstance(numbers, FromLog):
-            tokens.append(_logged(scenario, job, log, name))
-        else:
-            tokens.append(_numbers(scenario, job, numbers, name, count))
-    return Drawn(arrival, none, tokens[0], tokens[1], turns=turns, blocks=blocks)
-
-
-def _traced(job: Job, drawn: Drawn) -> Drawn:
-    """Requests that all are the one of a trace file; none where it cannot be read or is no clip,
-    which is told where it is priced."""
-    assert job.model is not None
-    try:
-        shape = recorded(job.model).shape
-    except ModelError:
-        shape = None
-    if isinstance(shape, Clip):
-        return replace(drawn, clips=(shape,))
-    none = np.zeros(0, dtype=np.int64)
-    return Drawn(none, none, none, none)
-
-
-def _turns(scenario: Scenario, job: Job, session: Session, starts: Ints) -> Drawn:
-    """The turns of sessions that start then; each is said to arrive when its session does."""
-    assert isinstance(job.shape, TokenShape)
-    draws = {"turns": session.turns, "prompt": job.shape.prompt, "output": job.shape.output}
-    block = 0 if job.keep.reuse is None else job.keep.reuse.block
-
-    def numbers(name: str, count: int) -> Ints:
-        found = _numbers(scenario, job, draws[name], name, count)
-        if name == "turns" and int(found.sum()) > MOST_REQUESTS:
-            path = f"jobs.{job.name}.session.turns"
-            message = f"makes {int(found.sum())} requests; at most {MOST_REQUESTS:.0e} are held"
-            raise SpecError([scenario.problem(path, message)])
-        return found
-
-    def random(purpose: str) -> np.random.Generator:
-        return stream(scenario.seed, job.name, purpose)
-
-    staged = job.name not in scenario.jobs
-    turns = draw_turns(session, len(starts), numbers, random, block, answers=not staged)
-    none = np.zeros(len(turns.session), dtype=np.int64)
-    return Drawn(starts[turns.session], none, turns.prompt, turns.output, turns=turns)
-
-
-def _arrivals(scenario: Scenario, job: Job) -> Ints:
-    match job.arrivals:
-        case Constant(rate):
-            cv = 0.0
-        case Poisson(rate):
-            cv = 1.0
-        case GammaArrivals(rate, cv):
-            pass
-        case _:
-            raise TypeError(f"{job.arrivals} has no rate")
-    curve = Curve.of(rate, scenario.duration)
-    random = stream(scenario.seed, job.name, "arrivals")
-    return renewal_times(curve, random, cv, scenario.duration)
-
-
-def _replayed(
-    scenario: Scenario, job: Job, replay: Replay
-) -> tuple[RequestLog, Ints, Blocks | None]:
-    """The part of the log that is replayed, its arrivals on the clock of the run, and its blocks
-    where prompts are its own and their context is used again."""
-    blocks = None
-    try:
-        if job.keep.reuse is not None and replay.format == "mooncake" and _as_logged(job):
-            found = read_blocks(replay.log, job.keep.reuse.block)
-            order = np.argsort(found.arrival, kind="stable")
-            blocks = Blocks.full(found).take(order)
-            log = RequestLog(found.arrival[order], found.prompt[order], found.output[order])
-        else:
-            log = read_log(replay.log, replay.format)
-    except LogError as error:
-        raise _at(error, f"jobs.{job.name}.arrivals.log") from None
-    start = 0 if replay.start is None else replay.start
-    arrival = log.arrival - start
-    if replay.speed != 1.0:
-        # What lies outside the run is left out below; it need not fit 64 bits.
-        scaled = np.floor(arrival / replay.speed)
-        arrival = np.clip(scaled, -1, scenario.duration).astype(np.int64)
-    kept = (log.arrival >= start) & (arrival < scenario.duration)
-    if replay.until is not None:
-        kept &= log.arrival < replay.until
-    part = RequestLog(
-        log.arrival[kept],
-        None if log.prompt is None else log.prompt[kept],
-        None if log.output is None else log.output[kept],
-    )
-    return part, arrival[kept], None if blocks is None else blocks.take(np.flatnonzero(kept))
-
-
-def _as_logged(job: Job) -> bool:
-    return isinstance(job.shape, TokenShape) and isinstance(job.shape.prompt, FromLog)
-
-
-def _logged(scenario: Scenario, job: Job, log: RequestLog | None, name: str) -> Ints:
-    path = f"jobs.{job.name}.shape.{name}"
-    if log is None:
-        raise SpecError([scenario.problem(path, "only a replayed request log has tokens")])
-    tokens = log.prompt if name == "prompt" else log.output
-    if tokens is None:
-        raise SpecError([scenario.problem(path, f"the request log has no column {name!r}")])
-    return tokens
-
-
-def _numbers(scenario: Scenario, job: Job, numbers: Draw, name: str, count: int) -> Ints:
-    try:
-        return draw_numbers(numbers, count, stream(scenario.seed, job.name, name))
-    except LogError as error:
-        raise _at(error, f"jobs.{job.name}.shape.{name}") from None
-
-
-def _at(error: LogError, path: str) -> LogError:
-    return LogError([replace(problem, path=path) for problem in error.problems])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,10 +65,23 @@ class Rows:
     number: Ints | None = None
     shown: NDArray[np.bool_] | None = None
 
+    def cut(self, first: int, last: int) -> Rows:
+        """Some of them, of requests that have nothing in common and wait for none."""
+        names = ("arrival", "klass", "shape", "prompt", "output")
+        return replace(self, **{name: getattr(self, name)[first:last] for name in names})
 
-def with_all_clips(parts: Sequence[Rows]) -> tuple[dict[int, tuple[Clip, ...]], Ints]:
-    """By class all clips that any of them asks for, and for each request its row among them."""
-    found: dict[int, set[Clip]] = {}
+    def pieces(self, size: int) -> Iterator[Rows]:
+        """The same, `size` at a time."""
+        for first in range(0, len(self.arrival), size):
+            yield self.cut(first, first + size)
+
+
+def with_all_clips(
+    parts: Sequence[Rows], known: Mapping[int, tuple[Clip, ...]] | None = None
+) -> tuple[dict[int, tuple[Clip, ...]], Ints]:
+    """By class all clips that any of them asks for, or others (`known`), and for each request its
+    row among them."""
+    found = {klass: set(clips) for klass, clips in (known or {}).items()}
     for each in parts:
         for klass, clips in each.clips.items():
             found.setdefault(klass, set()).update(clips)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcsim.results.statistics import PERCENTILES, spread, weighted_percentile
+from dcsim.results import statistics
+from dcsim.results.statistics import PERCENTILES, Spread, spread, weighted_percentile
 
 
 @given(st.lists(st.integers(0, 10**15), min_size=1, max_size=60))
@@ -35,3 +37,23 @@ def test_a_weighted_percentile_is_that_of_repeated_values(
     repeated = np.sort(np.repeat(values, weights))
     rank = -(-len(repeated) * p // 100)
     assert weighted_percentile(values, weights, p) == repeated[rank - 1]
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 2**62) | st.integers(0, 50), max_size=12), max_size=6),
+    st.integers(1, 20),
+)
+def test_what_comes_bit_by_bit_has_the_figures_of_all(parts: list[list[int]], held: int) -> None:
+    """Whether it is held or lies in a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "_HELD", held)
+        some = Spread()
+        for part in parts:
+            some.add(np.array(part, dtype=np.int64))
+        found = some.figures()
+    values = [value for part in parts for value in part]
+    assert found == spread(np.array(values, dtype=np.int64))
+    if values:
+        assert found is not None
+        assert found["mean"] == round(sum(values) / len(values))
+        assert found["p50"] == sorted(values)[-(-len(values) // 2) - 1]
