@@ -116,7 +116,7 @@ class Tape:
         self.ops.append(
             Op(kind, flops, weights, moved, sent, held, self.stands, self.block, self.half)
         )
-        return out or inputs[0]
+        return out or (inputs[0] if inputs else Array(0, "bf16"))
 
     def make(self, name: str, kind: str, inputs: list[Array], out: Array, **given: Any) -> Array:
         """`name = op(...)`."""
@@ -208,6 +208,7 @@ class PhaseFigures:
     dense_dtype: str
     collectives: int = 0
     passes: int = 1
+    idle: int = 0
 
 
 @dataclass
@@ -243,13 +244,14 @@ def figures(tape: Tape, gpus: int, passes: int = 1) -> dict[str, int]:
         "conv_bytes": each("conv", "moved", "weights"),
         "other_bytes": each("memory", "moved", "weights"),
         "comm_bytes": each("comm", "sent"),
+        "ring_bytes": each("attention", "sent"),
     }
 
 
 # Price
 
 
-def rate(gpu: Any, kind: str, dtype: str, gpus: int) -> Fraction:
+def rate(gpu: Any, kind: str, dtype: str, gpus: int | Fraction) -> Fraction:
     """FLOP/s, bytes/s (memory) or sent bytes/s (comm) of a phase's GPUs."""
     share = gpu.efficiency.get(kind)
     if share is None:
@@ -275,19 +277,22 @@ def ticks(seconds: Fraction) -> int:
 def price_row(row: Row, phase: PhaseFigures, gpu: Any, gpus: int) -> dict[str, int]:
     """A row of the engine's `segments`."""
     f = row.figures
-    reading = rate(gpu, "memory", "", gpus)
+    busy = gpus * Fraction(phase.passes - phase.idle, phase.passes)
+    reading = rate(gpu, "memory", "", busy)
 
     def compute(kind: str, name: str) -> Fraction:
         dtype = phase.dense_dtype if kind == "dense" else phase.dtype
-        return over(f[name], rate(gpu, kind, dtype, gpus))
+        return over(f[name], rate(gpu, kind, dtype, busy))
 
     dense = max(compute("dense", "dense_flops"), over(f["dense_bytes"], reading))
     conv = max(compute("conv", "conv_flops"), over(f["conv_bytes"], reading))
     attention = compute("attention", "attn_flops")
-    context = over(f["attn_bytes"], rate(gpu, "kv", "", gpus))
+    context = over(f["attn_bytes"], rate(gpu, "kv", "", busy))
+    if f["ring_bytes"]:
+        context = max(context, over(f["ring_bytes"], rate(gpu, "comm", "", busy)))
     other = conv + over(f["other_bytes"], reading)
     if f["comm_bytes"]:
-        other += over(f["comm_bytes"], rate(gpu, "comm", "", gpus))
+        other += over(f["comm_bytes"], rate(gpu, "comm", "", busy))
     fixed = row.rule == "fixed"
     share = Fraction(gpu.efficiency.get("host_link", 1)).limit_denominator(10**6)
     host = row.host_bytes / (gpus * gpu.host_link * share)
@@ -324,6 +329,7 @@ def mean(row: Row, phase: PhaseFigures, gpu: Any) -> int:
         if op.kind != "memory":
             dtype = phase.dense_dtype if op.kind == "dense" else phase.dtype
             time = max(time, over(op.flops, rate(gpu, op.kind, dtype, 1)))
+        time = max(time, over(op.sent, rate(gpu, "comm", "", 1)))
         times.append(op.stands * time)
     extras = row.tape.extras()
     held = sum(e * t for e, t in zip(extras, times, strict=True))

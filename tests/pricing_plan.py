@@ -103,7 +103,7 @@ class Planner:
             if job.replicas.place is not None:
                 continue
             layout = layout_of(job, self.layout)
-            need = layout.tp * layout.sp * layout.cfg
+            need = layout.tp * layout.sp * layout.cfg * layout.pp * layout.dp * layout.cp
             for _ in range(job.replicas.count):
                 for domain in self.domains.values():
                     rest = [g for g in range(domain.gpus) if g not in taken[domain.name]]

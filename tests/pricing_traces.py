@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from math import ceil
 from typing import Any
 
 from pricing_caching import skip
 from pricing_dit import denoise, dit_shapes, or_dtype
 from pricing_input import bring, denoised, halves
+from pricing_llm import Llm, fullest, llm_shapes, stages
 from pricing_networks import (
     Decoder,
     counted,
     encode,
-    llm_pass,
-    llm_shapes,
     stored,
     t5_shapes,
     vae_shapes,
@@ -135,57 +135,67 @@ def _decode(
 
 def turn_trace(c: Any, options: Mapping[str, Any], shape: Any, layout: Any) -> Trace:
     """A turn of a language model: figures a token."""
-    o, gpus = options, layout.tp
+    o, tp, pp, cp = options, layout.tp, layout.pp, layout.cp
+    gpus, each = tp * pp * layout.dp * cp, tp * pp
     dtype = o["dtype"]
     matrix = or_dtype(o["weights_dtype"], dtype)
-    near, far = (llm_pass(c, o, gpus, n, logits=False) for n in (64, 128))
-    chunk = llm_pass(c, o, gpus, shape.chunk, logits=False)
-    token = llm_pass(c, o, gpus, 1, logits=True)
+    stage = fullest(c, pp)
+    near, far = (Llm(stage, o, layout, n).run(logits=False) for n in (64, 128))
+    own = ceil(shape.chunk / cp)
+    chunk = Llm(stage, o, layout, own).run(logits=False)
+    token = Llm(stage, o, layout, 1).run(logits=True)
+    pieces = layout.in_flight or pp
+    turns = max(pieces, pp)
 
-    def each(kind: str, column: str) -> int:
-        return ceil(gpus * (far.total(kind, column) - near.total(kind, column)) / 64)
+    def a_token(kind: str, column: str) -> int:
+        return ceil(Fraction(each * (far.total(kind, column) - near.total(kind, column)), 64))
 
-    heads = c.heads // gpus
-    pair = 4 * gpus * c.layers * heads * c.head
-    kv = size(max(1, c.kv_heads // gpus) * c.head, or_dtype(o["kv_dtype"], dtype))
-    context = gpus * c.layers * 2 * kv
-    queries = gpus * c.layers * (2 * size(heads * c.head, dtype) + 4 * heads)
+    kv = 2 * size(max(1, c.kv_heads // tp) * c.head, or_dtype(o["kv_dtype"], dtype))
+    layers = len(stage.halves)
+    pair, context = 4 * each * layers * (c.heads // tp) * c.head, each * layers * kv
     prefill = {
-        "dense_flops": each("dense", "flops"),
-        "dense_bytes": each("dense", "moved"),
+        "dense_flops": a_token("dense", "flops"),
+        "dense_bytes": a_token("dense", "moved"),
         "attn_flops": pair,
-        "attn_bytes": context,
+        "attn_bytes": (3 * cp - 2) * context,
         "conv_flops": 0,
         "conv_bytes": 0,
-        "other_bytes": each("memory", "moved") + queries,
-        "comm_bytes": each("comm", "sent"),
+        "other_bytes": a_token("memory", "moved")
+        + a_token("attention", "moved")
+        - (3 * cp - 2) * context,
+        "comm_bytes": a_token("comm", "sent"),
+        "ring_bytes": (cp - 1) * context,
     }
+    moved = token.total("memory", "moved") + token.total("attention", "moved")
     decode = {
-        "dense_flops": gpus * token.total("dense", "flops"),
-        "dense_bytes": gpus * token.total("dense", "moved"),
+        "dense_flops": each * token.total("dense", "flops"),
+        "dense_bytes": each * token.total("dense", "moved"),
         "attn_flops": pair,
         "attn_bytes": context,
         "conv_flops": 0,
         "conv_bytes": 0,
-        "other_bytes": gpus * (token.total("memory", "moved") + token.total("attention", "moved"))
-        - context,
-        "comm_bytes": gpus * token.total("comm", "sent"),
+        "other_bytes": each * moved - context,
+        "comm_bytes": each * token.total("comm", "sent"),
+        "ring_bytes": 0,
     }
-    peak = gpus * ceil(max(chunk.extras()) / shape.chunk)
+    live = each * kv * max(len(other.halves) for other in stages(c, pp))
+    peaks = (ceil(max(chunk.extras()) / own), max(token.extras()))
+    most = [ceil(Fraction(each * peak, pieces)) for peak in peaks]
     rows = [
-        Row("prefill", 0, "prefill", 1, shape.chunk, prefill, context, peak, True, chunk),
-        Row("decode", 0, "decode", 1, 1, decode, context, gpus * max(token.extras()), False, token),
+        Row("prefill", 0, "prefill", 1, shape.chunk, prefill, live, most[0], True, chunk),
+        Row("decode", 0, "decode", 1, 1, decode, live, most[1], False, token),
     ]
-    whole, part = llm_shapes(c, 1), llm_shapes(c, gpus)
     phase = PhaseFigures(
         "transformer",
-        c.layers,
-        counted(whole),
-        gpus * stored(part, matrix),
-        stored(whole, matrix),
-        gpus * token.total("dense", "weights"),
+        layers,
+        counted(llm_shapes(c, 1)),
+        gpus * stored(llm_shapes(stage, tp, layout.ep), matrix),
+        stored(llm_shapes(c, 1), matrix),
+        gpus * turns * token.total("dense", "weights"),
         dtype,
         matrix,
-        token.count("comm"),
+        turns * token.count("comm"),
+        turns,
+        turns - pieces,
     )
     return Trace([phase], rows, gpus, 0, gpus * o["runtime_overhead"])

@@ -101,7 +101,9 @@ def kv(
     ] = None,
     sets: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="OPTION=VALUE", help="An option of the model; repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="An option, or pp, dp, ep, cp; repeatable."
+        ),
     ] = None,
     batched_tokens: Annotated[
         int, typer.Option("--batched-tokens", metavar="N", help="Most tokens of an iteration.")

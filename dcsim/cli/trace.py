@@ -30,7 +30,7 @@ __all__ = ["setting", "trace_command", "traced"]
 MOST_SHOWN = 10_000_000
 """Steps and tokens: the report and the plot look at every one."""
 FORMATS = (".png", ".svg", ".pdf")
-_LAYOUT = ("tp", "sp", "cfg")
+_LAYOUT = tuple(field.name for field in fields(Layout))
 
 
 def trace_command(
@@ -156,7 +156,7 @@ def _figures(group: str, name: str, value: Any) -> dict[str, Any]:
         return {name: Input().parse(value)}
     if (group, name) == ("shape", "strength"):
         return {name: Number(above=0, high=1).parse(value)}
-    wrong = None if group == "options" else _not_a_count(value)
+    wrong = None if group == "options" else not_a_count(value)
     if wrong is not None:
         raise ValueError(wrong)
     return {name: value}
@@ -194,7 +194,8 @@ def _group(
     return None, name
 
 
-def _not_a_count(value: Any) -> str | None:
+def not_a_count(value: Any) -> str | None:
+    """What is wrong with a degree of a layout or a size of a shape, or None."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         return f"{shown(value)} is not a whole number above 0"
     return None if value <= MOST_SHOWN else f"{value} must be {MOST_SHOWN} or less"

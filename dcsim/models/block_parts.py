@@ -33,7 +33,17 @@ class Part(Concept):
 class Mixer(Part):
     """Attention, or what stands in for it."""
 
+    @property
+    def shared(self) -> bool:
+        """Whether context-parallel GPUs can have a share of the tokens each."""
+        return False
+
 
 @dataclass(frozen=True)
 class FeedForward(Part):
     """The half that works on each token alone."""
+
+    @property
+    def wholes(self) -> int:
+        """Experts of which each may be whole on a GPU."""
+        return 0

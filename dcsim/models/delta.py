@@ -19,6 +19,7 @@ from dcsim.models.parallel import all_reduce_
 from dcsim.models.tape import ATTENTION, MEMORY, Array, Tensor, nbytes
 from dcsim.models.weights import Parameters, Weights
 from dcsim.reading.concept import Count
+from dcsim.spec import Layout
 
 TILE = 64
 """Tokens that the kernels for a prompt take at once (flash-linear-attention's `chunk_size`)."""
@@ -81,9 +82,10 @@ class GatedDelta(Mixer):
         yield f"{name}.out", (hidden, values)
 
     def forward(
-        self, w: Weights, name: str, x: Tensor, cache: Cache, layer: int, tp: int, eps: float
+        self, w: Weights, name: str, x: Tensor, cache: Cache, layer: int, layout: Layout, eps: float
     ) -> Tensor:
         """Of tokens x (n, hidden) that follow those in the cache: (n, hidden)."""
+        tp = layout.tp
         count, mixed = x.shape[0], self._mixed(tp)
         last, state = self._states(x, cache, layer, tp)
         qkvz = ops.linear(x, w[f"{name}.qkvz"])

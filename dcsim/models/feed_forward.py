@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from math import ceil
 from typing import Literal
 
@@ -11,10 +12,27 @@ import numpy as np
 
 from dcsim.models import ops
 from dcsim.models.block_parts import FeedForward, divides
-from dcsim.models.parallel import all_reduce_
-from dcsim.models.tape import DENSE, MEMORY, Array, Tensor
+from dcsim.models.parallel import all_reduce_, nothing
+from dcsim.models.tape import COMM, DENSE, MEMORY, Array, Shape, Tensor, nbytes
 from dcsim.models.weights import Parameters, Weights
 from dcsim.reading.concept import Count, CountOrZero, Positive
+from dcsim.spec import Layout
+
+SCALE, SCALED = 4, 128
+"""Bytes of a scale, and numbers of a token that share it on the way to an expert (DeepEP)."""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How tokens are spread over experts."""
+
+    read: float = 1.0
+    """Share of a GPU's experts whose weights are read."""
+    fullest: Fraction = Fraction(1)
+    """Tokens that the fullest of several GPUs with whole experts is sent, over their mean."""
+
+
+EVEN = Routing()
 
 
 @dataclass(frozen=True)
@@ -27,7 +45,7 @@ class Dense(FeedForward):
     activation: Literal["silu", "gelu"] = "silu"
     """Of the gate: SwiGLU, or GEGLU (Gemma)."""
 
-    def parameters(self, name: str, hidden: int, tp: int) -> Parameters:
+    def parameters(self, name: str, hidden: int, tp: int, ep: int = 1) -> Parameters:
         """Names and shapes on one of `tp` GPUs."""
         yield from _swiglu(name, hidden, -(-self.width // tp))
 
@@ -36,7 +54,7 @@ class Dense(FeedForward):
         return 0
 
     def forward(
-        self, w: Weights, name: str, given: list[Tensor], tp: int, experts_read: float
+        self, w: Weights, name: str, given: list[Tensor], layout: Layout, routing: Routing
     ) -> Tensor:
         """Of tokens (n, hidden), taken out of `given`: (n, hidden)."""
         y = given.pop()
@@ -44,7 +62,7 @@ class Dense(FeedForward):
         y = ops.gated(self.activation, gate, up)
         del gate, up
         y = ops.linear(y, w[f"{name}.down"])
-        all_reduce_(y, tp)
+        all_reduce_(y, layout.tp)
         return y
 
 
@@ -52,7 +70,10 @@ class Dense(FeedForward):
 class Experts(FeedForward):
     """A mixture of experts: a router sends each token to `chosen` of them.
 
-    On several GPUs each expert is divided, as a dense SwiGLU is; the router is repeated.
+    On several GPUs each expert is divided, as a dense SwiGLU is, and the router is repeated. With
+    `ep` each GPU has whole experts. Where all have the same tokens (`dp` 1) each computes its
+    experts' part of the sum; else tokens are sent to the GPUs of their experts, and what comes
+    out back (DeepEP's dispatch and combine).
     """
 
     tag = "experts"
@@ -81,17 +102,23 @@ class Experts(FeedForward):
         if self.chosen > self.experts:
             yield f"chosen: {self.chosen} of {self.experts} experts"
 
-    def parameters(self, name: str, hidden: int, tp: int) -> Parameters:
-        """Names and shapes on one of `tp` GPUs."""
-        width = -(-self.width // tp)
+    @property
+    def wholes(self) -> int:
+        """Experts of which each may be whole on a GPU."""
+        return self.experts
+
+    def parameters(self, name: str, hidden: int, tp: int, ep: int = 1) -> Parameters:
+        """Names and shapes on one of `tp` GPUs, or with whole experts of one of `ep`."""
+        width = self.width if ep > 1 else -(-self.width // tp)
+        experts = -(-self.experts // ep)
         yield f"{name}.router", (self.experts, hidden)
         if self.bias or self.router == "sigmoid":
             yield f"{name}.router_bias", (self.experts,)
-        yield f"{name}.experts.up", (self.experts, 2 * width, hidden)
-        yield f"{name}.experts.down", (self.experts, hidden, width)
+        yield f"{name}.experts.up", (experts, 2 * width, hidden)
+        yield f"{name}.experts.down", (experts, hidden, width)
         if self.bias:
-            yield f"{name}.experts.up_bias", (self.experts, 2 * width)
-            yield f"{name}.experts.down_bias", (self.experts, hidden)
+            yield f"{name}.experts.up_bias", (experts, 2 * width)
+            yield f"{name}.experts.down_bias", (experts, hidden)
         if self.shared:
             yield from _swiglu(f"{name}.shared", hidden, -(-self.shared // tp))
         if self.shared_gate:
@@ -103,34 +130,56 @@ class Experts(FeedForward):
         return (self.experts - self.chosen) * one
 
     def forward(
-        self, w: Weights, name: str, given: list[Tensor], tp: int, experts_read: float
+        self, w: Weights, name: str, given: list[Tensor], layout: Layout, routing: Routing
     ) -> Tensor:
-        """Of tokens (n, hidden), taken out of `given`: (n, hidden).
-
-        `experts_read`: share of the experts whose weights are read from memory.
-        """
+        """Of tokens (n, hidden), taken out of `given`: (n, hidden)."""
         x = given.pop()
-        y = self._mixture(w, name, x, ceil(experts_read * self.experts))
+        y = self._mixture(w, name, x, layout, routing)
         if self.shared:
             z = ops.linear(x, w[f"{name}.shared.up"])
             z = ops.gated("silu", *z.chunk(2, -1))
             z = ops.linear(z, w[f"{name}.shared.down"])
             if self.shared_gate:
                 ops.write_(z, ops.linear(x, w[f"{name}.shared.gate"]), ops.times_sigmoid)
+            if layout.dp > 1:
+                all_reduce_(z, layout.tp)
             ops.add_(y, z)
             del z
-        all_reduce_(y, tp)
+        if layout.dp == 1:
+            all_reduce_(y, layout.tp)
         return y
 
-    def _mixture(self, w: Weights, name: str, x: Tensor, read: int) -> Tensor:
+    def _mixture(
+        self, w: Weights, name: str, x: Tensor, layout: Layout, routing: Routing
+    ) -> Tensor:
         """The chosen experts' outputs, weighed and added: (n, hidden)."""
         routed = self._routed(w, name, x)
-        y = self._grouped("experts_up", w, f"{name}.experts.up", x, routed, read)
+        # Pairs of a token and an expert. Of GPUs with whole experts each sends as many as comes.
+        own = Fraction(x.shape[0] * self.chosen, 1 if layout.ep == 1 else layout.tp)
+        pairs = own if layout.ep == 1 else own * routing.fullest
+        read = ceil(routing.read * -(-self.experts // layout.ep))
+        away = pairs * (1 - Fraction(1, layout.ep))
+        given = x
+        if layout.dp > 1:
+            # In FP8 where the weights are.
+            width, dtype = x.shape[1], x.dtype
+            if w.stored == "fp8":
+                width, dtype = width + SCALE * -(-width // SCALED), "fp8"
+            given = _exchanged("dispatch", x, away, (ceil(pairs), width), dtype)
+        y = self._grouped("experts_up", w, f"{name}.experts.up", given, routed, read, pairs)
+        del given
         y = ops.gated(self.activation, *y.chunk(2, -1))
-        y = self._grouped("experts_down", w, f"{name}.experts.down", y, routed, read)
-        return x.tape.run(
+        y = self._grouped("experts_down", w, f"{name}.experts.down", y, routed, read, pairs)
+        if layout.dp > 1:
+            y = _exchanged("return", y, away, (ceil(own), x.shape[1]), x.dtype)
+        y = x.tape.run(
             "combine", MEMORY, (y, routed), x.shape, x.dtype, lambda: _combined(y, routed)
         )
+        if layout.dp > 1 and layout.tp > 1:
+            # Each of a rank's GPUs has the sums of its share of the tokens.
+            sent = ceil(Fraction(layout.tp - 1, layout.tp) * y.nbytes)
+            x.tape.record("all_gather", COMM, (), y.nbytes, comm=sent)
+        return y
 
     def _routed(self, w: Weights, name: str, x: Tensor) -> Tensor:
         """Which experts, then with which weights: (n, 2 chosen), 32 bits each."""
@@ -164,11 +213,19 @@ class Experts(FeedForward):
         return np.concatenate([ids, self.scale * weights / weights.sum(-1, keepdims=True)], -1)
 
     def _grouped(
-        self, op: str, w: Weights, name: str, x: Tensor, routed: Tensor, read: int
+        self,
+        op: str,
+        w: Weights,
+        name: str,
+        x: Tensor,
+        routed: Tensor,
+        read: int,
+        pairs: Fraction,
     ) -> Tensor:
-        """One matrix of each pair of a token and an expert; x (n, in) or (n chosen, in)."""
+        """One matrix of each of this GPU's pairs of a token and an expert; x (n, in) or, a row a
+        pair, (pairs, in)."""
         weight, bias = w[name], w[f"{name}_bias"] if self.bias else None
-        rows, (_, out, width) = routed.shape[0] * self.chosen, weight.shape
+        rows, (_, out, width) = ceil(pairs), weight.shape
 
         def compute() -> Array:
             ids = routed.data[:, : self.chosen].astype(np.int64).reshape(-1)
@@ -182,8 +239,14 @@ class Experts(FeedForward):
             return y
 
         inputs = [x, routed, weight[:read], *([] if bias is None else [bias[:read]])]
-        flops = 2 * rows * out * width
-        return x.tape.run(op, DENSE, inputs, (rows, out), x.dtype, compute, flops=flops)
+        flops = ceil(2 * pairs * out * width)
+        return x.tape.run(op, DENSE, inputs, (rows, out), w.dtype, compute, flops=flops)
+
+
+def _exchanged(name: str, x: Tensor, away: Fraction, shape: Shape, dtype: str) -> Tensor:
+    """Rows that come from other GPUs, of which `away` are sent to others."""
+    sent = ceil(away * nbytes(shape[1:], dtype))
+    return x.tape.run(name, COMM, (x,), shape, dtype, nothing, comm=sent)
 
 
 def _swiglu(name: str, hidden: int, width: int) -> Parameters:

@@ -6,17 +6,18 @@ and positions on a part of a head (Qwen3-Next), capped scores (Gemma 2).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dcsim.models import ops
 from dcsim.models.block_parts import Mixer, divides
 from dcsim.models.cache import Cache, Kept
-from dcsim.models.parallel import all_reduce_
+from dcsim.models.parallel import all_gather, all_reduce_, nothing, ring_attention
 from dcsim.models.positions import rotate
-from dcsim.models.tape import MEMORY, Tensor, nbytes
+from dcsim.models.tape import COMM, MEMORY, Tensor, nbytes
 from dcsim.models.weights import Parameters, Weights
 from dcsim.reading.concept import Count, Positive
+from dcsim.spec import Layout
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Gqa(Mixer):
         yield from divides("kv_heads", self.heads, self.kv_heads)
         yield from divides("rotary" if self.rotary else "head", self.rotary or self.head, 2)
 
+    @property
+    def shared(self) -> bool:
+        """Whether context-parallel GPUs can have a share of the tokens each."""
+        return self.window is None and not self.sinks
+
     def kv_local(self, tp: int) -> int:
         """KV heads one of `tp` GPUs holds; with more GPUs than heads each holds a copy of one."""
         return max(1, self.kv_heads // tp)
@@ -84,10 +90,10 @@ class Gqa(Mixer):
             yield f"{name}.out_bias", (hidden,)
 
     def forward(
-        self, w: Weights, name: str, x: Tensor, cache: Cache, layer: int, tp: int, eps: float
+        self, w: Weights, name: str, x: Tensor, cache: Cache, layer: int, layout: Layout, eps: float
     ) -> Tensor:
         """Attention of tokens x (n, hidden) that follow those in the cache: (n, hidden)."""
-        count = x.shape[0]
+        count, tp = x.shape[0], layout.tp
         heads, kv, head = self.heads // tp, self.kv_local(tp), self.head
         qkv = ops.linear(x, w[f"{name}.qkv"], w[f"{name}.qkv_bias"] if self.bias else None)
         # In this order: q, the gate, k, v.
@@ -102,10 +108,7 @@ class Gqa(Mixer):
             rotate_(part if self.rotary is None else part[..., : self.rotary], cache, self.theta)
         cache.add(layer, k, v)
         sinks = w[f"{name}.sinks"] if self.sinks else None
-        keys, values = cache.whole(layer)
-        y = ops.attention(
-            q, keys, values, causal=True, window=self.window, sinks=sinks, softcap=self.softcap
-        )
+        y = among(q, cache.whole(layer), layout.cp, self.window, sinks, self.softcap)
         y = y.reshape(count, heads * head)
         if self.gate:
             ops.write_(y, qkv[:, heads * head : first], ops.times_sigmoid)
@@ -114,6 +117,45 @@ class Gqa(Mixer):
         y = ops.linear(y, w[f"{name}.out"], w[f"{name}.out_bias"] if self.out_bias else None)
         all_reduce_(y, tp)
         return y
+
+
+def among(
+    q: Tensor,
+    kept: tuple[Tensor, ...],
+    cp: int,
+    window: int | None = None,
+    sinks: Tensor | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """Attention of the last tokens to all that is kept of them, on `cp` GPUs a share of both.
+
+    A prompt's K and V go round; the shares are such that each GPU has as many pairs. A single
+    token goes to all GPUs, and what each has for it comes back.
+    """
+    if cp == 1 or q.shape[1] == 1:
+
+        def attend() -> Tensor:
+            return ops.attention(q, *kept, causal=True, window=window, sinks=sinks, softcap=softcap)
+
+        return answered(q, cp, attend)
+    n, before = q.shape[1], kept[0].shape[1] - q.shape[1]
+    pairs = -(-ops.causal_pairs(cp * n, cp * before) // cp**2)
+    return ring_attention(
+        kept, cp, lambda part: ops.attention(q, *part, pairs=pairs, softcap=softcap)
+    )
+
+
+def answered(q: Tensor, cp: int, attend: Callable[[], Tensor]) -> Tensor:
+    """A token's attention over `cp` GPUs, each of which has such a token and a share of its
+    context: all have all queries, compute as many pairs as if each had the whole of one, and swap
+    what comes out, with its log-sum-exps."""
+    if cp == 1:
+        return attend()
+    every = all_gather(q, cp, axis=1)
+    y = attend()
+    del every
+    sent = (cp - 1) * (y.nbytes + ops.FLOAT * q.shape[2])
+    return y.tape.run("all_to_all", COMM, (y,), y.shape, y.dtype, nothing, comm=sent)
 
 
 def rotate_(x: Tensor, cache: Cache, theta: float) -> None:

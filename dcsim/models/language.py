@@ -91,6 +91,7 @@ class LlmFields(Concept):
         assert weights.allowed is not None
         if config.experts:
             table["experts_read"] = EXPERTS_READ
+            table["expert_imbalance"] = IMBALANCE
             weights = replace(weights, allowed=(*weights.allowed, "mxfp4"))
         table["weights_dtype"] = replace(weights, default=self.weights_dtype)
         if config.kv(1, "bf16").window:
@@ -108,6 +109,13 @@ EXPERTS_READ = Option(
     "evenly hit 1 - (1 - k/E)^n of them: 1 for large batches, less for a few sequences.",
     low=0.001,
     high=1.0,
+)
+IMBALANCE = Option(
+    1.0,
+    "With whole experts on each GPU (`ep`): tokens that the fullest GPU is sent, over the mean; "
+    "all wait for it. 1: even, as experts that are there twice aim at.",
+    low=1.0,
+    high=1000.0,
 )
 WINDOW_KV = Option(
     "window",

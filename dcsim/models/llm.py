@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from dcsim.models import ops
 from dcsim.models.cache import Cache
 from dcsim.models.delta import GatedDelta
-from dcsim.models.feed_forward import Dense, Experts
+from dcsim.models.feed_forward import EVEN, Dense, Experts, Routing
 from dcsim.models.gqa import Gqa
 from dcsim.models.mla import Mla
-from dcsim.models.parallel import ALONE, all_gather, all_reduce_, check_execution
-from dcsim.models.tape import Array, Shape, Tape, Tensor
+from dcsim.models.parallel import ALONE, all_gather, all_reduce_, check_execution, received
+from dcsim.models.tape import COMM, Array, Shape, Tape, Tensor
 from dcsim.models.weights import Weights, count
 from dcsim.spec import Layout
 
@@ -62,6 +63,10 @@ class LlmConfig:
     """Embeddings are multiplied by the root of the hidden size (Gemma)."""
     softcap: float | None = None
     """Logits are kept within so much of zero, by a tanh (Gemma 2)."""
+    first: bool = True
+    """It embeds; else it is a stage of a pipeline that others come before."""
+    last: bool = True
+    """It has a head."""
 
     @property
     def layers(self) -> int:
@@ -81,6 +86,48 @@ class LlmConfig:
     def wrong(self, tp: int) -> str | None:
         """Why `tp` GPUs cannot share it, or None."""
         return next((t for block in self.blocks if (t := block.attention.wrong(tp))), None)
+
+    def unfit(self, layout: Layout) -> Iterator[tuple[str, str]]:
+        """Why the GPUs of a layout cannot share it: degrees and reasons."""
+        for name in ("sp", "cfg"):
+            if (degree := getattr(layout, name)) != 1:
+                yield name, f"{degree}; a language model is spread by tp, pp, dp, ep and cp"
+        if (wrong := self.wrong(layout.tp)) is not None:
+            yield "tp", wrong
+        if layout.pp > self.layers:
+            yield "pp", f"{layout.pp} stages of {self.layers} layers"
+        if layout.in_flight is not None and layout.pp == 1:
+            yield "in_flight", f"{layout.in_flight} pieces in a pipeline of one stage"
+        if layout.dp > 1 and not self.experts:
+            yield "dp", f"{layout.dp}; without experts to share they are replicas"
+        if layout.ep not in (layout.tp * layout.dp, 1) or layout.ep < layout.dp:
+            yield "ep", f"{layout.ep}; whole experts are over tp x dp GPUs, {layout.tp * layout.dp}"
+        elif layout.ep > 1 and layout.ep > (
+            most := max(b.feed_forward.wholes for b in self.blocks)
+        ):
+            yield "ep", f"{layout.ep} GPUs, but {most} experts"
+        if layout.cp > 1 and not all(block.attention.shared for block in self.blocks):
+            yield "cp", f"{layout.cp}; it has layers that do not attend to all tokens before"
+
+    def stages(self, pp: int) -> tuple[LlmConfig, ...]:
+        """Runs of its layers, as vLLM has them (`get_pp_indices` of vllm/distributed/utils.py):
+        equal, those before the last with one more where they do not divide."""
+        each, more = divmod(self.layers, pp)
+        sizes = [each] * pp
+        for i in range(2, more + 2):
+            sizes[-i] += 1
+        ends = list(accumulate(sizes))
+        return tuple(
+            replace(
+                self, blocks=self.blocks[end - size : end], first=end == size, last=end == ends[-1]
+            )
+            for size, end in zip(sizes, ends, strict=True)
+        )
+
+    def stage(self, pp: int) -> LlmConfig:
+        """The stage with the most parameters, of alike ones the last: all wait for it."""
+        stages = reversed(self.stages(pp))
+        return self if pp == 1 else max(stages, key=lambda stage: count(parameters(stage)))
 
     @property
     def even(self) -> bool:
@@ -129,20 +176,22 @@ def equal_blocks(
     return LlmConfig((Block(attention, Dense(ffn)),) * layers, hidden, vocabulary, eps=eps)
 
 
-def parameters(c: LlmConfig, tp: int = 1) -> Iterator[tuple[str, Shape]]:
-    """Names and shapes of the parameters that one of `tp` GPUs holds."""
+def parameters(c: LlmConfig, tp: int = 1, ep: int = 1) -> Iterator[tuple[str, Shape]]:
+    """Names and shapes of the parameters that one of `tp` GPUs holds, of experts one of `ep`."""
     vocabulary = -(-c.vocabulary // tp)
-    yield "embed", (vocabulary, c.hidden)
+    if c.first or c.tied:
+        yield "embed", (vocabulary, c.hidden)
     for i, block in enumerate(c.blocks):
         yield f"{i}.norm1", (c.hidden,)
         yield from block.attention.parameters(f"{i}", c.hidden, tp)
         yield f"{i}.norm2", (c.hidden,)
-        yield from block.feed_forward.parameters(f"{i}", c.hidden, tp)
+        yield from block.feed_forward.parameters(f"{i}", c.hidden, tp, ep)
         if c.post_norms:
             yield f"{i}.norm1_post", (c.hidden,)
             yield f"{i}.norm2_post", (c.hidden,)
-    yield "norm", (c.hidden,)
-    if not c.tied:
+    if c.last:
+        yield "norm", (c.hidden,)
+    if c.last and not c.tied:
         yield "head", (vocabulary, c.hidden)
 
 
@@ -168,20 +217,20 @@ def pass_block(
     i: int,
     x: Tensor,
     cache: Cache,
-    tp: int = 1,
-    experts_read: float = 1.0,
+    layout: Layout = ALONE,
+    routing: Routing = EVEN,
 ) -> None:
     """Hidden states x (n, hidden) through block i, in place."""
     block = c.blocks[i]
     y = ops.rms_norm(x, w[f"{i}.norm1"], c.eps)
-    y = block.attention.forward(w, f"{i}", y, cache, i, tp, c.eps)
+    y = block.attention.forward(w, f"{i}", y, cache, i, layout, c.eps)
     if c.post_norms:
         ops.rms_norm_(y, w[f"{i}.norm1_post"], c.eps)
     ops.add_(x, y)
     # Handed over in a list: the block lets go of it as soon as it has been read.
     given = [ops.rms_norm(x, w[f"{i}.norm2"], c.eps)]
     del y
-    y = block.feed_forward.forward(w, f"{i}", given, tp, experts_read)
+    y = block.feed_forward.forward(w, f"{i}", given, layout, routing)
     if c.post_norms:
         ops.rms_norm_(y, w[f"{i}.norm2_post"], c.eps)
     ops.add_(x, y)
@@ -197,22 +246,25 @@ def forward(
     *,
     logits: bool,
     layout: Layout = ALONE,
-    experts_read: float = 1.0,
+    routing: Routing = EVEN,
 ) -> Tensor | None:
-    """Feed `count` tokens that follow those in the cache; float32 logits of the last, if asked.
+    """Feed `count` tokens that follow those in the cache; float32 logits of the last, if asked and
+    if it has a head.
 
-    `ids` (count,) when executing. `experts_read`: share of a layer's experts whose weights are
-    counted as read.
+    `ids` (count,) when executing. On several GPUs the tokens are those of one GPU.
     """
     check_execution(tape, layout)
     tokens = tape.tensor((count,), "int64", ids)
-    x = embedded(c, w, tokens, layout.tp)
+    start = (count, c.hidden)
+    x = embedded(c, w, tokens, layout.tp) if c.first else received(tape, start, w.dtype)
     if not cache.layers:
         cache.layers = [[] for _ in c.blocks]
     for i in range(len(c.blocks)):
-        pass_block(c, w, i, x, cache, layout.tp, experts_read)
+        pass_block(c, w, i, x, cache, layout, routing)
     cache.tokens += count
-    if not logits:
+    if c.first and not c.last:
+        tape.record("send", COMM, (), x.nbytes, comm=x.nbytes)
+    if not (logits and c.last):
         return None
     last = ops.rms_norm(x[count - 1 :], w["norm"], c.eps)
     return ops.cast(logits_of(c, w, last, layout.tp), "fp32")

@@ -16,11 +16,12 @@ import numpy as np
 from dcsim.models import ops
 from dcsim.models.block_parts import Mixer, divides
 from dcsim.models.cache import Cache, Kept
-from dcsim.models.gqa import rotate_
-from dcsim.models.parallel import all_reduce_
+from dcsim.models.gqa import answered, rotate_
+from dcsim.models.parallel import all_reduce_, ring_attention
 from dcsim.models.tape import ATTENTION, DENSE, MEMORY, Array, Tensor, nbytes
 from dcsim.models.weights import Parameters, Weights
 from dcsim.reading.concept import Count, Positive
+from dcsim.spec import Layout
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Mla(Mixer):
     def faults(self) -> Iterator[str]:
         yield from divides("rope", self.rope, 2)
 
+    @property
+    def shared(self) -> bool:
+        """Whether context-parallel GPUs can have a share of the tokens each."""
+        return True
+
     def wrong(self, tp: int) -> str | None:
         """Why `tp` GPUs cannot share the heads, or None."""
         return f"{tp} does not divide {self.heads} attention heads" if self.heads % tp else None
@@ -66,9 +72,10 @@ class Mla(Mixer):
         yield f"{name}.out", (hidden, heads * self.value)
 
     def forward(
-        self, w: Weights, name: str, x: Tensor, cache: Cache, layer: int, tp: int, eps: float
+        self, w: Weights, name: str, x: Tensor, cache: Cache, layer: int, layout: Layout, eps: float
     ) -> Tensor:
         """Attention of tokens x (n, hidden) that follow those in the cache: (n, hidden)."""
+        tp = layout.tp
         count, heads = x.shape[0], self.heads // tp
         query = x
         if self.q_rank is not None:
@@ -84,12 +91,12 @@ class Mla(Mixer):
         cache.add(layer, latent)
         del latent
         matrix = w[f"{name}.kv"].reshape(heads, self.nope + self.value, self.kv_rank)
-        y = (self._absorbed if count == 1 else self._expanded)(q, matrix, cache, layer)
+        y = (self._absorbed if count == 1 else self._expanded)(q, matrix, cache, layer, layout.cp)
         y = ops.linear(y.reshape(count, heads * self.value), w[f"{name}.out"])
         all_reduce_(y, tp)
         return y
 
-    def _absorbed(self, q: Tensor, matrix: Tensor, cache: Cache, layer: int) -> Tensor:
+    def _absorbed(self, q: Tensor, matrix: Tensor, cache: Cache, layer: int, cp: int) -> Tensor:
         """One token against the latents, as if all heads shared one K and V head."""
         tape, heads = q.tape, q.shape[2]
         (latents,) = cache.whole(layer)
@@ -106,19 +113,23 @@ class Mla(Mixer):
         )
         inner = ops.concat([inner, q[..., self.nope :]], -1)
         tokens = latents.shape[1]
-        # K and V are views of one array, read once.
-        mixed = tape.run(
-            "attention",
-            ATTENTION,
-            (inner, latents),
-            (1, 1, heads, self.kv_rank),
-            q.dtype,
-            lambda: _attended(
-                inner.data, latents.data, latents.data[..., : self.kv_rank], scale, False
-            )[0],
-            flops=2 * heads * tokens * (2 * self.kv_rank + self.rope),
-            scratch=ops.FLOAT * heads,
-        )
+
+        def attend() -> Tensor:
+            # K and V are views of one array, read once.
+            return tape.run(
+                "attention",
+                ATTENTION,
+                (inner, latents),
+                (1, 1, heads, self.kv_rank),
+                q.dtype,
+                lambda: _attended(
+                    inner.data, latents.data, latents.data[..., : self.kv_rank], scale, False
+                )[0],
+                flops=2 * heads * tokens * (2 * self.kv_rank + self.rope),
+                scratch=ops.FLOAT * heads,
+            )
+
+        mixed = answered(inner, cp, attend)
         return tape.run(
             "expand",
             DENSE,
@@ -129,13 +140,18 @@ class Mla(Mixer):
             flops=2 * heads * self.value * self.kv_rank,
         )
 
-    def _expanded(self, q: Tensor, matrix: Tensor, cache: Cache, layer: int) -> Tensor:
-        """Several tokens against K and V of all heads, a piece of the cache at a time."""
+    def _expanded(self, q: Tensor, matrix: Tensor, cache: Cache, layer: int, cp: int) -> Tensor:
+        """Several tokens against K and V of all heads, a piece of the cache at a time; on `cp` GPUs
+        each piece goes round."""
         passes = cache.layers[layer]
         done: Tensor | None = None
         weights: Array | None = None
         for i, (latents,) in enumerate(passes):
-            part, sums = self._piece(q, matrix, latents, causal=i == len(passes) - 1)
+            causal = i == len(passes) - 1
+            if cp > 1:
+                part, sums = self._round(q, matrix, latents, causal, cp), None
+            else:
+                part, sums = self._piece(q, matrix, latents, causal)
             if done is None:
                 done, weights = part, sums
                 continue
@@ -144,8 +160,18 @@ class Mla(Mixer):
         assert done is not None
         return done
 
+    def _round(self, q: Tensor, matrix: Tensor, latents: Tensor, causal: bool, cp: int) -> Tensor:
+        """Attention to one piece of `cp` GPUs; of the newest each has as many pairs."""
+        n, m = q.shape[1], latents.shape[1]
+        pairs = -(-ops.causal_pairs(cp * n, 0) // cp**2) if causal else n * m
+
+        def attend(part: tuple[Tensor, ...]) -> Tensor:
+            return self._piece(q, matrix, part[0], causal, pairs)[0]
+
+        return ring_attention((latents,), cp, attend)
+
     def _piece(
-        self, q: Tensor, matrix: Tensor, latents: Tensor, causal: bool
+        self, q: Tensor, matrix: Tensor, latents: Tensor, causal: bool, pairs: int | None = None
     ) -> tuple[Tensor, Array | None]:
         """Attention to one piece, and the log-sum-exps (1, n, heads) when executing."""
         tape, (_, n, heads, wide) = q.tape, q.shape
@@ -169,7 +195,8 @@ class Mla(Mixer):
                 -1,
             ),
         )
-        pairs = ops.causal_pairs(n, 0) if causal else n * m
+        if pairs is None:
+            pairs = ops.causal_pairs(n, 0) if causal else n * m
         sums: list[Array] = []
 
         def compute() -> Array:

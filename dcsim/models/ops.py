@@ -324,6 +324,7 @@ def attention(
     window: int | None = None,
     sinks: Tensor | None = None,
     softcap: float | None = None,
+    pairs: int | None = None,
 ) -> Tensor:
     """Softmax attention; q and k (batch, n or m, heads or kv heads, width), v (.., value width).
 
@@ -332,13 +333,15 @@ def attention(
     scores. `causal` lines the last query up with the last key; FLOPs are then those of the pairs
     computed. Fused and causal only: `window` keys at most that a query sees, its own the last;
     `sinks` (heads,), a logit a head that takes its share of the softmax and gives no value;
-    `softcap`, within which of zero a tanh keeps the scores.
+    `softcap`, within which of zero a tanh keeps the scores. `pairs`: how many are computed, where
+    it is not all of these, on average over GPUs.
     Returns (batch, n, heads, value width).
     """
     batch, n, heads, width = q.shape
     m = k.shape[1]
     scale = width**-0.5 if scale is None else scale
-    pairs = causal_pairs(n, m - n, window) if causal else n * m
+    if pairs is None:
+        pairs = causal_pairs(n, m - n, window) if causal else n * m
     half = 2 * batch * heads * width * pairs
     tape = q.tape
     if kernel == "fused":

@@ -1,14 +1,17 @@
 """Ops between the GPUs of a replica, and what the ranks of a layout hold.
 
 Bytes sent are those of ring algorithms, per GPU: an all-reduce of b bytes over n GPUs sends
-2 (n-1)/n b, an all-to-all (n-1)/n b, an all-gather of pieces of b bytes (n-1) b. Per block of
-a transformer with tokens p and width h that is the cost table of xDiT's README: tensor
-parallel 4 O(p h), Ulysses 4/n O(p h).
+2 (n-1)/n b, an all-to-all (n-1)/n b, an all-gather of pieces of b bytes (n-1) b, a ring (n-1) b.
+Per block of a transformer with tokens p and width h that is the cost table of xDiT's README:
+tensor parallel 4 O(p h), Ulysses 4/n O(p h), ring 2 O(p h).
 """
 
 from __future__ import annotations
 
-from dcsim.models.tape import COMM, Array, Shape, Tape, Tensor
+from collections.abc import Callable
+
+from dcsim.models import ops
+from dcsim.models.tape import ATTENTION, COMM, Array, Shape, Tape, Tensor, nbytes
 from dcsim.spec import Layout
 
 ALONE = Layout()
@@ -21,7 +24,8 @@ def check_execution(tape: Tape, layout: Layout) -> None:
         raise ValueError("a layout of several GPUs is traced by shape, not executed")
 
 
-def _nothing() -> Array:
+def nothing() -> Array:
+    """What is computed on several GPUs is not executed."""
     raise AssertionError("unreachable: check_execution refuses layouts of several GPUs")
 
 
@@ -36,7 +40,7 @@ def all_to_all(x: Tensor, n: int, shape: Shape) -> Tensor:
     if n == 1:
         return x
     comm = -(-(n - 1) * x.nbytes // n)
-    return x.tape.run("all_to_all", COMM, (x,), shape, x.dtype, _nothing, comm=comm)
+    return x.tape.run("all_to_all", COMM, (x,), shape, x.dtype, nothing, comm=comm)
 
 
 def all_gather(x: Tensor, n: int, axis: int) -> Tensor:
@@ -46,7 +50,7 @@ def all_gather(x: Tensor, n: int, axis: int) -> Tensor:
     axis %= len(x.shape)
     shape = (*x.shape[:axis], x.shape[axis] * n, *x.shape[axis + 1 :])
     comm = (n - 1) * x.nbytes
-    return x.tape.run("all_gather", COMM, (x,), shape, x.dtype, _nothing, comm=comm)
+    return x.tape.run("all_gather", COMM, (x,), shape, x.dtype, nothing, comm=comm)
 
 
 def halo(x: Tensor, n: int) -> Tensor:
@@ -57,4 +61,44 @@ def halo(x: Tensor, n: int) -> Tensor:
     batch, channels, rows, columns = x.shape
     shape = (batch, channels, rows + 2, columns)
     comm = 2 * x.nbytes // rows
-    return x.tape.run("halo", COMM, (x,), shape, x.dtype, _nothing, comm=comm)
+    return x.tape.run("halo", COMM, (x,), shape, x.dtype, nothing, comm=comm)
+
+
+def received(tape: Tape, shape: Shape, dtype: str) -> Tensor:
+    """What the stage before has put out, in new memory. As many bytes are sent: of a group of
+    tensor-parallel GPUs each sends its share on, and what has come to the others of its group."""
+    return tape.run("receive", COMM, (), shape, dtype, nothing, comm=nbytes(shape, dtype))
+
+
+def passed_round(x: Tensor) -> Tensor:
+    """What the neighbour in a ring has in place of x, in new memory. It is on its way while
+    attention computes."""
+    return x.tape.run("pass", ATTENTION, (x,), x.shape, x.dtype, nothing, comm=x.nbytes)
+
+
+def ring_attention(
+    parts: tuple[Tensor, ...], ring: int, attend: Callable[[tuple[Tensor, ...]], Tensor]
+) -> Tensor:
+    """Attention of this GPU's queries to the `parts` (K and V, or latents) of `ring` GPUs, which go
+    round; `attend` takes those of one. What comes out of each is added up in float32."""
+    if ring == 1:
+        return attend(parts)
+    done: Tensor | None = None
+    dtype = ""
+    for turn in range(ring):
+        coming = () if turn == ring - 1 else tuple(passed_round(part) for part in parts)
+        found = attend(parts)
+        parts = coming
+        del coming
+        if done is None:
+            dtype = found.dtype
+            done = ops.cast(found, "fp32")
+        else:
+            done = ops.pointwise("merge", _merged, done, found)
+        del found
+    assert done is not None
+    return ops.cast(done, dtype)
+
+
+def _merged(*_: Array) -> Array:
+    return nothing()

@@ -62,7 +62,9 @@ class Weights:
     ) -> None:
         self.dtype = "bf16" if dtype in QUANTISED else dtype
         """The dtype of activations that meet these weights."""
-        self._tape, self._stored = tape, dtype
+        self.stored = dtype
+        """The dtype of matrices of blocks."""
+        self._tape = tape
         self._shapes = dict(parameters)
         self._arrays: Mapping[str, Array] = {}
         self._tensors: dict[str, Tensor] = {}
@@ -83,7 +85,7 @@ class Weights:
         found = self._tensors.get(name)
         if found is None:
             shape, data = self._shapes[name], self._arrays.get(name)
-            kind = stored_dtype(name, shape, self._stored)
+            kind = stored_dtype(name, shape, self.stored)
             found = self._tensors[name] = self._tape.tensor(shape, kind, data, "weights")
         return found
 

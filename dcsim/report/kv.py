@@ -12,7 +12,8 @@ GIB = 2**30
 
 def kv_text(b: KvBudget) -> str:
     """The budget as text."""
-    lines = [f"{b.model} on {b.tp} x {b.gpu}: weights {b.weights_dtype}, KV {b.kv_dtype}", ""]
+    gpus = b.tp * b.pp * b.dp * b.cp
+    lines = [f"{b.model} on {gpus} x {b.gpu}: weights {b.weights_dtype}, KV {b.kv_dtype}", ""]
     token = f"{b.kv_bytes_per_token:,} B of the model, {b.kv_bytes_per_token_per_gpu:,} B on a GPU"
     lines.append(f"{'a token of KV':<18}{token}")
     if b.window is not None:

@@ -20,11 +20,33 @@ class Layout(Concept):
     """Sequence parallel (Ulysses)."""
     cfg: Count = 1
     """CFG parallel: 2 puts the two guidance branches on GPUs of their own."""
+    pp: Count = 1
+    """Pipeline stages, each of some of the layers."""
+    in_flight: Count | None = None
+    """Micro-batches in the pipeline at a time; absent: as many as stages. With fewer GPUs wait."""
+    dp: Count = 1
+    """Data-parallel attention: ranks of `tp` GPUs that attend for requests of their own, and share
+    the experts."""
+    ep: Count = 1
+    """Expert parallel: GPUs that have whole experts, all `tp` x `dp`; 1: each has a part of all."""
+    cp: Count = 1
+    """Context parallel: GPUs that share the tokens of a prompt, and its KV."""
 
     @property
     def gpus(self) -> int:
         """GPUs of a replica."""
-        return self.tp * self.sp * self.cfg
+        return self.tp * self.sp * self.cfg * self.pp * self.dp * self.cp
+
+    @property
+    def pieces(self) -> int:
+        """What is in a pipeline at a time."""
+        return self.in_flight or self.pp
+
+    @property
+    def turns(self) -> int:
+        """Times that a stage's time passes until every piece has gone through all stages: a piece
+        waits for its own end before it comes again, so at least as often as there are stages."""
+        return max(self.pieces, self.pp)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ Draw = Any
 MODELS = ("dit-s-8", "llama-3.1-8b", "video-dit-xl")
 """Reference models that are quickly traced: images, chat, video."""
 
-_LLM_LAYOUTS = (Layout(), Layout(tp=2), Layout(tp=4))
+_LLM_LAYOUTS = (Layout(), Layout(tp=2), Layout(tp=4), Layout(pp=2), Layout(tp=2, cp=2))
 _DIT_LAYOUTS = (Layout(), Layout(sp=2), Layout(cfg=2), Layout(sp=2, cfg=2))
 _LLM_OPTIONS = {"kv_dtype": ("fp8",), "memory_utilization": (0.8, 0.95)}
 _DIT_OPTIONS = {
@@ -156,7 +156,7 @@ def _server(draw: Draw, site: Site, bounds: _Bounds) -> dict[str, Any] | None:
     job = {
         "model": model,
         "options": options,
-        "layout": {axis: n for axis, n in vars(layout).items() if n > 1},
+        "layout": {axis: n for axis, n in vars(layout).items() if n not in (1, None)},
         "replicas": number if everywhere else {"count": number, "on": names},
         "scheduler": limits,
         **_asked(draw, {"model": model}, given, layout, gpu, bounds),

@@ -127,7 +127,6 @@ def _recorded(
     """The trace of a file as a request asks for it. ModelError where it was not recorded so."""
     found = recorded(file)
     shape = found.shape if shape is None else shape
-    own = Layout(found.tp, found.sp, found.cfg)
     problems = []
     for name, value in options.items():
         if name not in found.options:
@@ -135,10 +134,9 @@ def _recorded(
             problems.append((f"options.{name}", f"{file} was not traced with it; {known}"))
         elif value != found.options[name]:
             problems.append((f"options.{name}", _fixed(file, found.options[name], value)))
-    for name in ("tp", "sp", "cfg"):
-        if layout is not None and getattr(layout, name) != getattr(own, name):
-            text = _fixed(file, getattr(own, name), getattr(layout, name))
-            problems.append((f"layout.{name}", text))
+    for name, own in vars(found.layout).items():
+        if layout is not None and getattr(layout, name) != own:
+            problems.append((f"layout.{name}", _fixed(file, own, getattr(layout, name))))
     free = ("steps",) if isinstance(found.shape, Clip) else ("prompt", "output")
     if type(shape) is not type(found.shape):
         problems.append(_takes(file, found.shape))

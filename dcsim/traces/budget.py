@@ -20,7 +20,7 @@ from dcsim.models.tape import CATEGORIES, Tape
 from dcsim.models.token_sampler import filtered, probabilities
 from dcsim.models.weights import Weights, size
 from dcsim.spec import Gpu, Layout, did_you_mean, load_parts
-from dcsim.traces.turns import kv_dtype, kv_size, weights_dtype
+from dcsim.traces.turns import Server, kv_dtype, weights_dtype
 
 GIB = 2**30
 BATCHED_TOKENS, SEQUENCES = 8192, 1024
@@ -41,6 +41,10 @@ class KvBudget:
     model: str
     gpu: str
     tp: int
+    pp: int
+    dp: int
+    ep: int
+    cp: int
     weights_dtype: str
     kv_dtype: str
     kv_bytes_per_token: int
@@ -63,7 +67,7 @@ class KvBudget:
     cuda_graph_bytes: int | None
     kv_bytes: int
     kv_tokens: int
-    """Tokens that fit, each as within every window, without states."""
+    """Tokens that fit in the replica, each as within every window, without states."""
     kv_tokens_beyond_window: int
     """Tokens of one endless sequence. The same where there is neither window nor state."""
 
@@ -77,6 +81,7 @@ def kv(
     gpu: str | Gpu = "h100",
     tp: int = 1,
     *,
+    layout: Layout | None = None,
     options: Mapping[str, Any] | None = None,
     kv_gib: float | None = None,
     batched_tokens: int = BATCHED_TOKENS,
@@ -86,11 +91,12 @@ def kv(
 ) -> KvBudget:
     """KV bytes of a token and tokens that fit beside a language model on GPUs of one part.
 
-    `options` are the model's (`kv_dtype`, `weights_dtype`, `memory_utilization`,
-    `runtime_overhead`, ...). `kv_gib`: GiB a GPU for KV, as a server's log prints them; None: what
-    the budget leaves. `sampler`: `fused`, vLLM's with FlashInfer, which keeps logits and
-    probabilities alone, or `sort`, as without it, six times as much. `cuda_graphs_gib`: 0 as vLLM
-    before 0.21, which took them from what `memory_utilization` leaves. ModelError has all that is
+    `layout` takes the place of `tp`. `options` are the model's (`kv_dtype`, `weights_dtype`,
+    `memory_utilization`, `runtime_overhead`, ...). `kv_gib`: GiB a GPU for KV, as a server's log
+    prints them; None: what the budget leaves. `sampler`: `fused`, vLLM's with FlashInfer, which
+    keeps logits and probabilities alone, or `sort`, as without it, six times as much.
+    `cuda_graphs_gib`: 0 as vLLM before 0.21, which took them from what `memory_utilization` leaves.
+    ModelError has all that is
     wrong: unknown names with the nearest known, degrees that do not divide the heads, weights
     that do not fit.
     """
@@ -103,33 +109,35 @@ def kv(
         "--cuda-graphs-gib": (cuda_graphs_gib, 0 <= cuda_graphs_gib < 1e9),
         "--tp": (tp, 0 < tp <= 2**20),
     }
+    layout = layout or Layout(max(tp, 1))
     problems += [(k, f"{v} is out of range") for k, (v, fine) in numbers.items() if not fine]
     if sampler not in SAMPLERS:
         problems.append(("--sampler", f"{sampler!r}: {did_you_mean(sampler, SAMPLERS)}"))
     found, chosen = _chosen(model, options or {}, problems)
-    if found is not None and tp > 0:
+    if found is not None:
         assert isinstance(found.network, LlmConfig)
-        if (wrong := found.network.wrong(tp)) is not None:
+        for name, wrong in found.network.unfit(layout):
             allowed = ", ".join(map(str, degrees(found.network)))
-            problems.append(("--tp", f"{wrong}; {found.name} can be spread over {allowed}"))
+            more = f"; {found.name} can be spread over {allowed}" if name == "tp" else ""
+            problems.append((f"--{name}", wrong + more))
     if problems or found is None or part is None:
         raise ModelError(problems)
     config = found.network
     assert isinstance(config, LlmConfig)
-    layout = Layout(tp)
+    server = Server.of(config, chosen, layout)
     if kv_gib is not None:
         room = int(Fraction(str(kv_gib)) * GIB)
         return _budget(found, chosen, part, layout, room, None)
     spent = {
-        "weights": size(llm.parameters(config, tp), weights_dtype(chosen)),
+        "weights": size(llm.parameters(server.stage, layout.tp, layout.ep), weights_dtype(chosen)),
         "activation": profile_peak(config, chosen, layout, batched_tokens, sequences, sampler),
         "non_torch": chosen["runtime_overhead"],
         "cuda_graph": int(Fraction(str(cuda_graphs_gib)) * GIB),
     }
     share = Fraction(str(chosen["memory_utilization"]))
     room = int(part.hbm * share) - sum(spent.values())
-    if room < kv_size(config, chosen, layout).token:
-        raise ModelError([("--tp", _too_large(found, chosen, part, tp, spent, share))])
+    if room < server.kv().token:
+        raise ModelError([("--tp", _too_large(found, chosen, part, layout, spent, share))])
     return _budget(found, chosen, part, layout, room, spent)
 
 
@@ -174,14 +182,19 @@ def _budget(
     spent: Mapping[str, int] | None,
 ) -> KvBudget:
     assert isinstance(found.network, LlmConfig)
-    local = kv_size(found.network, options, layout)
-    whole = kv_size(found.network, options, Layout())
+    local = Server.of(found.network, options, layout).fullest()
+    whole = Server.of(found.network, options, Layout()).kv()
+    ranks = layout.dp * layout.cp
     known = spent is not None
     terms = {f"{name}_bytes": None if spent is None else spent[name] for name in TERMS}
     return KvBudget(
         model=found.name,
         gpu=part.name,
         tp=layout.tp,
+        pp=layout.pp,
+        dp=layout.dp,
+        ep=layout.ep,
+        cp=layout.cp,
         weights_dtype=weights_dtype(options),
         kv_dtype=kv_dtype(options),
         kv_bytes_per_token=whole.token,
@@ -194,8 +207,8 @@ def _budget(
         memory_utilization=options["memory_utilization"] if known else None,
         **terms,
         kv_bytes=room,
-        kv_tokens=room // local.token,
-        kv_tokens_beyond_window=max(0, room - local.state) // local.growth,
+        kv_tokens=ranks * (room // local.token),
+        kv_tokens_beyond_window=layout.cp * (max(0, room - local.state) // local.growth),
     )
 
 
@@ -211,7 +224,7 @@ def _too_large(
     found: Model,
     options: Mapping[str, Any],
     part: Gpu,
-    tp: int,
+    layout: Layout,
     spent: Mapping[str, int],
     share: Fraction,
 ) -> str:
@@ -225,11 +238,11 @@ def _too_large(
     fit = [
         n
         for n in degrees(config)
-        if n > tp and size(llm.parameters(config, n), dtype) + other < usable
+        if n > layout.tp and size(llm.parameters(config, n), dtype) + other < usable
     ]
     more = f"tp {fit[0]} would fit" if fit else "no tp would fit"
     return (
-        f"{found.name} on {tp} x {part.name} leaves no room for KV: {needs} GiB of "
+        f"{found.name} on {layout.gpus} x {part.name} leaves no room for KV: {needs} GiB of "
         f"{usable / GIB:.1f} GiB a GPU ({options['memory_utilization']:g} x {part.hbm / GIB:.1f}); "
         f"{more}, or a larger GPU or smaller weights_dtype"
     )
@@ -248,18 +261,25 @@ def profile_peak(
     The hidden states of all tokens stay while logits of the first `sequences` of them (all, if
     there are fewer) are computed and sampled from.
     """
-    tape = Tape()
-    weights = Weights(tape, llm.parameters(config, layout.tp), weights_dtype(options))
+    tape, config = Tape(), config.stage(layout.pp)
+    weights = Weights(tape, llm.parameters(config, layout.tp, layout.ep), weights_dtype(options))
     weights.dtype = options["dtype"]
     cache = Cache(kv_dtype(options))
+    tokens = -(-tokens // layout.cp)
     llm.forward(config, weights, tape, None, tokens, cache, logits=False, layout=layout)
     del cache
+    if not config.last:
+        return _most(tape)
     hidden = tape.tensor((tokens, config.hidden), weights.dtype)
     rows = hidden[: min(sequences, tokens)]
     logits = llm.logits_of(config, weights, rows, layout.tp)
     found = filtered(logits, config.vocabulary, 1.0) if sampler == "sort" else logits
     drawn = probabilities(found)
     del drawn
+    return _most(tape)
+
+
+def _most(tape: Tape) -> int:
     # What is written of K and V goes to the pool, which is no activation.
     pool = CATEGORIES.index("kv")
     return max(sum(held) - held[pool] for _, held in tape.profile)

@@ -24,7 +24,7 @@ from dcsim.spec import Gpu, is_trace
 from dcsim.traces.budget import kv
 from dcsim.traces.report import report
 from dcsim.traces.trace import MemoryTrace, Segment
-from dcsim.traces.turns import kv_dtype
+from dcsim.traces.turns import Server, kv_dtype
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,12 @@ def _heard(network: Networks, trace: MemoryTrace) -> Iterator[Line]:
 
 def _weights(trace: MemoryTrace) -> Iterator[Line]:
     """Bytes of the parameters on each GPU, and what is not of them or not divided evenly."""
-    total = []
+    total, layout = [], trace.layout
     for phase in trace.phases:
         each, dtype = phase.weights // trace.gpus, phase.dense_dtype
         if dtype not in PLAIN:
             dtype = phase.dtype
-        shared = 1 if phase.name.startswith(WHOLE) else trace.tp
+        shared = 1 if phase.name.startswith(WHOLE) else layout.tp * layout.pp
         per = nbytes((1,), dtype)
         rest = each - phase.params * per // shared
         text = _product(phase.params, per)
@@ -223,11 +223,13 @@ def _kv(config: LlmConfig, trace: MemoryTrace) -> Iterator[Line]:
     """KV bytes of a token and of the request, on one GPU."""
     dtype, shape = kv_dtype(trace.options), trace.shape
     assert isinstance(shape, Turn)
-    section, terms = f"KV on each of {trace.tp} GPUs" if trace.tp > 1 else "KV", []
+    section, terms = f"KV on each of {trace.gpus} GPUs" if trace.gpus > 1 else "KV", []
+    server = Server.of(config, trace.options, trace.layout)
+    config, tp = server.stage, trace.layout.tp
     kinds = dict.fromkeys(block.attention for block in config.blocks)
     for kind in kinds:
         layers = sum(block.attention == kind for block in config.blocks)
-        kept = kind.kept(trace.tp, dtype)
+        kept = kind.kept(tp, dtype)
         if isinstance(kind, GatedDelta):
             text = _product(layers, kept.state)
             what = f"{layers} layers of linear attention, a sequence"
@@ -237,7 +239,7 @@ def _kv(config: LlmConfig, trace: MemoryTrace) -> Iterator[Line]:
             numbers = kind.kv_rank + kind.rope
             what = f"{layers} layers of a latent of {kind.kv_rank} + {kind.rope} numbers"
         else:
-            heads = kind.kv_local(trace.tp)
+            heads = kind.kv_local(tp)
             numbers = 2 * heads * kind.head
             what = f"{layers} layers of K and V, {heads} heads of {kind.head}"
             if kind.window is not None:
@@ -246,7 +248,7 @@ def _kv(config: LlmConfig, trace: MemoryTrace) -> Iterator[Line]:
         text = _product(layers, numbers, kept.token // numbers) if exact else ""
         yield Line(section, f"{what}, in {dtype}", text, layers * kept.token, "B a token")
         terms.append(layers * kept.token)
-    size = config.kv(trace.tp, dtype, windows=trace.options.get("window_kv") != "all")
+    size = server.kv()
     text = " + ".join(f"{term:,}" for term in terms) if len(terms) > 1 else ""
     yield Line(section, "of a token, within every window", text, size.token, "B a token")
     if size.growth != size.token:
@@ -255,6 +257,11 @@ def _kv(config: LlmConfig, trace: MemoryTrace) -> Iterator[Line]:
         yield Line(section, "whatever the length: windows and states", "", size.state, "B")
     # The last token is put out, but not fed.
     tokens = shape.prompt + shape.output - 1
+    if (cp := trace.layout.cp) > 1:
+        yield Line(
+            section, "tokens of the request here", f"{tokens:,} // {cp}", tokens // cp, "tokens"
+        )
+        tokens //= cp
     text = f"{size.state:,} + {tokens:,} x {size.growth:,}"
     what = f"of the request, prompt {shape.prompt:,} and {shape.output:,} put out, but for the last"
     yield Line(section, what, text, size.state + tokens * size.growth, "B")
@@ -262,10 +269,10 @@ def _kv(config: LlmConfig, trace: MemoryTrace) -> Iterator[Line]:
 
 def _fit(model: str, trace: MemoryTrace, gpu: Gpu) -> Iterator[Line]:
     """The tokens that fit beside the weights, by vLLM's budget."""
-    section = f"what fits on {trace.tp} x {gpu.name}, a GPU"
+    section = f"what fits on {trace.gpus} x {gpu.name}, a GPU"
     given: Mapping[str, Any] = trace.options
     try:
-        found = kv(model, gpu, trace.tp, options=given)
+        found = kv(model, gpu, layout=trace.layout, options=given)
     except ModelError as error:
         yield Line(section, "; ".join(text for _, text in error.problems), "", 0, "tokens")
         return
@@ -286,6 +293,8 @@ def _fit(model: str, trace: MemoryTrace, gpu: Gpu) -> Iterator[Line]:
     text = " - ".join(f"{size:,}" for size in (usable, *terms.values()))
     yield Line(section, "left for KV", text, found.kv_bytes, "B")
     text = f"{found.kv_bytes:,} // {found.kv_bytes_per_token_per_gpu:,}"
+    if (ranks := trace.layout.dp * trace.layout.cp) > 1:
+        text = f"{ranks} x ({text})"
     yield Line(section, "tokens that fit", text, found.kv_tokens, "tokens")
 
 

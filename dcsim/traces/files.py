@@ -12,17 +12,15 @@ from zipfile import BadZipFile
 import numpy as np
 
 from dcsim.models.shapes import Clip, Turn
+from dcsim.spec import Layout
 from dcsim.traces.trace import Holding, MemoryTrace, Phase, Record, Segment
 
-FORMAT = 2
+FORMAT = 3
 
 _ARRAYS = ("kind", "flops", "weights", "moved", "comm", "held")
 _PLAIN = (
     "model",
     "kind",
-    "tp",
-    "sp",
-    "cfg",
     "artifact",
     "overhead",
     "state",
@@ -38,6 +36,7 @@ def save(trace: MemoryTrace, path: Path | str) -> None:
     head["format"] = FORMAT
     head["options"] = dict(trace.options)
     head["shape"] = asdict(trace.shape)
+    head["layout"] = asdict(trace.layout)
     head["phases"] = [asdict(p) for p in trace.phases]
     head["rows"] = [asdict(s) for s in trace.rows]
     head["records"] = {
@@ -87,6 +86,7 @@ def _trace(head: dict[str, Any], arrays: dict[str, Any]) -> MemoryTrace:
         **{name: head[name] for name in _PLAIN if name in head},
         options=head["options"],
         shape=_shape(head["shape"]),
+        layout=Layout(**head["layout"]),
         phases=tuple(Phase(**p) for p in head["phases"]),
         rows=tuple(Segment(**s) for s in head["rows"]),
         records=records,

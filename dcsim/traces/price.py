@@ -93,9 +93,10 @@ def _share(efficiency: float) -> Fraction:
 
 
 class Rates:
-    """What `count` GPUs do in a second for a phase."""
+    """What so many GPUs do in a second for a phase, on average over what they wait for others."""
 
-    def __init__(self, gpu: Gpu, phase: Phase, count: int) -> None:
+    def __init__(self, gpu: Gpu, phase: Phase, gpus: int) -> None:
+        count = gpus * phase.busy
         share = {kind: _share(gpu.efficiency[kind]) for kind in KINDS}
         plain = _peak(gpu, phase.dtype, "options.dtype")
         dense = _peak(gpu, phase.dense_dtype, "options.weights_dtype")
@@ -105,12 +106,13 @@ class Rates:
             CONV: count * plain * share[CONV],
         }
         self.bytes = count * gpu.hbm_bandwidth * share[MEMORY]
-        self.weights, self.kv = (
-            count * gpu.hbm_bandwidth * _share(gpu.efficiency.get(name, gpu.efficiency[MEMORY]))
+        weights, kv = (
+            gpu.hbm_bandwidth * _share(gpu.efficiency.get(name, gpu.efficiency[MEMORY]))
             for name in ("weights", "kv")
         )
+        self.weights, self.kv = gpus * weights, count * kv
         self.comm = count * gpu.scale_up * share[COMM]
-        self.host = count * gpu.host_link * _share(gpu.efficiency.get("host_link", 1.0))
+        self.host = gpus * gpu.host_link * _share(gpu.efficiency.get("host_link", 1.0))
 
 
 def _peak(gpu: Gpu, dtype: str, path: str) -> Fraction:
@@ -143,16 +145,23 @@ def price_segment(s: Segment, rates: Rates, once: WorkPhase) -> Cost:
     def looked(count: int) -> Fraction:
         return _seconds(count, rates.kv)
 
+    def sent(count: int) -> Fraction:
+        return _seconds(count, rates.comm)
+
     cost = Cost(
         dense=max(compute(s.dense_flops, DENSE), traffic(s.dense_bytes)),
         attention=compute(s.attn_flops, ATTENTION),
         attention_slope=compute(s.attn_flops_slope, ATTENTION),
-        reading=max(looked(s.attn_bytes), compute(s.again_flops, ATTENTION)),
-        reading_slope=max(looked(s.attn_bytes_slope), compute(s.again_flops_slope, ATTENTION)),
+        reading=max(looked(s.attn_bytes), compute(s.again_flops, ATTENTION), sent(s.ring_bytes)),
+        reading_slope=max(
+            looked(s.attn_bytes_slope),
+            compute(s.again_flops_slope, ATTENTION),
+            sent(s.ring_bytes_slope),
+        ),
         local=compute(s.local_flops, ATTENTION),
         conv=max(compute(s.conv_flops, CONV), traffic(s.conv_bytes)),
         memory=traffic(s.other_bytes),
-        comm=_seconds(s.comm_bytes, rates.comm),
+        comm=sent(s.comm_bytes),
     )
     return replace(cost, host=_waiting(s, rates, once, cost)) if s.host_bytes else cost
 
@@ -208,17 +217,17 @@ def mean_share(record: Record, rates: Rates) -> Fraction:
     """
     if not record.peak:
         return Fraction(0)
-    # Blocks are alike, so few operations differ. None has both FLOPs and bytes sent.
-    amounts, moved = record.flops + record.comm, record.weights + record.moved
-    columns = (record.kind, amounts, moved, record.extra)
+    # Blocks are alike, so few operations differ.
+    moved = record.weights + record.moved
+    columns = (record.kind, record.flops, record.comm, moved, record.extra)
     unlike = Counter(zip(*(column.tolist() for column in columns), strict=True))
-    slow = {COMM: rates.comm or Fraction(1), **rates.flops}
-    unit = _common([rates.bytes, *slow.values()])
-    traffic = int(unit / rates.bytes)
-    factors = [int(unit / slow[kind]) if kind in slow else 0 for kind in KINDS]
+    slow = rates.comm or Fraction(1)
+    unit = _common([rates.bytes, slow, *rates.flops.values()])
+    traffic, link = int(unit / rates.bytes), int(unit / slow)
+    factors = [int(unit / rates.flops[kind]) if kind in rates.flops else 0 for kind in KINDS]
     time = held = 0
-    for (kind, amount, count, extra), times in unlike.items():
-        part = amount * factors[kind]  # whole numbers of one unit of time
+    for (kind, flops, sent, count, extra), times in unlike.items():
+        part = max(flops * factors[kind], sent * link)  # whole numbers of one unit of time
         if KINDS[kind] != COMM:
             part = max(part, count * traffic)
         time += times * part

@@ -54,7 +54,7 @@ def report(trace: MemoryTrace, gpu: Gpu | None = None) -> dict[str, Any]:
         "kind": trace.kind,
         "options": dict(trace.options),
         "shape": figures(trace.shape),
-        "layout": {"tp": trace.tp, "sp": trace.sp, "cfg": trace.cfg, "gpus": trace.gpus},
+        "layout": {**asdict(trace.layout), "gpus": trace.gpus},
         "params": trace.params,
         "weights_bytes": trace.weights_bytes,
         "checkpoint_bytes": trace.checkpoint_bytes,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dcsim.models.feature_cache import computed_steps
 from dcsim.models.shapes import Clip, RequestShape, Turn
 from dcsim.models.tape import CATEGORIES, KINDS, Tape
+from dcsim.spec import Layout
 
 Ints = NDArray[np.int64]
 
@@ -174,11 +175,18 @@ class Phase:
     """Exchanges between GPUs in a step."""
     passes: int = 1
     """Times that a step runs the network, one after the other."""
+    idle: int = 0
+    """Of those times, in how many a GPU waits for others: bubbles of a pipeline."""
 
     @property
     def launches(self) -> int:
         """Layers that a step runs, each with a launch overhead."""
         return self.layers * self.passes
+
+    @property
+    def busy(self) -> Fraction:
+        """Share of a step in which a GPU computes."""
+        return Fraction(self.passes - self.idle, self.passes)
 
 
 @dataclass(frozen=True)
@@ -211,6 +219,9 @@ class Segment:
     conv_bytes: int = 0
     other_bytes: int = 0
     comm_bytes: int = 0
+    ring_bytes: int = 0
+    """Sent to other GPUs while attention computes (`prefill`: a context token's)."""
+    ring_bytes_slope: int = 0
     host_bytes: int = 0
     """From the host's memory in each step."""
     overlapped: bool = False
@@ -258,6 +269,7 @@ class Segment:
             conv_bytes=each("moved", "conv") + each("weights", "conv"),
             other_bytes=each("moved", "memory") + each("weights", "memory"),
             comm_bytes=each("comm", "comm"),
+            ring_bytes=each("comm", "attention"),
             live=gpus * record.live,
             peak=gpus * record.peak,
             first=first,
@@ -284,9 +296,7 @@ class MemoryTrace:
     """`dit` or `llm`."""
     options: Mapping[str, Any]
     shape: RequestShape
-    tp: int
-    sp: int
-    cfg: int
+    layout: Layout
     phases: tuple[Phase, ...]
     rows: tuple[Segment, ...]
     """Segments in order; of a language model one `prefill` and one `decode` row."""
@@ -305,7 +315,7 @@ class MemoryTrace:
     @property
     def gpus(self) -> int:
         """GPUs of the replica."""
-        return self.tp * self.sp * self.cfg
+        return self.layout.gpus
 
     @property
     def params(self) -> int:
@@ -439,6 +449,8 @@ def _chunks(row: Segment, prompt: int, before: int, steps: int, n: int) -> Segme
         again_flops_slope=row.again_flops * n,
         other_bytes=row.other_bytes * n,
         comm_bytes=row.comm_bytes * n,
+        ring_bytes=row.ring_bytes * (before + n),
+        ring_bytes_slope=row.ring_bytes * n,
         live=row.live * prompt,
         peak=row.peak * n,
         first=False,

@@ -13,12 +13,15 @@ is bounded from above, for every prompt and output (docs/models.md says where):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from typing import Any
 
 from dcsim.models import llm
 from dcsim.models.catalogue import Model
+from dcsim.models.feed_forward import Routing
 from dcsim.models.llm import Cache, KvSize, LlmConfig
+from dcsim.models.ops import causal_pairs
 from dcsim.models.options import ModelError
 from dcsim.models.shapes import Turn
 from dcsim.models.tape import Tape
@@ -32,16 +35,50 @@ NEAR, FAR = 64, 128
 
 def check_turn(config: LlmConfig, shape: Turn, layout: Layout) -> list[tuple[str, str]]:
     """Every reason why a shape or a layout cannot be, as (path, message)."""
-    problems = []
-    for name, degree in (("sp", layout.sp), ("cfg", layout.cfg)):
-        if degree != 1:
-            problems.append((f"layout.{name}", f"{degree}; a language model is spread by tp only"))
-    if (wrong := config.wrong(layout.tp)) is not None:
-        problems.append(("layout.tp", wrong))
+    problems = [(f"layout.{name}", text) for name, text in config.unfit(layout)]
     for name in ("prompt", "output", "chunk"):
         if getattr(shape, name) < 1:
             problems.append((f"shape.{name}", f"{getattr(shape, name)} tokens; at least 1"))
     return problems
+
+
+@dataclass(frozen=True)
+class Server:
+    """A language model on a layout's GPUs, of which one of the fullest stage stands for all."""
+
+    config: LlmConfig
+    stage: LlmConfig
+    options: Mapping[str, Any]
+    layout: Layout
+
+    @staticmethod
+    def of(config: LlmConfig, options: Mapping[str, Any], layout: Layout) -> Server:
+        """Under resolved options."""
+        return Server(config, config.stage(layout.pp), options, layout)
+
+    @property
+    def each(self) -> int:
+        """GPUs whose figures make up those of a token: of `dp` ranks it is on one, and of `cp`
+        GPUs one has it and each a share of what it attends to."""
+        return self.layout.tp * self.layout.pp
+
+    def kv(self) -> KvSize:
+        """What a GPU keeps of the share of a sequence that it has."""
+        return self._kept(self.stage)
+
+    def _kept(self, config: LlmConfig) -> KvSize:
+        windows = self.options.get("window_kv") != "all"
+        return config.kv(self.layout.tp, kv_dtype(self.options), windows=windows)
+
+    def fullest(self) -> KvSize:
+        """The same of whichever stage keeps most."""
+        kept = [self._kept(stage) for stage in self.config.stages(self.layout.pp)]
+        return KvSize(*(max(getattr(k, f.name) for k in kept) for f in fields(KvSize)))
+
+    def peak(self, record: Record, tokens: int) -> int:
+        """Bytes a token of an iteration that computing holds: each micro-batch has its share of an
+        iteration's tokens, one after the other."""
+        return -(-self.each * -(-record.peak // tokens) // self.layout.pieces)
 
 
 def trace_turn(
@@ -53,36 +90,36 @@ def trace_turn(
     problems = check_turn(config, shape, layout)
     if problems:
         raise ModelError(problems)
-    kept = weights_dtype(options)
-    gpus = layout.gpus
-    token, decode = _decode(config, options, layout)
-    chunk, prefill = _prefill(config, options, layout, shape.chunk)
+    kept, gpus = weights_dtype(options), layout.gpus
+    server = Server.of(config, options, layout)
+    token, decode = _decode(server)
+    chunk, prefill = _prefill(server, shape.chunk, decode.attn_flops)
     phase = Phase(
         "transformer",
-        config.layers,
+        server.stage.layers,
         count(llm.parameters(config)),
-        gpus * size(llm.parameters(config, layout.tp), kept),
+        gpus * size(llm.parameters(server.stage, layout.tp, layout.ep), kept),
         size(llm.parameters(config), kept),
-        gpus * token.total("weights", "dense"),
+        gpus * layout.turns * token.total("weights", "dense"),
         options["dtype"],
         # Experts in MXFP4 are widened as they are read: their products run in the dtype.
         options["dtype"] if kept == "mxfp4" else kept,
-        token.count("comm"),
+        layout.turns * token.count("comm"),
+        layout.turns,
+        layout.turns - layout.pieces,
     )
     return MemoryTrace(
         model.name,
         "llm",
         dict(options),
         shape,
-        layout.tp,
-        layout.sp,
-        layout.cfg,
+        layout,
         (phase,),
         (prefill, decode),
         {"prefill": chunk, "decode": token},
         0,
         gpus * options["runtime_overhead"],
-        gpus * kv_size(config, options, layout).state,
+        server.each * server.fullest().state,
     )
 
 
@@ -98,30 +135,21 @@ def kv_dtype(options: Mapping[str, Any]) -> str:
     return options["dtype"] if kept == "as dtype" else kept
 
 
-def kv_size(config: LlmConfig, options: Mapping[str, Any], layout: Layout) -> KvSize:
-    """What one GPU keeps of a sequence under the options."""
-    return config.kv(layout.tp, kv_dtype(options), windows=options.get("window_kv") != "all")
-
-
-def record_pass(
-    config: LlmConfig,
-    options: Mapping[str, Any],
-    layout: Layout,
-    tokens: int,
-    *,
-    before: int = 0,
-    logits: bool = False,
-) -> Record:
-    """The ops of one pass of `tokens` after one of `before` earlier ones."""
-    tape = Tape()
-    weights = Weights(tape, llm.parameters(config, layout.tp), weights_dtype(options))
+def record_pass(server: Server, tokens: int, *, before: int = 0, logits: bool = False) -> Record:
+    """The ops of one pass of `tokens` of a GPU after one of `before` earlier ones."""
+    tape, options, layout = Tape(), server.options, server.layout
+    parameters = llm.parameters(server.stage, layout.tp, layout.ep)
+    weights = Weights(tape, parameters, weights_dtype(options))
     weights.dtype = options["dtype"]
     cache = Cache(kv_dtype(options))
+    routing = Routing(
+        options.get("experts_read", 1.0),
+        Fraction(options.get("expert_imbalance", 1.0)).limit_denominator(10**6),
+    )
 
     def feed(count: int, logits: bool) -> None:
-        read = options.get("experts_read", 1.0)
         llm.forward(
-            config,
+            server.stage,
             weights,
             tape,
             None,
@@ -129,7 +157,7 @@ def record_pass(
             cache,
             logits=logits,
             layout=layout,
-            experts_read=read,
+            routing=routing,
         )
 
     if before:
@@ -161,42 +189,48 @@ class Passes:
     far: Record
     later: Record
     before: int
-    gpus: int
+    each: int
+    """GPUs of which each token has the figures of one."""
+    cp: int
+    """GPUs that share the tokens: a record is of one of them."""
 
     def fit(self, column: str, *kinds: str) -> Fit:
         """The figures of some ops; upper bounds where they are not whole numbers."""
         near, far, later = (r.total(column, *kinds) for r in (self.near, self.far, self.later))
-        each = -(-self.gpus * (far - near) // (FAR - NEAR))
-        past = -(-self.gpus * (later - near) // self.before) if self.before else 0
-        return Fit(each, past, max(0, self.gpus * near - each * NEAR - past * self.before))
+        each = -(-self.each * (far - near) // (FAR - NEAR))
+        past = -(-self.each * (later - near) // self.before) if self.before else 0
+        return Fit(each, past, max(0, self.each * near - each * NEAR - past * self.before))
 
     def attention(self) -> tuple[int, int]:
         """FLOPs of a pair, and those of a token that no context adds to."""
-        pairs = [n * self.before + n * (n + 1) // 2 for n in (NEAR, FAR)]
-        flops = [self.gpus * r.total("flops", "attention") for r in (self.near, self.far)]
+        tokens = [self.cp * n for n in (NEAR, FAR)]
+        pairs = [causal_pairs(n, self.cp * self.before) for n in tokens]
+        gpus = self.each * self.cp
+        flops = [gpus * r.total("flops", "attention") for r in (self.near, self.far)]
         ratio = FAR // NEAR
-        pair = (flops[1] - ratio * flops[0]) // (pairs[1] - ratio * pairs[0])
-        return pair, (flops[0] - pair * pairs[0]) // NEAR
+        pair = -(-(flops[1] - ratio * flops[0]) // (pairs[1] - ratio * pairs[0]))
+        return pair, max(0, flops[0] - pair * pairs[0]) // tokens[0]
 
 
-def _prefill(
-    config: LlmConfig, options: Mapping[str, Any], layout: Layout, tokens: int
-) -> tuple[Record, Segment]:
-    """A chunk as it is recorded, and the row of all chunks."""
+def _prefill(server: Server, tokens: int, pair: int) -> tuple[Record, Segment]:
+    """A chunk as it is recorded, and the row of all chunks; `pair`: FLOPs of a pair of a query and
+    a key, which are the same in all passes where K and V are all that is looked back at."""
+    config, cp = server.stage, server.layout.cp
     before = 0 if config.even else max(config.kv(1, "bf16").window, FAR)
-    near = record_pass(config, options, layout, NEAR, before=before)
-    far = record_pass(config, options, layout, FAR, before=before)
-    later = record_pass(config, options, layout, NEAR, before=2 * before) if before else near
+    near = record_pass(server, NEAR, before=before)
+    far = record_pass(server, FAR, before=before)
+    later = record_pass(server, NEAR, before=2 * before) if before else near
     # Where a chunk looks back at more than K and V, the second one.
-    chunk = record_pass(config, options, layout, tokens, before=tokens if before else 0)
-    gpus = layout.gpus
-    passes = Passes(near, far, later, before, gpus)
-    size_ = kv_size(config, options, layout)
+    own = -(-tokens // cp)
+    chunk = record_pass(server, own, before=own if before else 0)
+    passes = Passes(near, far, later, before, server.each, cp)
+    kept = server.kv()
     dense, memory = passes.fit("moved", "dense"), passes.fit("moved", "memory")
     looked = passes.fit("moved", "attention")
     if not before:
-        looked = replace(looked, past=gpus * size_.token)
-    pair, local = passes.attention()
+        # Each GPU reads what all keep, and sends on what comes to it but the last, from memory.
+        looked = replace(looked, past=server.each * (3 * cp - 2) * kept.token)
+    pair, local = passes.attention() if before else (pair, 0)
     again = passes.fit("flops", "dense").past
     row = Segment(
         "prefill",
@@ -211,10 +245,11 @@ def _prefill(
         local_flops=local,
         again_flops=again,
         # Besides K and V, attention moves the queries and what it puts out, and full windows.
-        other_bytes=memory.own + looked.own + (-(-looked.once // tokens) if before else 0),
+        other_bytes=memory.own + looked.own + (-(-looked.once // own) if before else 0),
         comm_bytes=passes.fit("comm", "comm").each,
-        live=gpus * size_.growth,
-        peak=gpus * -(-chunk.peak // tokens),
+        ring_bytes=server.each * (cp - 1) * kept.token,
+        live=server.each * server.fullest().growth,
+        peak=server.peak(chunk, own),
         first=True,
         rule="prefill",
         record="prefill",
@@ -222,34 +257,33 @@ def _prefill(
     return chunk, row
 
 
-def _decode(
-    config: LlmConfig, options: Mapping[str, Any], layout: Layout
-) -> tuple[Record, Segment]:
+def _decode(server: Server) -> tuple[Record, Segment]:
     """A token as it is recorded, and the row of all tokens."""
+    config, each = server.stage, server.each
     before = 0 if config.even else max(config.kv(1, "bf16").window, 1)
-    token = record_pass(config, options, layout, 1, before=before, logits=True)
-    size_ = kv_size(config, options, layout)
-    gpus, context = layout.gpus, config.kv(layout.tp, kv_dtype(options)).growth
+    token = record_pass(server, 1, before=before, logits=True)
+    context = config.kv(server.layout.tp, kv_dtype(server.options)).growth
     flops = token.total("flops", "attention")
     if before:
-        later = record_pass(config, options, layout, 1, before=before + 1, logits=True)
+        later = record_pass(server, 1, before=before + 1, logits=True)
         pair = later.total("flops", "attention") - flops
     else:
         pair = flops
+    moved = token.total("moved", "memory", "attention")
     row = Segment(
         "decode",
         "transformer",
         1,
         1,
-        dense_flops=gpus * token.total("flops", "dense"),
-        dense_bytes=gpus * token.total("moved", "dense"),
-        attn_flops=gpus * pair,
-        attn_bytes=gpus * context,
-        local_flops=gpus * (flops - pair * (before + 1)),
-        other_bytes=gpus * (token.total("moved", "memory", "attention") - context * (before + 1)),
-        comm_bytes=gpus * token.total("comm", "comm"),
-        live=gpus * size_.growth,
-        peak=gpus * token.peak,
+        dense_flops=each * token.total("flops", "dense"),
+        dense_bytes=each * token.total("moved", "dense"),
+        attn_flops=each * pair,
+        attn_bytes=each * context,
+        local_flops=each * (flops - pair * (before + 1)),
+        other_bytes=each * (moved - context * (before + 1)),
+        comm_bytes=each * token.total("comm", "comm"),
+        live=each * server.fullest().growth,
+        peak=server.peak(token, 1),
         rule="decode",
         record="decode",
     )

@@ -11,7 +11,7 @@ import pytest
 from dcsim import traces
 from dcsim.models import ModelError, get, language, llm, names
 from dcsim.models.catalogue import aliases
-from dcsim.models.feed_forward import Experts
+from dcsim.models.feed_forward import Experts, Routing
 from dcsim.models.llm import Cache, LlmConfig
 from dcsim.models.tape import Tape
 from dcsim.models.weights import Weights, count, size
@@ -218,7 +218,7 @@ def test_a_share_of_the_experts_is_read() -> None:
     for share in (1.0, 0.5, 0.0625):
         tape, cache = Tape(), Cache("bf16")
         weights = Weights(tape, llm.parameters(config), "bf16")
-        llm.forward(config, weights, tape, None, 1, cache, logits=True, experts_read=share)
+        llm.forward(config, weights, tape, None, 1, cache, logits=True, routing=Routing(share))
         read.append(sum(e[4] for e in tape.events if e[0] == "op" and e[2] == "dense"))
     experts = 48 * 128 * 3 * 768 * 2048 * 2
     assert read[0] - read[1] == experts // 2
@@ -236,6 +236,7 @@ def test_aliases_are_the_same_model() -> None:
 def test_options_follow_the_blocks() -> None:
     assert set(get("gpt-oss-20b").options) - set(get("llama-3.1-8b").options) == {
         "experts_read",
+        "expert_imbalance",
         "window_kv",
     }
     with pytest.raises(ModelError, match="experts_read"):

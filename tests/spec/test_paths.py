@@ -6,7 +6,7 @@ import pytest
 from spec_scenes import scene
 
 import dcsim
-from dcsim.spec import Setting, paths, scenario_from_data
+from dcsim.spec import Layout, Setting, paths, scenario_from_data
 
 
 def test_settings_have_value_and_meaning() -> None:
@@ -47,7 +47,7 @@ def test_patterns() -> None:
         "topology.racks.rack0.node.gpu.hbm"
     ]
     assert {each.path for each in paths(scenario, "chat.lay")} == {
-        f"jobs.chat.layout.{axis}" for axis in ("tp", "sp", "cfg")
+        f"jobs.chat.layout.{axis}" for axis in vars(Layout())
     }
     assert paths(scenario, "hmb") == []
     assert dcsim.paths is paths

@@ -13,7 +13,7 @@ from dcsim.models.catalogue import get
 from dcsim.models.llm import LlmConfig
 from dcsim.spec import Layout, Scheduler, TokenShape
 from dcsim.traces import Segment, Turn
-from dcsim.traces.turns import record_pass
+from dcsim.traces.turns import Server, record_pass
 
 
 @given(st.sampled_from(LLMS), TURNS, st.sampled_from([1, 2, 4]))
@@ -74,7 +74,7 @@ def test_a_tokens_figures_give_any_recorded_pass(name: str, tp: int, n: int, bef
     model = get(name)
     assert isinstance(model.network, LlmConfig)
     options, layout = model.resolve(), Layout(tp)
-    record = record_pass(model.network, options, layout, n, before=before)
+    record = record_pass(Server.of(model.network, options, layout), n, before=before)
     row, _ = traces.trace(name, None, Turn(1, 1, 512), layout).rows
     pairs = n * before + n * (n + 1) // 2
     assert record.total("flops", "dense") * tp == row.dense_flops * n
@@ -93,7 +93,9 @@ def test_a_tokens_figures_give_any_recorded_pass(name: str, tp: int, n: int, bef
 def test_a_decode_pass_is_the_decode_row(name: str) -> None:
     model = get(name)
     assert isinstance(model.network, LlmConfig)
-    record = record_pass(model.network, model.resolve(), Layout(), 1, before=777, logits=True)
+    record = record_pass(
+        Server.of(model.network, model.resolve(), Layout()), 1, before=777, logits=True
+    )
     _, row = traces.trace(name).rows
     assert record.total("flops", "dense") == row.dense_flops
     assert record.total("flops", "attention") == row.attn_flops * 778

@@ -19,7 +19,7 @@ from dcsim.models.catalogue import get
 from dcsim.models.llm import LlmConfig
 from dcsim.spec import Layout
 from dcsim.traces import MemoryTrace, Record, Turn
-from dcsim.traces.turns import record_pass
+from dcsim.traces.turns import Server, record_pass
 
 WINDOWS, LATENTS = ("gpt-oss-20b", "gpt-oss-120b"), ("deepseek-v3", "kimi-k2")
 STATES = ("qwen3-next-80b-a3b", "qwen3.6-35b-a3b", "qwen3.6-27b")
@@ -33,7 +33,9 @@ def recorded(name: str, tp: int, n: int, before: int, *, logits: bool = False) -
     model = get(name)
     assert isinstance(model.network, LlmConfig)
     options = model.resolve()
-    return record_pass(model.network, options, Layout(tp), n, before=before, logits=logits)
+    return record_pass(
+        Server.of(model.network, options, Layout(tp)), n, before=before, logits=logits
+    )
 
 
 PASSES = given(

@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dcsim.models.options import FLOATS, RUNTIME, ModelError, Option, resolve
 from dcsim.models.tape import ATTENTION, CONV, DENSE
+from dcsim.spec import Layout
 from dcsim.traces.torch import factory as factories
 from dcsim.traces.torch.fake import fake, real
 from dcsim.traces.torch.recorder import Recorder, stored
@@ -186,9 +187,7 @@ def _assembled(
             for key, value in options.items()
         },
         found.shape,
-        1,
-        1,
-        1,
+        Layout(),
         tuple(phases),
         tuple(row for pair in _with_first(pairs) for row in pair),
         {stage.name: done.record for stage, done in pairs},
