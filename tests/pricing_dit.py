@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from pricing_llm import ring
 from pricing_networks import Shapes
 from pricing_oracle import Array, Layer, Tape, of_dtype, size, wider
 
@@ -65,6 +66,11 @@ class Dit:
     branches: int
     latent: tuple[int, int, int]
     text_tokens: int
+    all: int = 0
+    """Tokens of all patches on a GPU, where a pass has one of them."""
+    where: int = 0
+    """Of which condition."""
+    at: int = 0
 
     def __post_init__(self) -> None:
         o = self.options
@@ -150,17 +156,17 @@ class Dit:
         t.free("gain")
         return y
 
-    def attend(self, q: Array, k: Array, heads: int, n: int, m: int) -> Array:
+    def attend(self, q: Array, k: Array, heads: int, n: int, m: int, name: str = "o") -> Array:
         t, kernel = self.tape, self.options["attention"]
         half = 2 * self.branches * heads * n * m * (self.c.hidden // self.c.heads)
         if kernel == "fused":
             scratch = 4 * self.branches * heads * n
-            t.make("o", "attention", [q, k, k], q, flops=2 * half, scratch=scratch)
+            t.make(name, "attention", [q, k, k], q, flops=2 * half, scratch=scratch)
             return q
         square = self.of(heads * n * m)
         t.make("sc", "attention", [q, k], square, flops=half)
         self.memory("pr", square, square)
-        t.make("o", "attention", [square, k], q, flops=half)
+        t.make(name, "attention", [square, k], q, flops=half)
         t.free("sc", "pr")
         return q
 
@@ -169,22 +175,43 @@ class Dit:
         self.tape.half = "attention"
         t, h, s = self.tape, self.c.hidden, self.s
         part = self.of(self.mine * h // self.t)
-        heads, n = self.c.heads // self.t // s, self.mine * s
+        u = s // self.layout.ring
+        heads, n = self.c.heads // self.t // u, self.mine * u
         t.linear(y, self.inside(h, 3 * h // self.t), "qkv")
-        sent = -(-(s - 1) * part.bytes // s)
-        if s > 1:
+        sent = -(-(u - 1) * part.bytes // u)
+        if u > 1:
             for name in "qkv":
                 t.make(name, "comm", [part], part, sent=sent)
             t.free("qkv")
-        o = self.attend(part, part, heads, n, n)
-        if s > 1:
-            t.free("q", "k", "v")
+        kept, m = part, n
+        if self.all:
+            m = self.all * u
+            kept = self.of(m * heads * (h // self.c.heads))
+            for name in "KV":
+                if f"{name} {self.where} {self.at}" not in t.held:
+                    t.hold(f"{name} {self.where} {self.at}", kept)
+                t.op("memory", [part], written=part.bytes)
+        if u > 1 and self.all:
+            t.free("k", "v")
+        if self.layout.ring > 1:
+            ring(
+                t,
+                self.layout.ring,
+                [kept, kept],
+                part,
+                lambda: self.attend(part, kept, heads, n, m, "p"),
+            )
+        else:
+            self.attend(part, kept, heads, n, m)
+        o = part
+        if u > 1:
+            t.free("q", *([] if self.all else ["k", "v"]))
             t.swap("o", "comm", [part], part, sent=sent)
         z = t.linear(o, self.inside(h // self.t, h), "z")
         t.free("o")
         t.reduce(z, self.t)
         t.half = ""
-        if s == 1:
+        if u == 1:
             t.free("qkv")
         t.free("y")
         return z
@@ -256,12 +283,44 @@ class Dit:
 
     def run(self, out: str) -> Array:
         """The prediction of [B,O,...], under the name `out`."""
-        t, c, h = self.tape, self.c, self.c.hidden
+        t, c = self.tape, self.c
         latents = Array(c.channels * self.cells, "fp32")
         many = latents
         t.block = None
         if self.branches > 1:
             many = self.memory("many", self.of(latents.elements, "fp32"), *[latents] * 2)
+        done = self.one(out, many) if self.layout.pp == 1 else self.patches(out)
+        if self.branches > 1:
+            t.free("many")
+        return done
+
+    def patches(self, out: str) -> Array:
+        """A stage's pass over patches of rows."""
+        t, (frames, rows, columns) = self.tape, self.latent
+        high = self.c.patch[1]
+        count = self.layout.in_flight or self.layout.pp
+        each, more = divmod(rows // high, count)
+        sizes = [each + 1] * more + [each] * (count - more)
+        stage = replace(self.c, depth=-(-self.c.depth // self.layout.pp))
+        parts = []
+        for tall in sizes:
+            latent = (frames, tall * high, columns)
+            args = (self.options, self.layout, self.branches, latent, self.text_tokens)
+            parts.append(Dit(t, stage, *args, where=self.where))
+        for j, part in enumerate(parts):
+            part.all = sum(other.mine for other in parts)
+            part.one(f"{out} {j}", self.of(self.c.channels * part.cells, "fp32"))
+            hidden = self.of(part.mine * self.c.hidden, self.r)
+            t.op("comm", [hidden], sent=hidden.bytes)
+        done = self.of(self.c.out_channels * self.cells)
+        self.memory(out, done, done)
+        t.free(*(f"{out} {j}" for j in range(count)))
+        return done
+
+    def one(self, out: str, many: Array) -> Array:
+        """The prediction of some rows, all that is held of the pass but it given back."""
+        t, c, h = self.tape, self.c, self.c.hidden
+        t.block = None
         signal = self.condition("signal")
         text = mod = None
         if c.text_width is not None:
@@ -285,6 +344,7 @@ class Dit:
                 if i:
                     t.free("mine")
                 t.rename("new", "mine")
+            self.at = i
             x = self.block(i, x, mine, mod, text)
         a = self.memory("a", self.of(h), signal)
         t.block = None
@@ -297,7 +357,7 @@ class Dit:
         t.gather("x", x, self.s)
         done = self.of(c.out_channels * self.cells)
         self.memory(out, done, done)
-        names = {"x", "fin", "mine", "mod", "tx", "signal", "many"}
+        names = {"x", "fin", "mine", "mod", "tx", "signal"}
         t.free(*(names & set(t.held)))
         return done
 
@@ -328,7 +388,7 @@ def denoise(
 ) -> Dit:
     """A sampler step: a pass a batch of branches, guidance, and the step itself."""
     for i, branches in enumerate(batches):
-        dit = Dit(tape, c, options, layout, branches, latent, text_tokens)
+        dit = Dit(tape, c, options, layout, branches, latent, text_tokens, where=i)
         prediction = dit.run(f"out{i}")
     names = [f"out{i}" for i in range(len(batches))]
     if layout.cfg == 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -26,7 +27,7 @@ from vae_scenes import plain
 
 def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: Any) -> Trace:
     """A clip of a diffusion model; ``networks` has a `dit`, a `vae`, and a text encoder or none."""
-    o, gpus = options, layout.tp * layout.sp * layout.cfg
+    o, gpus = options, layout.tp * layout.sp * layout.cfg * layout.pp
     c, v = networks.denoiser, plain(networks.vae)
     text, text_tokens = None, 0
     if networks.prompts:
@@ -87,17 +88,23 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
     guided, each = o["cfg"] == "distilled", o["embedders"] == "block"
     matrix = or_dtype(o["weights_dtype"], dtype)
     whole = dit_shapes(c, 1, guided, each)
+    stage = replace(c, depth=ceil(c.depth / layout.pp))
+    pieces = layout.in_flight or layout.pp
+    turns = max(pieces, layout.pp)
+    share = Fraction(turns, passes * pieces)
     phases.append(
         PhaseFigures(
             "denoise",
-            c.depth,
+            stage.depth,
             counted(whole),
-            gpus * stored(dit_shapes(c, layout.tp, guided, each), matrix),
+            gpus * stored(dit_shapes(stage, layout.tp, guided, each), matrix),
             stored(whole, matrix),
-            gpus * ceil(tape.total("dense", "weights") / passes),
+            gpus * ceil(tape.total("dense", "weights") * share),
             dtype,
             dtype if matrix in ("nf4", "fp32") else matrix,
-            ceil(tape.count("comm") / passes),
+            ceil(tape.count("comm") * share),
+            turns,
+            turns - pieces,
         )
     )
     tape = tape.begin()

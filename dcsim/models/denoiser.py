@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import prod
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from typing import Any, Literal
 from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.options import Option
 from dcsim.models.parallel import ALONE
-from dcsim.models.tape import Array, Tensor
+from dcsim.models.tape import MEMORY, Array, Tensor
 from dcsim.models.weights import Parameters, Weights
 from dcsim.reading.concept import Concept
 from dcsim.spec import Layout
@@ -42,6 +42,35 @@ class Numerics:
     modulation: str = "bf16"
     """Of the normalised and modulated input of a block's halves."""
     kernel: str = "fused"
+    others: Stale | None = None
+    """K and V of all patches, where a stage of a pipeline is given one."""
+
+
+class Stale:
+    """K and V of a clip's patches in the blocks of a stage, each as it was last (PipeFusion)."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        """Of the patches that a pass does not have, on this GPU."""
+        self._kept: dict[tuple[str, int], Tensor] = {}
+
+    def joined(self, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The new parts (batch, tokens, heads, width) written among those of the other patches."""
+        return tuple(self._joined(part, i) for i, part in enumerate(parts))
+
+    def _joined(self, new: Tensor, number: int) -> Tensor:
+        tape, (batch, tokens, *rest) = new.tape, new.shape
+        key = (tape.module, number)
+        if key not in self._kept:
+            shape = (batch, tokens + self.tokens, *rest)
+            self._kept[key] = tape.tensor(shape, new.dtype, None, "kv")
+        tape.record("write", MEMORY, (new,), new.nbytes)
+        return self._kept[key]
+
+    @property
+    def nbytes(self) -> int:
+        """Held by it."""
+        return sum(kept.storage.size for kept in self._kept.values())
 
 
 class Denoiser(Concept, ABC):
@@ -83,6 +112,17 @@ class Denoiser(Concept, ABC):
     def beside(self, words: int) -> int:
         """Elements of the hidden states of `words` text tokens that run beside the image's."""
         return 0
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """Fields that count blocks, which stages of a pipeline share out; none: they cannot."""
+        return ()
+
+    def stage(self, pp: int) -> Denoiser:
+        """One of `pp` stages, as full as any: of each kind of blocks as many as it may have."""
+        fewer = {name: -(-getattr(self, name) // pp) for name in self.cut}
+        stage: Denoiser = replace(self, **fewer)  # type: ignore[type-var]
+        return stage
 
     @property
     def copies(self) -> int:
@@ -146,8 +186,15 @@ class Denoiser(Concept, ABC):
 
     def wrong(self, layout: Layout) -> str | None:
         """Why the GPUs of a layout cannot share it, or None."""
-        if self.heads % (layout.tp * layout.sp):
-            return f"tp {layout.tp} x sp {layout.sp} does not divide {self.heads} attention heads"
+        if layout.sp % layout.ring:
+            return f"ring {layout.ring} does not divide sp {layout.sp}"
+        if self.heads % (layout.tp * layout.ulysses):
+            swapped = f"sp {layout.sp}" + (f" / ring {layout.ring}" if layout.ring > 1 else "")
+            return f"tp {layout.tp} x {swapped} does not divide {self.heads} attention heads"
+        if layout.pp > 1 and not self.cut:
+            return f"pp {layout.pp}: PipeFusion has no stages of its blocks"
+        if layout.pp > self.blocks:
+            return f"pp {layout.pp} stages of {self.blocks} blocks"
         return None
 
     def unfit(self, encoders: Sequence[Encoder]) -> str | None:

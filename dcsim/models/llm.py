@@ -17,8 +17,15 @@ from dcsim.models.delta import GatedDelta
 from dcsim.models.feed_forward import EVEN, Dense, Experts, Routing
 from dcsim.models.gqa import Gqa
 from dcsim.models.mla import Mla
-from dcsim.models.parallel import ALONE, all_gather, all_reduce_, check_execution, received
-from dcsim.models.tape import COMM, Array, Shape, Tape, Tensor
+from dcsim.models.parallel import (
+    ALONE,
+    all_gather,
+    all_reduce_,
+    check_execution,
+    received,
+    sent,
+)
+from dcsim.models.tape import Array, Shape, Tape, Tensor
 from dcsim.models.weights import Weights, count
 from dcsim.spec import Layout
 
@@ -89,7 +96,7 @@ class LlmConfig:
 
     def unfit(self, layout: Layout) -> Iterator[tuple[str, str]]:
         """Why the GPUs of a layout cannot share it: degrees and reasons."""
-        for name in ("sp", "cfg"):
+        for name in ("sp", "ring", "cfg"):
             if (degree := getattr(layout, name)) != 1:
                 yield name, f"{degree}; a language model is spread by tp, pp, dp, ep and cp"
         if (wrong := self.wrong(layout.tp)) is not None:
@@ -263,7 +270,7 @@ def forward(
         pass_block(c, w, i, x, cache, layout, routing)
     cache.tokens += count
     if c.first and not c.last:
-        tape.record("send", COMM, (), x.nbytes, comm=x.nbytes)
+        sent(tape, start, w.dtype)
     if not (logits and c.last):
         return None
     last = ops.rms_norm(x[count - 1 :], w["norm"], c.eps)

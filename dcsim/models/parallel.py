@@ -70,6 +70,18 @@ def received(tape: Tape, shape: Shape, dtype: str) -> Tensor:
     return tape.run("receive", COMM, (), shape, dtype, nothing, comm=nbytes(shape, dtype))
 
 
+def sent(tape: Tape, shape: Shape, dtype: str) -> None:
+    """What the stage after is given."""
+    size = nbytes(shape, dtype)
+    tape.op("send", COMM, 0, 0, size, size)
+
+
+def evenly(count: int, parts: int) -> list[int]:
+    """`count` in so many parts, the first of them one more where they do not divide."""
+    each, more = divmod(count, parts)
+    return [each + (i < more) for i in range(parts)]
+
+
 def passed_round(x: Tensor) -> Tensor:
     """What the neighbour in a ring has in place of x, in new memory. It is on its way while
     attention computes."""
@@ -80,7 +92,8 @@ def ring_attention(
     parts: tuple[Tensor, ...], ring: int, attend: Callable[[tuple[Tensor, ...]], Tensor]
 ) -> Tensor:
     """Attention of this GPU's queries to the `parts` (K and V, or latents) of `ring` GPUs, which go
-    round; `attend` takes those of one. What comes out of each is added up in float32."""
+    round; `attend` takes those of one. What comes out of each is added up in float32. Whoever
+    gives the first ones holds them."""
     if ring == 1:
         return attend(parts)
     done: Tensor | None = None

@@ -16,7 +16,7 @@ import numpy as np
 from dcsim.models import ops
 from dcsim.models.conv import conv
 from dcsim.models.denoiser import Numerics
-from dcsim.models.parallel import all_gather, all_reduce_, all_to_all
+from dcsim.models.parallel import all_gather, all_reduce_, all_to_all, ring_attention
 from dcsim.models.positions import timestep_embedding
 from dcsim.models.repeat import repeated
 from dcsim.models.tape import MEMORY, Array, Shape, Tape, Tensor
@@ -208,19 +208,31 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 
 def attend(p: Pass, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention among the tokens of all GPUs, by Ulysses: (batch, tokens, heads x width).
+    """Attention among the tokens of all GPUs: (batch, tokens, heads x width).
 
-    q, k and v may have tokens of their own number, on each GPU its share of them.
+    q, k and v may have tokens of their own number, on each GPU its share of them. GPUs swap heads
+    for tokens (Ulysses), and K and V go round (a ring); a stage of a pipeline that has a patch of
+    the clip attends to what it had of the others in the last step too.
     """
-    n, sp = p.layout.sp, p.layout.sp
+    n = p.layout.ulysses
     batch, tokens, heads, width = q.shape
 
     def every(x: Tensor) -> Tensor:
-        return all_to_all(x, n, (batch, x.shape[1] * sp, heads // sp, x.shape[3]))
+        return all_to_all(x, n, (batch, x.shape[1] * n, heads // n, x.shape[3]))
 
-    y = ops.attention(every(q), every(k), every(v), kernel=p.numerics.kernel)
+    mine = every(q)
+    parts: tuple[Tensor, ...] = (every(k), every(v))
+    if (others := p.numerics.others) is not None:
+        parts = others.joined(parts)
+    y = attention_among(mine, parts, p.layout.ring, p.numerics.kernel)
+    del mine, parts
     y = all_to_all(y, n, (batch, tokens, heads, width))
     return y.reshape(batch, tokens, heads * width)
+
+
+def attention_among(q: Tensor, parts: tuple[Tensor, ...], ring: int, kernel: str) -> Tensor:
+    """Attention of q to K and V of all GPUs of a ring."""
+    return ring_attention(parts, ring, lambda part: ops.attention(q, *part, kernel=kernel))
 
 
 def dense(x: Tensor) -> Tensor:

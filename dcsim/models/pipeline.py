@@ -4,17 +4,17 @@ counts."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from dcsim.models import coding, ops, vae
 from dcsim.models.audio import Audio
-from dcsim.models.denoiser import Denoiser, Latent, Numerics
+from dcsim.models.denoiser import Denoiser, Latent, Numerics, Stale
 from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.options import kept_dtype
-from dcsim.models.parallel import ALONE, all_gather
+from dcsim.models.parallel import ALONE, all_gather, evenly, sent
 from dcsim.models.sampler import Sampler
 from dcsim.models.shapes import Clip
 from dcsim.models.tape import Array, Tape, Tensor
@@ -60,6 +60,16 @@ def _joined(parts: Sequence[Encoding]) -> Encoding:
     )
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """A pass of a denoiser for one condition."""
+
+    network: Denoiser
+    weights: Weights
+    time: float
+    condition: tuple[Tensor, ...]
+
+
 class Pipeline:
     """One clip on one GPU of a replica: `encode`, `bring` if something is given, `prepare`, `step`
     for each step, `decode`.
@@ -81,6 +91,7 @@ class Pipeline:
         seed: int = 0,
     ) -> None:
         self.tape, self.networks, self.options, self.layout = tape, networks, options, layout
+        self.network = networks.denoiser.stage(layout.pp)
         dtype = options["dtype"]
         self.numerics = Numerics(
             dtype,
@@ -97,7 +108,7 @@ class Pipeline:
         arrays = arrays or {}
         self.weights = Weights(
             tape,
-            networks.denoiser.held(layout.tp),
+            self.network.held(layout.tp),
             kept_dtype(options, "weights_dtype"),
             arrays.get("denoiser"),
         )
@@ -119,6 +130,8 @@ class Pipeline:
         self._rng = np.random.Generator(np.random.Philox(seed))
         self._times = self.sampler.timesteps() if tape.execute else np.zeros(shape.steps)
         self.conditions: list[tuple[Tensor, ...]] = []
+        self.stale: list[Stale] = []
+        """K and V that a stage of a pipeline keeps of all patches, by condition."""
         self.latents: Tensor | None = None
         self.brought: Tensor | None = None
         """What every pass is given of the latents of what the request brings; before an edit's
@@ -224,8 +237,8 @@ class Pipeline:
     def predict(self, index: int) -> Tensor:
         """The guided prediction at step `index`."""
         assert self.latents is not None
-        network, time = self.networks.denoiser, self._times[index]
-        guess = self.guess(network, self.weights, self.conditions, time, self._shown)
+        time = self._times[index]
+        guess = self.guess(self.network, self.weights, self.conditions, time, self._shown)
         return guess[:, :, : self.padded[0]]
 
     def guess(
@@ -239,19 +252,13 @@ class Pipeline:
         """The guided prediction of a network; `shown` gives its input for so many branches."""
         self.tape.module = ""
         parts = []
-        for condition in conditions:
+        for number, condition in enumerate(conditions):
             batch = condition[0].shape[0]
-            parts.append(
-                network.forward(
-                    weights,
-                    shown(batch),
-                    np.full(batch, time),
-                    condition,
-                    numerics=self.numerics,
-                    layout=self.layout,
-                    guidance=self.options["guidance"],
-                )
-            )
+            run = _Pass(network, weights, time, condition)
+            if network is self.network and self.layout.pp > 1:
+                parts.append(self._patches(run, shown(batch), number))
+            else:
+                parts.append(self._forward(run, shown(batch), self.numerics))
         if self.layout.cfg == 2:
             parts = [all_gather(parts[0], 2, 0)]
         if len(parts) == 1:
@@ -272,6 +279,39 @@ class Pipeline:
             return many
         beside = ops.concat([brought] * batch, 0) if batch > 1 else brought
         return ops.concat([many, beside], 1 if takes == "channels" else 2)
+
+    def _forward(self, run: _Pass, latents: Tensor, numerics: Numerics) -> Tensor:
+        return run.network.forward(
+            run.weights,
+            latents,
+            np.full(latents.shape[0], run.time),
+            run.condition,
+            numerics=numerics,
+            layout=self.layout,
+            guidance=self.options["guidance"],
+        )
+
+    def _patches(self, run: _Pass, latents: Tensor, number: int) -> Tensor:
+        """A pass over patches of rows, one after the other, as a stage of a pipeline has them: each
+        is sent on when it is through its blocks, and attends to the others as they were last."""
+        network, layout, condition = run.network, self.layout, run.condition
+        frames, rows, columns = latents.shape[2:]
+        grain = network.grain[1]
+        sizes = evenly(rows // grain, layout.pieces)
+        shares = [-(-network.tokens(frames, grain * n, columns) // layout.sp) for n in sizes]
+        if number == len(self.stale):
+            self.stale.append(Stale())
+        stale = self.stale[number]
+        words = 0 if network.labelled else -(-condition[0].shape[1] // layout.sp)
+        made, at = [], 0
+        for size, share in zip(sizes, shares, strict=True):
+            stale.tokens = layout.ulysses * (sum(shares) - share)
+            piece = latents[:, :, :, grain * at : grain * (at + size)]
+            at += size
+            made.append(self._forward(run, piece, replace(self.numerics, others=stale)))
+            hidden = latents.shape[0] * (share * network.width + network.beside(words))
+            sent(self.tape, (hidden,), self.numerics.residual)
+        return ops.concat(made, 3)
 
     def _guided(self, wanted: Tensor, free: Tensor) -> Tensor:
         scale = np.float32(self.options["guidance"])

@@ -17,13 +17,16 @@ class Layout(Concept):
     tp: Count = 1
     """Tensor parallel."""
     sp: Count = 1
-    """Sequence parallel (Ulysses)."""
+    """Sequence parallel: GPUs that share the tokens of a clip."""
     cfg: Count = 1
     """CFG parallel: 2 puts the two guidance branches on GPUs of their own."""
+    ring: Count = 1
+    """Of `sp`, how many pass K and V round in a ring; so many groups swap heads (Ulysses)."""
     pp: Count = 1
-    """Pipeline stages, each of some of the layers."""
+    """Pipeline stages, each of some of the layers; of a diffusion model PipeFusion."""
     in_flight: Count | None = None
-    """Micro-batches in the pipeline at a time; absent: as many as stages. With fewer GPUs wait."""
+    """What is in the pipeline at a time: micro-batches, or patches of a clip; absent: as many as
+    stages. With fewer GPUs wait."""
     dp: Count = 1
     """Data-parallel attention: ranks of `tp` GPUs that attend for requests of their own, and share
     the experts."""
@@ -36,6 +39,11 @@ class Layout(Concept):
     def gpus(self) -> int:
         """GPUs of a replica."""
         return self.tp * self.sp * self.cfg * self.pp * self.dp * self.cp
+
+    @property
+    def ulysses(self) -> int:
+        """GPUs that swap heads."""
+        return self.sp // self.ring
 
     @property
     def pieces(self) -> int:

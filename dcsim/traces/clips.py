@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from math import ceil
@@ -34,6 +34,7 @@ def check_clip(
         *_check_given(networks, shape),
         *_check_steps(options, shape),
         *_check_layout(networks, options, layout),
+        *_check_patches(networks, shape, layout),
     ]
 
 
@@ -108,6 +109,7 @@ def _check_layout(
         problems.append(("layout.cfg", f"{layout.cfg}; guidance has 2 branches, so 1 or 2"))
     elif layout.cfg == 2 and options["cfg"] == "distilled":
         problems.append(("layout.cfg", "2, but distilled guidance has one branch"))
+    problems += _check_pipeline(networks, options, layout)
     if options["fsdp"] and layout.gpus == 1:
         problems.append(("options.fsdp", "true needs several GPUs to share weights out to"))
     if options["fsdp"] and options["offload"] != "none":
@@ -121,6 +123,34 @@ def _check_layout(
     if options["vae_parallel"] and options["vae_tiling"] == "none":
         problems.append(("options.vae_parallel", "true needs tiles: vae_tiling is none"))
     return problems
+
+
+def _check_pipeline(
+    networks: Networks, options: Mapping[str, Any], layout: Layout
+) -> Iterator[tuple[str, str]]:
+    """What goes wrong with stages, and degrees that only language models have."""
+    for name in ("dp", "ep", "cp"):
+        if (degree := getattr(layout, name)) != 1:
+            yield f"layout.{name}", f"{degree}; a diffusion model is spread by tp, sp, cfg and pp"
+    if layout.pp == 1:
+        if layout.in_flight is not None:
+            yield "layout.in_flight", f"{layout.in_flight} pieces in a pipeline of one stage"
+        return
+    if layout.ring > 1:
+        yield "layout.ring", f"{layout.ring}; stages of a pipeline swap heads only"
+    if networks.audio is not None:
+        yield "layout.pp", f"{layout.pp}; what makes the soundtrack has no stages"
+    if options["fsdp"]:
+        yield "options.fsdp", "true, but the stages of a pipeline share the weights out"
+    if options["feature_cache"] != "none":
+        yield "options.feature_cache", "not with pp: its patches are not of one step"
+
+
+def _check_patches(networks: Networks, shape: Clip, layout: Layout) -> Iterator[tuple[str, str]]:
+    """Whether a clip has rows for the patches of a pipeline."""
+    rows = shape.height // networks.vae.space // networks.denoiser.grain[1]
+    if layout.pp > 1 and layout.pieces > rows:
+        yield "layout.in_flight", f"{layout.pieces} patches of {rows} rows of tokens"
 
 
 def trace_clip(
@@ -165,7 +195,7 @@ def trace_clip(
     records["denoise"] = Record.of(tape, start)
     passes = len(run.conditions)
     network, record = networks.denoiser, records["denoise"]
-    phases.append(_denoiser_phase("denoise", network, options, record, layout, passes))
+    phases.append(_denoiser_phase("denoise", network, options, record, layout, passes, layout.pp))
     rows += _denoise(networks, run, records["denoise"], gpus, shape.denoised, passes)
     if networks.audio is not None:
         more_phases, more_rows = _sounding(Soundtrack(run, networks.audio, shape.frames), records)
@@ -189,6 +219,7 @@ def trace_clip(
         records,
         _artifact(networks, options, shape),
         gpus * options["runtime_overhead"],
+        stored=gpus * sum(stale.nbytes for stale in run.stale),
     )
     found = placed(counted, options)
     if options["feature_cache"] == "none":
@@ -328,20 +359,26 @@ def _denoiser_phase(
     record: Record,
     layout: Layout,
     passes: int,
+    pp: int = 1,
 ) -> Phase:
-    dtype = options["dtype"]
+    """With `pp` stages a recorded pass is of all patches, each through the blocks of one."""
+    dtype, stage = options["dtype"], network.stage(pp)
     kept = kept_dtype(options, "weights_dtype")
-    params, local, stored = (network.copies * each for each in _sizes(network, layout.tp, kept))
+    params, _, stored = (network.copies * each for each in _sizes(network, 1, kept))
+    local = network.copies * _sizes(stage, layout.tp, kept)[1]
+    pieces, turns = (layout.pieces, layout.turns) if pp > 1 else (1, 1)
     return Phase(
         name,
-        network.blocks,
+        stage.blocks,
         params,
         layout.gpus * local,
         stored,
-        layout.gpus * -(-record.total("weights", "dense") // passes),
+        layout.gpus * -(-record.total("weights", "dense") * turns // (passes * pieces)),
         dtype,
         _computed(kept, dtype),
-        -(-record.count("comm") // passes),
+        -(-record.count("comm") * turns // (passes * pieces)),
+        turns,
+        turns - pieces,
     )
 
 

@@ -1,6 +1,6 @@
 """Diffusion requests as rows have them: FLOPs, peaks and seconds of any model of the catalogue.
 
-Settings: `model`, `width`, `height`, `frames` (1), `steps`, `tp`, `sp`, `cfg_gpus`, `gpu`,
+Settings: `model`, `width`, `height`, `frames` (1), `steps`, `tp`, `sp`, `ring`, `cfg_gpus`, `gpu`,
 `profile`; all else are options of the model.
 """
 
@@ -30,7 +30,9 @@ def traced(s: Settings) -> MemoryTrace:
         raise ModelError([("settings", f"{model.name} makes no clips")])
     sizes = {"width", "height", "frames", "steps"} & set(s)
     shape = replace(model.request, **{name: s.whole(name) for name in sizes})
-    layout = Layout(s.whole("tp", 1), s.whole("sp", 1), s.whole("cfg_gpus", 1))
+    layout = Layout(
+        s.whole("tp", 1), s.whole("sp", 1), s.whole("cfg_gpus", 1), ring=s.whole("ring", 1)
+    )
     for name in ("gpu", "profile", "branches"):
         s.get(name)
     return trace(model.name, s.rest(), shape, layout)

@@ -83,6 +83,8 @@ def clips(draw: Draw) -> tuple[Model, dict[str, Any], Clip, Layout]:
     """A diffusion model of any widths, a request it can serve and a layout."""
     video, text = draw(st.booleans()), draw(st.booleans())
     tp, sp, cfg = (draw(st.sampled_from(s)) for s in ((1, 1, 2, 3), (1, 1, 2, 4), (1, 1, 2)))
+    ring = draw(st.sampled_from([n for n in (1, 2, 4) if sp % n == 0]))
+    pp = draw(st.sampled_from((1, 1, 1, 2, 3))) if ring == 1 else 1
     heads = tp * sp * draw(whole(1, 3))
     patch, channels = draw(st.sampled_from((1, 2, 4))), draw(whole(1, 5))
     encoder = None
@@ -91,7 +93,7 @@ def clips(draw: Draw) -> tuple[Model, dict[str, Any], Clip, Layout]:
         encoder = T5(*widths)
     network = Networks(
         Dit(
-            depth=draw(whole(1, 3)),
+            depth=draw(whole(pp, 3)),
             hidden=heads * draw(whole(1, 12)),
             heads=heads,
             patch=(1, patch, patch),
@@ -116,19 +118,23 @@ def clips(draw: Draw) -> tuple[Model, dict[str, Any], Clip, Layout]:
         cfg = 1
     if chosen["vae_tiling"] == "none":
         chosen["vae_parallel"] = False
-    if tp * sp * cfg == 1:
+    if tp * sp * cfg == 1 or pp > 1:
         chosen["fsdp"] = False
+    if pp > 1:
+        chosen["feature_cache"] = "none"
     if chosen["fsdp"]:
         chosen["offload"] = "none"
     if chosen["fsdp"] or chosen["offload"] in ("group", "sequential"):
         chosen["feature_cache"] = "none"
     grain = network.vae.space * patch
     frames = 1 + 4 * draw(whole(0, 6)) if video else 1
-    shape = Clip(grain * draw(whole(1, 30)), grain * draw(whole(1, 30)), frames, draw(whole(1, 40)))
+    flight = draw(st.none() | whole(1, 5)) if pp > 1 else None
+    rows = draw(whole(flight or pp, 30))
+    shape = Clip(grain * draw(whole(1, 30)), grain * rows, frames, draw(whole(1, 40)))
     if chosen["vae_tiling"] == "none" and draw(st.booleans()):  # an edit
         shape = replace(shape, given=frames, strength=draw(st.floats(0.01, 1)))
     model = Model("drawn", "dit", "", "", network, DIT, shape)
-    return model, chosen, shape, Layout(tp, sp, cfg)
+    return model, chosen, shape, Layout(tp, sp, cfg, ring=ring, pp=pp, in_flight=flight)
 
 
 EXPERT_OPTIONS = {"experts_read": EXPERTS_READ, "expert_imbalance": IMBALANCE}
@@ -214,7 +220,7 @@ def test_clips_agree_under_a_feature_cache(
 ) -> None:
     """Drawn with all else, one method alone is too rare."""
     model, chosen, shape, layout = case
-    if not chosen["fsdp"] and chosen["offload"] in ("none", "model"):
+    if not chosen["fsdp"] and chosen["offload"] in ("none", "model") and layout.pp == 1:
         chosen = {**chosen, "feature_cache": method}
     network = model.built(chosen)
     agree(trace_clip(model, chosen, shape, layout), clip_trace(network, chosen, shape, layout), gpu)

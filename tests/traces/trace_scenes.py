@@ -69,5 +69,6 @@ TURNS = st.builds(
 LLMS = [name for name in models.names() if models.get(name).kind == "llm"]
 UNEVEN = ["deepseek-v3", "kimi-k2", "gpt-oss-20b", "gpt-oss-120b"]
 UNEVEN += ["qwen3-next-80b-a3b", "qwen3.6-35b-a3b", "qwen3.6-27b"]
+UNEVEN += ["gemma-2-2b", "gemma-2-9b"]
 """Windows, latents and states: what a pass costs is not linear in its context."""
 EVEN = [name for name in LLMS if name not in UNEVEN]

@@ -24,6 +24,7 @@ from dcsim.models.parallel import (
     all_to_all,
     check_execution,
 )
+from dcsim.models.passes import attention_among
 from dcsim.models.positions import grid_positions, timestep_embedding
 from dcsim.models.repeat import repeated
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
@@ -91,6 +92,10 @@ class Dit(Denoiser):
     @property
     def blocks(self) -> int:
         return self.depth
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        return ("depth",)
 
     @property
     def width(self) -> int:
@@ -308,13 +313,18 @@ def _self_attention(
     batch, tokens, _ = x.shape
     heads, width = c.heads // layout.tp, c.hidden // c.heads
     qkv = ops.linear(x, *w.linear(f"{name}.qkv")).reshape(batch, tokens, 3, heads, width)
-    every = (batch, tokens * layout.sp, heads // layout.sp, width)
-    q, k, v = (all_to_all(qkv[:, :, i], layout.sp, every) for i in range(3))
-    if layout.sp > 1:
+    swapped = layout.ulysses
+    every = (batch, tokens * swapped, heads // swapped, width)
+    q, k, v = (all_to_all(qkv[:, :, i], swapped, every) for i in range(3))
+    if swapped > 1:
         del qkv
-    y = ops.attention(q, k, v, kernel=n.kernel)
-    del q, k, v
-    y = all_to_all(y, layout.sp, (batch, tokens, heads, width))
+    parts: tuple[Tensor, ...] = (k, v)
+    if n.others is not None:
+        parts = n.others.joined(parts)
+    del k, v
+    y = attention_among(q, parts, layout.ring, n.kernel)
+    del q, parts
+    y = all_to_all(y, swapped, (batch, tokens, heads, width))
     y = ops.linear(y.reshape(batch, tokens, heads * width), *w.linear(f"{name}.out"))
     all_reduce_(y, layout.tp)
     return y

@@ -92,6 +92,10 @@ class DoubleStream(Denoiser):
     def takes(self) -> Takes:
         return "tokens" if self.reference else "nothing"
 
+    @property
+    def cut(self) -> tuple[str, ...]:
+        return "double", "single"
+
     def beside(self, words: int) -> int:
         return words * self.width
 

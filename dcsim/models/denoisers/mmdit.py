@@ -7,8 +7,10 @@ Numbers and lifetimes as diffusers' `SD3Transformer2DModel`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
+from typing import Annotated
 
 from dcsim.models import ops, passes
 from dcsim.models.denoiser import (
@@ -22,7 +24,7 @@ from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, layer
 from dcsim.models.tape import Array, Shape, Tensor
 from dcsim.models.weights import Weights
-from dcsim.reading.concept import Count, CountOrZero
+from dcsim.reading.concept import Count, CountOrZero, Unwritten
 from dcsim.spec import Layout
 
 
@@ -49,6 +51,8 @@ class Mmdit(Denoiser):
     """Blocks, from the first, with a second attention among the image's tokens alone."""
     head_norm: bool = False
     """Norms of the queries and keys of a head."""
+    open: Annotated[bool, Unwritten()] = False
+    """It is a stage of a pipeline: others follow its last block."""
 
     @property
     def width(self) -> int:
@@ -66,6 +70,19 @@ class Mmdit(Denoiser):
     @property
     def blocks(self) -> int:
         return self.depth
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        return "depth", "dual"
+
+    def stage(self, pp: int) -> Mmdit:
+        stage = super().stage(pp)
+        assert isinstance(stage, Mmdit)
+        return replace(stage, open=pp > 1)
+
+    def ends(self, i: int) -> bool:
+        """Whether block i is the last, which leaves the text as it is."""
+        return i == self.depth - 1 and not self.open
 
     def beside(self, words: int) -> int:
         return words * self.width
@@ -86,7 +103,7 @@ class Mmdit(Denoiser):
             yield from layer(f"{name}.1", h, h)
         yield from layer("text", h, self.text_width)
         for i in range(self.depth):
-            last = i == self.depth - 1
+            last = self.ends(i)
             yield from layer(f"{i}.modulation", (9 if i < self.dual else 6) * part, h)
             yield from layer(f"{i}.text.modulation", (2 if last else 6) * part, h)
             yield from passes.attention_shapes(f"{i}", h, part, norm=norm)
@@ -129,9 +146,11 @@ class Mmdit(Denoiser):
         text = p.linear("text", passes.share(condition[0], layout.sp))
         state = [text, x]
         del text, x
-        for first, after in ((0, self.dual), (self.dual, self.depth - 1), (self.depth - 1, None)):
-            count = 1 if after is None else max(0, after - first)
-            passes.streams(latents.tape, first, count, partial(_block, self, p, signal), state)
+        alike = self.depth if self.open else self.depth - 1
+        edges = (0, min(self.dual, alike), alike, self.depth)
+        for first, after in pairwise(edges):
+            block = partial(_block, self, p, signal)
+            passes.streams(latents.tape, first, after - first, block, state)
         x = state.pop()
         scale, shift = p.linear("final.modulation", ops.silu(signal)).chunk(2, -1)
         x = passes.modulated(p, passes.normal(p, x), shift, scale)
@@ -154,7 +173,7 @@ def _block(
     c: Mmdit, p: Pass, signal: Tensor, i: int, text: Tensor, x: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Text and image after a block. The last leaves the text as it is: nobody asks for it."""
-    dual, last = i < c.dual, i == c.depth - 1
+    dual, last = i < c.dual, c.ends(i)
     six = passes.modulation(p, f"{i}.modulation", signal, 9 if dual else 6)
     plain = passes.normal(p, x)
     y = passes.modulated(p, plain, six[0], six[1])
@@ -194,6 +213,6 @@ def _attention(c: Mmdit, p: Pass, i: int, y: Tensor, t: Tensor) -> tuple[Tensor,
     z = passes.attend(p, q, k, v)
     tokens = y.shape[1]
     z_text = z[:, tokens:]
-    if i < c.depth - 1:
+    if not c.ends(i):
         z_text = passes.out(p, f"{i}.text.out", passes.dense(z_text))
     return passes.out(p, f"{i}.out", passes.dense(z[:, :tokens])), z_text

@@ -68,6 +68,10 @@ class PixArt(Denoiser):
     def blocks(self) -> int:
         return 2 * self.depth if self.time else self.depth
 
+    @property
+    def cut(self) -> tuple[str, ...]:
+        return () if self.time else ("depth",)
+
     def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
         h, part, cells = self.width, self.width // tp, self.patch**2
         yield from layer("embed", h, self.channels * cells)
