@@ -186,15 +186,9 @@ class Denoiser(Concept, ABC):
 
     def wrong(self, layout: Layout) -> str | None:
         """Why the GPUs of a layout cannot share it, or None."""
-        if layout.sp % layout.ring:
-            return f"ring {layout.ring} does not divide sp {layout.sp}"
         if self.heads % (layout.tp * layout.ulysses):
             swapped = f"sp {layout.sp}" + (f" / ring {layout.ring}" if layout.ring > 1 else "")
             return f"tp {layout.tp} x {swapped} does not divide {self.heads} attention heads"
-        if layout.pp > 1 and not self.cut:
-            return f"pp {layout.pp}: PipeFusion has no stages of its blocks"
-        if layout.pp > self.blocks:
-            return f"pp {layout.pp} stages of {self.blocks} blocks"
         return None
 
     def unfit(self, encoders: Sequence[Encoder]) -> str | None:

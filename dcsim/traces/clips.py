@@ -132,10 +132,17 @@ def _check_pipeline(
     for name in ("dp", "ep", "cp"):
         if (degree := getattr(layout, name)) != 1:
             yield f"layout.{name}", f"{degree}; a diffusion model is spread by tp, sp, cfg and pp"
+    if layout.sp % layout.ring:
+        yield "layout.ring", f"{layout.ring} does not divide sp {layout.sp}"
     if layout.pp == 1:
         if layout.in_flight is not None:
             yield "layout.in_flight", f"{layout.in_flight} pieces in a pipeline of one stage"
         return
+    network = networks.denoiser
+    if not network.cut:
+        yield "layout.pp", f"{layout.pp}; PipeFusion has no stages of its blocks"
+    elif layout.pp > network.blocks:
+        yield "layout.pp", f"{layout.pp} stages of {network.blocks} blocks"
     if layout.ring > 1:
         yield "layout.ring", f"{layout.ring}; stages of a pipeline swap heads only"
     if networks.audio is not None:

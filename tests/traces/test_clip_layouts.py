@@ -138,9 +138,9 @@ def test_what_a_stage_keeps_stays_where_it_was_made() -> None:
 
 
 WRONG = [
-    ({"sp": 4, "ring": 3}, {}, "layout", "ring 3 does not divide sp 4"),
+    ({"sp": 4, "ring": 3}, {}, "layout.ring", "3 does not divide sp 4"),
     ({"sp": 64, "ring": 2}, {}, "layout", "sp 64 / ring 2 does not divide 16"),
-    ({"pp": 29}, {}, "layout", "29 stages of 28 blocks"),
+    ({"pp": 29}, {}, "layout.pp", "29 stages of 28 blocks"),
     ({"pp": 2, "sp": 2, "ring": 2}, {}, "layout.ring", "swap heads only"),
     ({"in_flight": 2}, {}, "layout.in_flight", "one stage"),
     ({"pp": 2, "in_flight": 33}, {}, "layout.in_flight", "33 patches of 32 rows"),
@@ -161,7 +161,12 @@ def test_a_layout_that_cannot_be(
     assert "shape.steps" in dict(caught.value.problems)
 
 
-@pytest.mark.parametrize("model", ["wan2.1-t2v-1.3b", "latte-1", "cogvideox-2b"])
+def test_linear_attention_has_no_ring() -> None:
+    with pytest.raises(ModelError, match="no K and V that could go round"):
+        traces.trace("sana-1.6b", None, None, Layout(sp=2, ring=2))
+
+
+@pytest.mark.parametrize("model", ["wan2.1-t2v-1.3b", "latte-1", "cogvideox-2b", "sdxl"])
 def test_models_without_stages_say_so(model: str) -> None:
     with pytest.raises(ModelError, match="PipeFusion has no stages of its blocks"):
         traces.trace(model, None, None, Layout(pp=2))

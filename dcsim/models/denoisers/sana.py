@@ -74,6 +74,8 @@ class Sana(Denoiser):
                 return f"tp {layout.tp} does not divide {many} attention {what}"
         if self.ffn % layout.tp:
             return f"tp {layout.tp} does not divide {self.ffn} channels of the feed-forward half"
+        if layout.ring > 1:
+            return "linear attention has no K and V that could go round in a ring"
         return None
 
     def parameters(self, tp: int = 1) -> Iterator[tuple[str, Shape]]:
