@@ -208,6 +208,7 @@ class PhaseFigures:
     dense_dtype: str
     collectives: int = 0
     passes: int = 1
+    experts: int = 1
     idle: int = 0
 
 

@@ -104,7 +104,7 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
             dtype if matrix in ("nf4", "fp32") else matrix,
             ceil(tape.count("comm") * share),
             turns,
-            turns - pieces,
+            idle=turns - pieces,
         )
     )
     tape = tape.begin()
@@ -203,6 +203,6 @@ def turn_trace(c: Any, options: Mapping[str, Any], shape: Any, layout: Any) -> T
         matrix,
         turns * token.count("comm"),
         turns,
-        turns - pieces,
+        idle=turns - pieces,
     )
     return Trace([phase], rows, gpus, 0, gpus * o["runtime_overhead"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import chain
 from math import prod
 from typing import Any, Literal
@@ -128,6 +129,12 @@ class Denoiser(Concept, ABC):
     def copies(self) -> int:
         """Networks of that architecture that are loaded, of which each pass needs one."""
         return 1
+
+    @property
+    def early(self) -> Fraction:
+        """Where there are two of them: of n steps the first network takes `1 + n x early`, rounded
+        down."""
+        return Fraction(1)
 
     @property
     def labelled(self) -> bool:

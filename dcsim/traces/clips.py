@@ -120,9 +120,22 @@ def _check_layout(
         problems.append(
             ("options.feature_cache", "needs weights that stay: no fsdp, offload none or model")
         )
+    problems += _check_experts(networks, options)
     if options["vae_parallel"] and options["vae_tiling"] == "none":
         problems.append(("options.vae_parallel", "true needs tiles: vae_tiling is none"))
     return problems
+
+
+def _check_experts(networks: Networks, options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What goes wrong with one expert at a time."""
+    switched = options.get("experts") == "switched"
+    if switched and options["fsdp"]:
+        yield "options.experts", "switched, but weights that are shared out stay where they are"
+    if switched and options["offload"] != "none":
+        yield "options.experts", f"switched, but offload {options['offload']} has none that stays"
+    one = switched or (networks.denoiser.copies > 1 and options["offload"] == "model")
+    if one and options["feature_cache"] != "none":
+        yield "options.feature_cache", "not with experts of which one is there at a time"
 
 
 def _check_pipeline(
@@ -227,6 +240,7 @@ def trace_clip(
         _artifact(networks, options, shape),
         gpus * options["runtime_overhead"],
         stored=gpus * sum(stale.nbytes for stale in run.stale),
+        early=networks.denoiser.early.as_integer_ratio(),
     )
     found = placed(counted, options)
     if options["feature_cache"] == "none":
@@ -385,7 +399,8 @@ def _denoiser_phase(
         _computed(kept, dtype),
         -(-record.count("comm") * turns // (passes * pieces)),
         turns,
-        turns - pieces,
+        experts=network.copies,
+        idle=turns - pieces,
     )
 
 

@@ -26,6 +26,7 @@ _PLAIN = (
     "state",
     "offloaded",
     "stored",
+    "early",
 )
 
 
@@ -38,6 +39,7 @@ def save(trace: MemoryTrace, path: Path | str) -> None:
     head["shape"] = asdict(trace.shape)
     head["layout"] = asdict(trace.layout)
     head["phases"] = [asdict(p) for p in trace.phases]
+    head["switch"] = None if trace.switch is None else asdict(trace.switch)
     head["rows"] = [asdict(s) for s in trace.rows]
     head["records"] = {
         name: {"live": r.live, "holdings": [asdict(h) for h in r.holdings]}
@@ -83,7 +85,8 @@ def _trace(head: dict[str, Any], arrays: dict[str, Any]) -> MemoryTrace:
         for name, said in head["records"].items()
     }
     return MemoryTrace(
-        **{name: head[name] for name in _PLAIN if name in head},
+        **{name: head[name] for name in _PLAIN if name in head} | {"early": tuple(head["early"])},
+        switch=None if head["switch"] is None else Segment(**head["switch"]),
         options=head["options"],
         shape=_shape(head["shape"]),
         layout=Layout(**head["layout"]),

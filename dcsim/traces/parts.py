@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dcsim.models.tape import CATEGORIES
-from dcsim.traces.trace import MemoryTrace
+from dcsim.traces.residency import LOADING
+from dcsim.traces.trace import MemoryTrace, Segment
 
 __all__ = ["handed_over", "part"]
 
@@ -25,19 +26,25 @@ def _stage(phase: str) -> str:
     return _PHASES[phase.split()[0]]
 
 
+def _at(row: Segment) -> str:
+    """The phase that a row is of: of a step that brings a network that network's."""
+    return row.name.removeprefix(f"{LOADING} ") if row.phase == LOADING else row.phase
+
+
 def part(trace: MemoryTrace, stages: Sequence[str]) -> MemoryTrace:
     """What a clip does to the replica that runs these stages alone.
 
     Weights and steps are those of their phases. Raises ValueError where the model has no such
     phase (no text encoder, say).
     """
-    phases = tuple(phase for phase in trace.phases if _stage(phase.name) in stages)
-    lacking = [name for name in stages if name not in {_stage(phase.name) for phase in phases}]
+    rows = [row for row in trace.rows if _stage(_at(row)) in stages]
+    needed = {row.phase for row in rows}
+    phases = tuple(phase for phase in trace.phases if phase.name in needed)
+    lacking = [name for name in stages if name not in {_stage(_at(row)) for row in rows}]
     if lacking == ["encode"] and len(stages) > 1:
         lacking = []  # labels, or what a user encodes: nothing to run
     if lacking:
         raise ValueError(f"{trace.model} has nothing to {' or '.join(lacking)}")
-    rows = [row for row in trace.rows if _stage(row.phase) in stages]
     if trace.stored and "denoise" not in stages:  # a feature cache stays where it was made
         rows = [
             replace(row, live=row.live - trace.stored) if _stage(row.phase) == "decode" else row
@@ -57,7 +64,7 @@ def handed_over(trace: MemoryTrace, last: str) -> int:
     when the last steps of denoising begin.
     """
     stage = "encode" if last == "encode" else "denoise"
-    rows = [row for row in trace.rows if _stage(row.phase) == stage]
+    rows = [row for row in trace.rows if row.phase != LOADING and _stage(row.phase) == stage]
     if last == "encode":
         return trace.records[rows[-1].record].live if rows else 0
     return int(trace.records[rows[-1].record].held[0, CATEGORIES.index("latents")])

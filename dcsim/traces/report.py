@@ -29,6 +29,7 @@ def report(trace: MemoryTrace, gpu: Gpu | None = None) -> dict[str, Any]:
 
     A phase's `flops` are those of all its steps, `peak_bytes` what it holds beyond weights and
     live bytes, `live_bytes` the most it leaves held, `seconds` of all its steps run alone.
+    `host_bytes` come from the host's memory for a request.
     `peaks` say which tensors one GPU holds when a recorded step is fullest, the largest first.
     """
     phases = []
@@ -62,6 +63,7 @@ def report(trace: MemoryTrace, gpu: Gpu | None = None) -> dict[str, Any]:
         "peak_bytes": trace.peak_bytes,
         "peak_phase": trace.peak_phase,
         "artifact_bytes": trace.artifact,
+        "host_bytes": sum(s.steps * s.host_bytes for s in trace.segments),
         "overhead_bytes": trace.overhead,
         "phases": phases,
         "peaks": [_peak(trace, name) for name in trace.records if name != CACHED],

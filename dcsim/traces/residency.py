@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from dcsim.models.shapes import Clip
 from dcsim.models.tape import CATEGORIES
 from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
 
@@ -24,11 +25,13 @@ GROUPS = 2
 
 
 def placed(trace: MemoryTrace, options: Mapping[str, Any]) -> MemoryTrace:
-    """The trace under the options `text_encoders`, `fsdp` and `offload`."""
+    """The trace under the options `text_encoders`, `fsdp`, `experts` and `offload`."""
     if options["text_encoders"] == "cpu":
         trace = _elsewhere(trace)
     if options["fsdp"]:
         trace = _shared_out(trace)
+    if options.get("experts") == "switched":
+        return _switched(trace)
     how = options["offload"]
     return trace if how == "none" else _offloaded(trace, how)
 
@@ -64,7 +67,7 @@ def _shared_out(trace: MemoryTrace) -> MemoryTrace:
     for row in trace.rows:
         phase = _phase_of(trace, row)
         if phase.name not in CODERS:
-            gathered = phase.weights // gpus
+            gathered = phase.weights // phase.experts // gpus
             held = GROUPS * -(-gathered // phase.layers) * gpus
             row = replace(
                 row,
@@ -79,50 +82,79 @@ def _offloaded(trace: MemoryTrace, how: str) -> MemoryTrace:
     """With the weights in host memory.
 
     `model`: a network is loaded whole before its phase and gone after it (diffusers'
-    `enable_model_cpu_offload`). `sequential`: each layer is loaded for each of its uses and nothing
-    else is held (`enable_sequential_cpu_offload`). `group`: as that, but the next layer is loaded
-    while one computes (`enable_group_offload` with a stream).
+    `enable_model_cpu_offload`), of two experts each before its steps. `sequential`: each layer is
+    loaded for each of its uses and nothing else is held (`enable_sequential_cpu_offload`).
+    `group`: as that, but the next layer is loaded while one computes (`enable_group_offload` with a
+    stream).
     """
     phases = [replace(phase, weights=0) for phase in trace.phases]
     rows: list[Segment] = []
+    switch, before = None, 0
     for row in trace.rows:
         phase = _phase_of(trace, row)
+        needed = -(-phase.weights // phase.experts)
         if how == "model":
             if not rows or rows[-1].phase != phase.name:
-                held = rows[-1].live if rows else 0
-                held -= _phase_of(trace, rows[-1]).weights if rows else 0
-                rows.append(_loading(phase, held))
-            rows.append(replace(row, live=row.live + phase.weights))
+                rows.append(_loading(phase, before + needed))
+            rows.append(replace(row, live=row.live + needed))
+            if phase.experts > 1:
+                switch = replace(_loading(phase, row.live + needed), name=f"load {phase.name} 2")
+            before = row.live
             continue
-        layer = -(-phase.weights // phase.layers)
+        layer = -(-needed // phase.layers)
         count = GROUPS if how == "group" else 1
         rows.append(
             replace(
                 row,
                 live=row.live + count * layer,
-                host_bytes=row.host_bytes + phase.passes * phase.weights,
+                host_bytes=row.host_bytes + phase.passes * needed,
                 overlapped=how == "group",
             )
         )
-    records = dict(trace.records)
-    if how == "model":
-        phases.append(_loader())
-        records[LOADING] = _nothing()
-    return replace(trace, phases=tuple(phases), rows=tuple(rows), records=records, offloaded=True)
+    changed = replace(trace, phases=tuple(phases), rows=tuple(rows), offloaded=True)
+    return _with_loads(changed, switch) if how == "model" else changed
+
+
+def _switched(trace: MemoryTrace) -> MemoryTrace:
+    """With one of two experts in HBM: a request has the first brought in place of the second, which
+    those before have left there, and the second when it is past the boundary."""
+    rows: list[Segment] = []
+    switch = None
+    phases = [replace(p, weights=-(-p.weights // p.experts)) for p in trace.phases]
+    for row in trace.rows:
+        phase = _phase_of(trace, row)
+        if phase.experts > 1 and switch is None:
+            rows.append(_loading(phase, rows[-1].live if rows else 0))
+            switch = replace(_loading(phase, row.live), name=f"load {phase.name} 2")
+        rows.append(row)
+    changed = replace(trace, phases=tuple(phases), rows=tuple(rows), offloaded=True)
+    return _with_loads(changed, switch)
+
+
+def _with_loads(trace: MemoryTrace, switch: Segment | None) -> MemoryTrace:
+    """With the phase and the record of steps that bring a network, and the second expert's."""
+    changed = replace(
+        trace,
+        phases=(*trace.phases, _loader()),
+        records={**trace.records, LOADING: _nothing()},
+        switch=switch,
+    )
+    assert isinstance(trace.shape, Clip)
+    return changed if switch is None else changed.spread(trace.shape.steps)
 
 
 LOADING = "load"
 
 
-def _loading(phase: Phase, held: int) -> Segment:
-    """The step that brings a network, with what the request holds meanwhile."""
+def _loading(phase: Phase, live: int) -> Segment:
+    """The step that brings a network, or one of its experts, with what the request holds then."""
     return Segment(
         f"load {phase.name}",
         LOADING,
         1,
         0,
-        host_bytes=phase.weights,
-        live=max(0, held) + phase.weights,
+        host_bytes=-(-phase.weights // phase.experts),
+        live=live,
         record=LOADING,
     )
 

@@ -175,6 +175,8 @@ class Phase:
     """Exchanges between GPUs in a step."""
     passes: int = 1
     """Times that a step runs the network, one after the other."""
+    experts: int = 1
+    """Networks that its weights are of, of which a step needs one."""
     idle: int = 0
     """Of those times, in how many a GPU waits for others: bubbles of a pipeline."""
 
@@ -309,6 +311,11 @@ class MemoryTrace:
     """Bytes a request holds whatever its length: full windows and states of a language model."""
     offloaded: bool = False
     """Whether the weights lie in host memory and come to HBM with the requests that need them."""
+    switch: Segment | None = None
+    """The step that brings the second of two experts, after those of the first."""
+    early: tuple[int, int] = (1, 1)
+    """Numerator and denominator: of n sampler steps the first expert takes `1 + n x early`, rounded
+    down."""
     stored: int = 0
     """Live bytes that are a feature cache's, from the first step on."""
 
@@ -374,15 +381,29 @@ class MemoryTrace:
         steps = shape.denoised
         computed = computed_steps(self.options, steps)
         for row in self.rows:
-            if row.first or row.record not in (again, CACHED):
+            if row.first or not (row.record in (again, CACHED) or row == self.switch):
                 rows.append(row)
-            # A sampler step is one or two steps of the replica: as many as the first has.
-            if row.first and computed > 1:
-                more = row.steps * (computed - 1)
-                rows.append(replace(row, name=again, steps=more, first=False))
+            if row.first:
+                rows += self._computed(replace(row, name=again, first=False), shape, computed)
             if row.first and steps > computed:
                 rows.append(self._cached(row, row.steps * (steps - computed)))
         return replace(self, rows=tuple(rows), shape=shape)
+
+    def _computed(self, step: Segment, shape: Clip, computed: int) -> list[Segment]:
+        """The computed sampler steps after the first, by the expert that takes each.
+
+        A sampler step is one or two steps of the replica: as many as the first has.
+        """
+        early = computed
+        if self.switch is not None:
+            # Steps that an edit leaves out are the first expert's; if those are all, it is not
+            # there, and the other is from the start.
+            early = 1 + shape.steps * self.early[0] // self.early[1] - shape.steps + shape.denoised
+            early = computed if early < 1 else min(early, computed)
+        rows = [replace(step, steps=step.steps * (early - 1))] if early > 1 else []
+        if self.switch is not None and early < computed:
+            rows += [self.switch, replace(step, steps=step.steps * (computed - early))]
+        return rows
 
     def _cached(self, first: Segment, steps: int) -> Segment:
         """Steps that a feature cache skips, with what the first step holds."""

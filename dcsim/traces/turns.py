@@ -106,7 +106,7 @@ def trace_turn(
         options["dtype"] if kept == "mxfp4" else kept,
         layout.turns * token.count("comm"),
         layout.turns,
-        layout.turns - layout.pieces,
+        idle=layout.turns - layout.pieces,
     )
     return MemoryTrace(
         model.name,

@@ -16,6 +16,7 @@ from dcsim.models.shapes import Clip
 from dcsim.planning import simulate
 from dcsim.spec import Layout, load_parts, scenario_from_data
 from dcsim.traces import MemoryTrace
+from dcsim.traces.parts import handed_over, part
 from dcsim.traces.report import report
 
 H100 = load_parts().gpus["h100"]
@@ -141,3 +142,123 @@ def test_in_a_run_weights_stay_in_dram() -> None:
     ended = simulate(plan).outputs
     image = plan.tables["klass"] == list(plan.classes).index("image")
     assert (ended["end"][image] >= 0).mean() > 0.9
+
+
+EXPERT = 14_288_491_584 * 2
+"""Bytes of one of Wan 2.2 A14B's two networks in bf16 (14.288 B parameters)."""
+
+
+def experts(model: str = "wan2.2-t2v-a14b", shape: Clip | None = None, **options: Any) -> Any:
+    return traces.trace(model, options, shape or Clip(832, 480, 17, 40))
+
+
+def steps_of(trace: MemoryTrace) -> list[tuple[str, int]]:
+    """Rows of denoising and loading, in sampler steps: the branches come in turn."""
+    named = ("denoise", "load")
+    return [
+        (row.name, row.steps if row.phase == "load" else row.steps // 2)
+        for row in trace.rows
+        if row.phase in named and "text" not in row.name and "vae" not in row.name
+    ]
+
+
+def test_the_second_expert_comes_when_the_boundary_is_passed() -> None:
+    """Of 40 steps shifted by 12, step i has noise 12 s / (1 + 11 s) at s = 1 - i / 40: it is 0.875
+    at s = 7/19, so 26 steps are of the first. 26.6 GiB each."""
+    plain, one = experts(), experts(experts="switched")
+    assert plain.weights_bytes - one.weights_bytes == EXPERT
+    assert one.offloaded
+    assert steps_of(one) == [
+        ("load denoise", 1),
+        ("first step", 1),
+        ("denoise", 25),
+        ("load denoise 2", 1),
+        ("denoise", 14),
+    ]
+    noise = [12 * Fraction(40 - i, 40) / (1 + 11 * Fraction(40 - i, 40)) for i in range(40)]
+    assert sum(each >= Fraction(7, 8) for each in noise) == 26
+    facts, before = report(one, H100), report(plain, H100)
+    assert facts["host_bytes"] - before["host_bytes"] == 2 * EXPERT
+    assert pytest.approx(26.6, abs=0.05) == EXPERT / 2**30
+    more = 2 * EXPERT / 63e9 + 2 * 20e-6
+    assert facts["seconds"] == pytest.approx(before["seconds"] + more, rel=1e-9)
+    assert plain.peak_bytes - one.peak_bytes == EXPERT
+
+
+def test_image_to_video_switches_earlier() -> None:
+    """Boundary 0.9, shift 5: 0.9 at s = 9/14, so steps 0 to 14 of 40."""
+    one = experts("wan2.2-i2v-a14b", Clip(832, 480, 17, 40, given=1), experts="switched")
+    assert [steps for _, steps in steps_of(one)] == [1, 1, 14, 1, 25]
+
+
+def test_steps_are_spread_anew_over_the_experts() -> None:
+    one = experts(experts="switched")
+    for steps in (1, 2, 3, 10, 39, 40):
+        again = experts(shape=Clip(832, 480, 17, steps), experts="switched")
+        assert one.with_steps(steps) == again
+        assert sum(n for name, n in steps_of(again) if "load" not in name) == steps
+    assert steps_of(one.with_steps(1)) == [("load denoise", 1), ("first step", 1)]
+    assert steps_of(one.with_steps(3)) == [
+        ("load denoise", 1),
+        ("first step", 1),
+        ("denoise", 1),
+        ("load denoise 2", 1),
+        ("denoise", 1),
+    ]
+
+
+@pytest.mark.parametrize(("strength", "early"), [(1.0, 26), (0.5, 6), (0.36, 1), (0.35, 0)])
+def test_an_edit_leaves_out_steps_of_the_first_expert(strength: float, early: int) -> None:
+    """An edit runs the last steps: of 40 the first 26 are the first expert's."""
+    edit = Clip(832, 480, 17, 40, given=17, strength=strength)
+    one = experts(shape=edit, experts="switched")
+    names = [name for name, _ in steps_of(one)]
+    if early:
+        at = names.index("load denoise 2")
+        assert sum(n for _, n in steps_of(one)[1:at]) == early
+    else:
+        assert "load denoise 2" not in names
+
+
+def test_offload_holds_one_expert_at_a_time() -> None:
+    """As the authors' offload_model and diffusers' pipeline of two transformers do."""
+    one = experts(offload="model")
+    loads = [row for row in one.rows if row.name.startswith("load denoise")]
+    assert [row.host_bytes for row in loads] == [EXPERT, EXPERT]
+    first = next(row for row in one.rows if row.first)
+    assert loads[1].live == first.live
+    plain = next(row for row in experts().rows if row.first)
+    assert first.live - plain.live == EXPERT
+    streamed = next(row for row in experts(offload="sequential").rows if row.first)
+    assert streamed.host_bytes == EXPERT  # a pass needs one of them
+
+
+def test_experts_that_cannot_be_switched() -> None:
+    with pytest.raises(ModelError, match="stay where they are"):
+        traces.trace("wan2.2", {"experts": "switched", "fsdp": True}, None, Layout(sp=2))
+    with pytest.raises(ModelError, match="offload model has none that stays"):
+        traces.trace("wan2.2", {"experts": "switched", "offload": "model"})
+    for options in ({"experts": "switched"}, {"offload": "model"}):
+        with pytest.raises(ModelError, match="one is there at a time"):
+            traces.trace("wan2.2", {**options, "feature_cache": "teacache"})
+    with pytest.raises(ModelError, match="unknown option"):
+        traces.trace("wan2.1", {"experts": "switched"})
+
+
+def test_a_file_keeps_the_switch(tmp_path: Any) -> None:
+    one = experts(experts="switched")
+    traces.save(one, tmp_path / "one.npz")
+    again = traces.load(tmp_path / "one.npz")
+    assert again == one
+    assert again.with_steps(10) == one.with_steps(10)
+
+
+def test_a_stage_brings_what_it_runs() -> None:
+    """A replica of one stage has its own loads; it was refused with a traceback."""
+    trace = of(offload="model")
+    for stage, phase in (("encode", "text"), ("denoise", "denoise"), ("decode", "vae")):
+        alone = part(trace, [stage])
+        assert alone.rows[0].name == f"load {phase}"
+        assert {each.name for each in alone.phases} == {phase, "load"}
+    assert handed_over(trace, "encode") == handed_over(PLAIN, "encode")
+    assert handed_over(trace, "denoise") == handed_over(PLAIN, "denoise")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from typing import Annotated, Any
 
@@ -23,7 +24,8 @@ from dcsim.models.positions import axis_angles, grid_places
 from dcsim.models.repeat import repeated
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
-from dcsim.reading.concept import Count, CountOrZero, Least, Unwritten
+from dcsim.reading.concept import Count, CountOrZero, Least, Positive, Unwritten
+from dcsim.reading.forms import Number
 from dcsim.spec import Layout
 
 WIDE = "fp32"
@@ -34,6 +36,13 @@ CODE = Option(
     "Whose code it is: the `authors`' (Wan2.1@9737cba wan/modules/model.py) keeps q, k and the "
     "input of attention in float32 and turns q and k in float64.",
     ("diffusers", "authors"),
+)
+
+EXPERTS = Option(
+    "resident",
+    "Where the two networks are: both `resident`, or one (`switched`): each request has the first "
+    "brought from the host's memory and, when it is past the boundary, the other in its place.",
+    ("resident", "switched"),
 )
 
 
@@ -56,6 +65,10 @@ class Wan(Denoiser):
     text_width: Count = 4096
     experts: Count = 1
     """Networks of that size, of which each step needs one (Wan 2.2 A14B)."""
+    boundary: Annotated[float, Number(above=0, high=1)] = 1.0
+    """Share of the noise down to which the first of two experts goes."""
+    shift: Positive = 1.0
+    """How far the sampler's steps are shifted to where there is more noise."""
     each_token: bool = False
     """Every token has a timestep, and so a modulation, of its own (Wan 2.2 TI2V): its first frames
     may be brought."""
@@ -93,6 +106,15 @@ class Wan(Denoiser):
         return self.experts
 
     @property
+    def early(self) -> Fraction:
+        # A step at share s has s x shift / (1 + (shift - 1) s) of the noise; the first is at s = 1,
+        # each other 1 / steps below the one before.
+        edge, shift = (
+            Fraction(each).limit_denominator(10**6) for each in (self.boundary, self.shift)
+        )
+        return 1 - edge / (shift - (shift - 1) * edge)
+
+    @property
     def axes(self) -> tuple[int, int, int]:
         """Channels of a head that turn with the frame, the row and the column."""
         side = 2 * (self.head // 6)
@@ -128,7 +150,7 @@ class Wan(Denoiser):
         )
 
     def options(self) -> Mapping[str, Option]:
-        return {"code": CODE}
+        return {"code": CODE} | ({"experts": EXPERTS} if self.experts > 1 else {})
 
     def under(self, options: Mapping[str, Any]) -> Wan:
         return replace(self, code=options["code"])
