@@ -21,6 +21,7 @@ from oracle_ledger import TICKS, Ledger, account_rows
 from oracle_replica import DOWN, LOADING, UP, Replica, WeightSet
 from oracle_slack import Slack
 from oracle_store import HBM, Store
+from oracle_swap import Swaps
 from oracle_useful import Useful
 from oracle_weights import Weights
 from oracle_work import Request, rows
@@ -41,7 +42,7 @@ def graph(tables: dict[str, np.ndarray], n: int) -> tuple[list[int], list[int], 
     return start, after, delay
 
 
-class Oracle(Weights, HandOvers):
+class Oracle(Weights, HandOvers, Swaps):
     """The engine's interface, stepped. Times in ns, sizes in bytes."""
 
     def __init__(
@@ -93,6 +94,8 @@ class Oracle(Weights, HandOvers):
         n = len(arrival)
         self.out = {name: [-1] * n for name in ("start", "first", "end", "replica")}
         self.out |= {"outcome": [QUEUED] * n, "preemptions": [0] * n, "arrived": list(arrival)}
+        if any(service.swap for service in self.services):
+            self.out["swaps"] = [0] * n
         if self.content.nodes:
             self.out |= {name: [0] * n for name in HITS}
         start, after, self.delay = graph(tables, n)
@@ -231,6 +234,7 @@ class Oracle(Weights, HandOvers):
             request = replica.waiting.pop(0)
             first = self.out["start"][request.row] == -1
             taken = first and self.takes_over(replica, request, ns)
+            taken = taken or self.swap_in(replica, request, ns)
             if taken or self.loads(replica, request, instant):
                 replica.stalled.append(request)
             else:
@@ -246,7 +250,8 @@ class Oracle(Weights, HandOvers):
             self.out["preemptions"][request.row] += 1
             self.out["outcome"][request.row] = QUEUED
             replica.slack.preempted(request, instant)
-            request.start_over()
+            if not self.swap_out(replica, request, ns):
+                request.start_over()
             replica.waiting.insert(0, request)
         replica.slack.make_room(instant)
         if replica.batch:
@@ -412,6 +417,8 @@ class Oracle(Weights, HandOvers):
         replica.batch, replica.stalled, replica.ready, replica.waiting = [], [], [], []
         replica.kept, replica.freed, replica.booked = {}, [], []
         for request in requests:
+            self.lose(request)
+        for request in requests:
             request.start_over()
             self.out["outcome"][request.row] = QUEUED
             self.route(request)
@@ -430,6 +437,7 @@ class Oracle(Weights, HandOvers):
             raise ValueError(f"pool {pool} is HBM")
         if not self.lifted:
             self.store.shrink(pool, amount, self.now)
+            self.lose_until_it_fits(pool)
         self.event(CAPACITY, pool, amount)
 
     # A look inside, for what runs between stops.

@@ -157,7 +157,8 @@ class Ledger:
         changes: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for span in self.spans:
             pool, category, _, klass = span.account
-            if category in (LIVE, TRANSIENT) or (category, klass) == (CACHE, -1):
+            in_hbm = self.tiers[pool] == 0 and category in (LIVE, TRANSIENT)
+            if in_hbm or (category, klass) == (CACHE, -1):
                 continue
             changes[pool][span.start] += span.bytes
             if span.end is not None:
@@ -204,4 +205,11 @@ def account_rows(
         for tier in ("dram", "store"):
             for pool in dict.fromkeys(getattr(p, tier) for p in mine):
                 out += [(pool, c, klass.service, row) for c in (ARTIFACTS, CACHE)]
+    for row, klass in enumerate(classes):
+        service = services[klass.service]
+        mine = plans[service.replica : service.replica + service.replicas]
+        if service.swap:
+            out += [
+                (pool, LIVE, klass.service, row) for pool in dict.fromkeys(p.dram for p in mine)
+            ]
     return out

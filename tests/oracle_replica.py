@@ -69,6 +69,8 @@ class Replica:
     def fits(self, head: Request) -> bool:
         """Whether the head of the queue may join the batch."""
         batch, service = self.batch, self.service
+        if head.swapped and not head.swapped.come:
+            return False
         if len(batch) + len(self.stalled) >= service.max_jobs:
             return False
         there = batch + self.stalled

@@ -52,7 +52,7 @@ class Slack:
 
     def shares(self, request: Request) -> int:
         """Bytes of nodes in use that the request would use too."""
-        if request.takes_over:
+        if request.takes_over or request.swapped:
             return 0
         found = (self.nodes.get(node) for node in self.content.path(request.reads))
         return sum(self.bytes(here.node) for here in found if here and here.users)

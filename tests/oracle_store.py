@@ -18,6 +18,7 @@ HBM, DRAM, NAND = range(3)
 
 if TYPE_CHECKING:
     from oracle_residence import Lies, Residence
+    from oracle_swap import Swapped
 
 
 @dataclass
@@ -52,10 +53,11 @@ class Pool:
     weights: int = 0
     objects: list[Kept] = field(default_factory=list)
     nodes: list[Lies] = field(default_factory=list)
+    swapped: list[Swapped] = field(default_factory=list)
 
     @property
     def used(self) -> int:
-        lying = [*self.objects, *self.nodes]
+        lying = [*self.objects, *self.nodes, *self.swapped]
         return self.weights + sum(each.bytes for each in lying)
 
     def has_room(self, amount: int) -> bool:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from oracle_swap import Swapped
 
 FIXED, PREFILL, DECODE = range(3)
 
@@ -17,7 +21,7 @@ COLUMNS = {
     "peak mean first",
     "works": "segment segments artifact",
     "services": "router replica replicas max_jobs max_tokens same_shape weights reserve "
-    "watermark checkpoint keep cache_hbm cache_dram cache_nand cache_least",
+    "watermark checkpoint keep cache_hbm cache_dram cache_nand cache_least swap",
     "classes": "service artifact_dram artifact_nand context_dram context_nand",
     "nodes": "parent tokens bytes klass",
     "policies": "evict_dram evict_nand admit_dram admit_nand back exclusive "
@@ -123,6 +127,7 @@ class Request:
     reads: int = -1
     leaves: int = -1
     takes_over: bool = False
+    swapped: Swapped | None = None
     segments: list[Segment] = field(default_factory=list)
     fed: int = 0
     largest: int = 0

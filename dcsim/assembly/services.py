@@ -261,6 +261,7 @@ def service_row(served: Served, first: int, replicas: int, hbm: int) -> dict[str
         "watermark": budget // WATERMARK if served.token else 0,
         "checkpoint": served.checkpoint,
         "keep": int(served.job.keep.weights_in_dram or served.offloaded),
+        "swap": int(limits.preemption == "swap"),
         **_cache(served.job),
     }
 

@@ -55,6 +55,7 @@ class Rows(TypedDict):
     hit_nand: NotRequired[Int64]
     hit_again: NotRequired[Int64]
     handed: NotRequired[Int64]
+    swaps: NotRequired[npt.NDArray[np.int32]]
 
 
 ROWS: tuple[str, ...] = tuple(Rows.__annotations__)

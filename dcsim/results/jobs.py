@@ -12,6 +12,7 @@ from dcsim.engine import OUTCOMES, Outputs, Rows
 from dcsim.results.outcomes import NEVER_CAME, arrived_of, counted
 from dcsim.results.queue import Queue
 from dcsim.results.statistics import Spread
+from dcsim.results.swap import swap_figures
 from dcsim.results.useful import kept_and_useful
 from dcsim.workload import Requests
 
@@ -20,7 +21,7 @@ __all__ = ["JobRecord", "Members", "members"]
 COMPLETED = OUTCOMES.index("completed")
 REJECTED = OUTCOMES.index("rejected")
 _HITS = ("hbm", "dram", "nand", "again")
-_SUMS = ("preemptions", "frames", "prompt", "output", "asked", *_HITS)
+_SUMS = ("preemptions", "swaps", "frames", "prompt", "output", "asked", *_HITS)
 
 Members = NDArray[np.int64] | slice
 """Some requests, as numpy takes them."""
@@ -50,6 +51,8 @@ class JobRecord:
         started, begun = _which(start >= 0), _which(first >= 0)
         self._counts += np.bincount(outcome, minlength=len(OUTCOMES))
         sums["preemptions"] += int(rows["preemptions"][mine].sum())
+        if "swaps" in rows:
+            sums["swaps"] += int(rows["swaps"][mine].sum())
         spreads["wait"].add(start[started] - arrival[started])
         spreads["first"].add(first[begun] - arrival[begun])
         spreads["latency"].add(end[done] - arrival[done])
@@ -90,6 +93,8 @@ class JobRecord:
         }
         if spreads["handed"] is not None:
             figures["handed_ns"] = spreads["handed"]
+        recomputed = sums["preemptions"] - sums["swaps"]
+        figures |= swap_figures(built, self._klass, sums["swaps"], recomputed)
         throughput = {"requests_per_s": counts["completed"] / seconds}
         if len(self._frames):
             throughput["frames_per_s"] = sums["frames"] / seconds

@@ -49,6 +49,7 @@ def requests_table(plan: Plan, requests: Requests, built: Rows) -> Any:
     columns |= {
         "outcome": names(built["outcome"], OUTCOMES),
         "preemptions": pa.array(built["preemptions"], pa.int32()),
+        **({"swaps": pa.array(built["swaps"], pa.int32())} if "swaps" in built else {}),
         "prompt_tokens": optional(requests.prompt, is_turn, nothing),
         "output_tokens": optional(requests.output, is_turn, nothing),
     }

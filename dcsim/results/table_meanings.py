@@ -40,7 +40,9 @@ def _held(name: str, meaning: str) -> Entry:
 
 
 def _flow(name: str, meaning: str) -> Entry:
-    return Entry(name, "int64", "bytes", f"Of objects, within the bin. {meaning}")
+    return Entry(
+        name, "int64", "bytes", f"Of objects and what is swapped, within the bin. {meaning}"
+    )
 
 
 TABLES: Mapping[str, Table] = {
@@ -64,8 +66,13 @@ TABLES: Mapping[str, Table] = {
                 "more HBM than a replica has beside its weights; `awaited`: what it waits for has "
                 "not ended, or its think time has not; `abandoned`: that was rejected.",
             ),
+            Entry("preemptions", "int32", "", "Times it had to leave a full HBM."),
             Entry(
-                "preemptions", "int32", "", "Times it had to leave a full HBM and was recomputed."
+                "swaps",
+                "int32",
+                "",
+                "Of these those to DRAM; of the others it was recomputed. Only where a scheduler "
+                "has `preemption: swap`.",
             ),
             Entry("prompt_tokens", "int64?", "tokens", "Null for a clip."),
             Entry("output_tokens", "int64?", "tokens", "Null for a clip."),

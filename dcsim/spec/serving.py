@@ -97,6 +97,9 @@ ROUTERS = ("least_loaded", "round_robin", "session_sticky", "prefix_aware")
 """In the order of the engine's numbers for them."""
 
 
+PREEMPTIONS = ("recompute", "swap")
+
+
 @dataclass(frozen=True)
 class Scheduler(Concept):
     """Iteration-level batching."""
@@ -111,6 +114,9 @@ class Scheduler(Concept):
     """Which replica gets a new request; `session_sticky`: that of the turn before, where its
     context is, and of a first turn the one with the fewest; `prefix_aware`: where the most of its
     prompt is found, traded against the prompts that are there."""
+    preemption: Annotated[str, Word(PREEMPTIONS)] = "recompute"
+    """What a request does that has to leave a full HBM: start over, or go to DRAM as it is and come
+    back (where DRAM has no room it starts over)."""
     same_shape: bool | None = None
     """Batch only jobs of equal shape; absent: as the model needs it."""
 

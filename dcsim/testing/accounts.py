@@ -24,7 +24,8 @@ OBJECTS = {"artifacts": "artifact", "cache": "context"}
 def check_outputs(plan: Plan, outputs: Outputs) -> None:
     """The laws of flows, of each job class and kind of object by itself.
 
-    - In every account taken = moved + expired + evicted + lost + held, at the end of every bin;
+    - In every account taken = moved + expired + evicted + lost + held, at the end of every bin,
+      of what is swapped too;
       in a bin without flows what is held is exactly that.
     - The finished objects of a class are taken in DRAM or spilled there; what is spilled, goes
       past DRAM or moves on is taken in NAND or named dropped. Contexts that are used again are left
@@ -36,6 +37,8 @@ def check_outputs(plan: Plan, outputs: Outputs) -> None:
     flow.hold("no more is freed than was allocated", held >= 0, held=held)
     mean, before = outputs["mean"], held - taken + freed
     objects = np.isin(flow.category, [CATEGORIES.index(name) for name in OBJECTS])[:, None]
+    swapped = (flow.category == CATEGORIES.index("live")) & (flow.tier != TIERS.index("hbm"))
+    objects = objects | swapped[:, None]
     slack = np.where((taken == 0) & (freed == 0), 0, 1)
     flow.hold("allocated = freed + held",
               ~objects | ((mean >= before - freed - slack) & (mean <= before + taken)),

@@ -24,9 +24,10 @@ def check_flows(results: Results) -> None:
     """Allocated = freed + held, in every pool at the end of every bin.
 
     Allocated and freed are the flows (`taken`; `moved`, `expired`, `evicted`, `lost`), held is
-    what the timeline says of cached contexts and artifacts: in a bin without flows it is exactly
-    the bytes taken less those freed before; in the others it lies between the least and the most
-    that the flows of the bin allow. It is never negative nor above the capacity.
+    what the timeline says of cached contexts, artifacts and what is swapped to DRAM: in a bin
+    without flows it is exactly the bytes taken less those freed before; in the others it lies
+    between the least and the most that the flows of the bin allow. It is never negative nor above
+    the capacity.
     """
     grid = Grid(results)
     for cause in ("taken", *OUT, "dropped", "spilled"):
@@ -36,14 +37,15 @@ def check_flows(results: Results) -> None:
     grid.hold("objects never exceed the capacity", held <= grid["capacity_high"],
               held=held, capacity=grid["capacity_high"])  # fmt: skip
     taken, freed = grid["taken"], np.asarray(sum(grid[cause] for cause in OUT))
-    mean, before = grid["cache"] + grid["artifacts"], held - taken + freed
+    swapped = np.where((grid.tier == "hbm")[:, None], 0, grid["live"])
+    mean, before = grid["cache"] + grid["artifacts"] + swapped, held - taken + freed
     above = (grid.tier == "hbm")[:, None] & (grid["artifacts"] > 0)
     if not _in_hbm(results):
         above |= (grid.tier == "hbm")[:, None] & ((taken > 0) | (mean > 0))
     grid.hold("objects are in DRAM and NAND only", ~above,
               taken=taken, mean_held=mean)  # fmt: skip
-    # Means are rounded down, one account (a job's contexts, or artifacts) at a time.
-    slack = np.where((taken == 0) & (freed == 0), 0, 2 * len(results.summary["jobs"]))
+    # Means are rounded down, one account (a job's contexts, artifacts, or swapped) at a time.
+    slack = np.where((taken == 0) & (freed == 0), 0, 3 * len(results.summary["jobs"]))
     grid.hold("allocated = freed + held",
               (mean >= before - freed - slack) & (mean <= before + taken),
               held_before=before, taken=taken, freed=freed, mean_held=mean)  # fmt: skip
@@ -64,7 +66,8 @@ def check_transfers(results: Results) -> None:
       lost on the way) may be missing.
     - A channel moves no more in a bin than its bandwidth allows.
 
-    Where contexts are used again only what is not there yet is taken: no word of the first two.
+    Where contexts are used again only what is not there yet is taken, and what is swapped comes and
+    goes too: no word of the first two.
     Exclusive tiers alone move anything on from NAND, to DRAM.
     """
     grid = Grid(results)
@@ -79,7 +82,8 @@ def check_transfers(results: Results) -> None:
     for cause in ("moved", "spilled"):
         if cause == "spilled" or not any(reuse and reuse.get("exclusive") for reuse in reuses):
             must_equal("nothing moves on from NAND", cause, bytes=total["nand", cause], limit=0)
-    if any(reuse is not None for reuse in reuses):
+    swaps = any("swap" in figures for figures in results.summary["jobs"].values())
+    if swaps or any(reuse is not None for reuse in reuses):
         return
     wanted, direct = _kept_bytes(results, grid)
     here = (grid["taken"] + grid["spilled"])[grid.tier == "dram"].sum(axis=0)

@@ -246,6 +246,8 @@ def _schedulers(draw: Draw, kind: str) -> dict[str, Any]:
     if kind == "llm" and draw(st.booleans()):
         chunk, tokens = sorted(draw(st.tuples(*[st.sampled_from([64, 256, 1000, 2048, 8192])] * 2)))
         limits |= {"prefill_chunk": chunk, "max_batched_tokens": tokens}
+    if kind == "llm" and draw(st.booleans()):
+        limits["preemption"] = "swap"
     return limits
 
 

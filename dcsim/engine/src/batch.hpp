@@ -56,7 +56,7 @@ class Batch {
             feed(slot);
         } else {
             left_ -= request.segment.tokens;
-            push_end(slot);
+            push_end(slot, -request.begun);
         }
     }
 
@@ -68,14 +68,24 @@ class Batch {
         for (const std::size_t slot : prefills_) feed(slot);
     }
 
-    // Takes a request out, whole, wherever it stands in its segment.
+    // Takes a request out as it is, wherever it stands in its segment, so that it can be admitted again:
+    // its `begun` counts from the iteration at hand.
     Running release(std::size_t slot) {
         Running& request = slots_[slot];
-        const Running out = request;
-        if (request.course.in_prefill()) prefills_.erase(std::find(prefills_.begin(), prefills_.end(), slot));
+        const bool prefill = request.course.in_prefill();
+        if (prefill) prefills_.erase(std::find(prefills_.begin(), prefills_.end(), slot));
+        const i64 done = steps_done(request);
         if (request.segment.steps > 0) leave(request);
+        Running out = request;
+        out.begun = prefill ? 0 : -done;
         free_slot(slot);
         return out;
+    }
+    // Live bytes and hold of a request in the coming iteration.
+    struct Held { i64 live, hold; };
+    Held held_by(const Running& request) const {
+        const i64 k = steps_done(request);
+        return {request.segment.live.at(k), request.segment.hold.at(k)};
     }
 
     // Calls `done(request)` for requests whose segment has run out and that have no
@@ -187,7 +197,7 @@ class Batch {
         const i128 length = cost_.sum(n) + rest;
         const i128 end = std::min(start + length, ticks_of(timeline.bins().horizon));
         const i128 wide = ticks_of(timeline.bins().width);
-        Held before;
+        ByteTicks before;
         i64 first = 0;  // iteration that runs at t
         for (i128 t = start; t < end;) {
             if (t >= bin_end_) {  // time only goes forward: mostly it is still the same bin
@@ -199,7 +209,7 @@ class Batch {
             const bool whole = edge == start + length;
             const i64 k = whole ? n : cost_.steps_within(edge - start);
             const i128 part = whole ? rest : edge - start - cost_.sum(k);
-            const Held until = held(k, part);
+            const ByteTicks until = held(k, part);
             timeline.add(at.live, bin, until.live - before.live);
             timeline.add(at.transient, bin, until.transient - before.transient);
             const i64 last = part > 0 ? k : k - 1;
@@ -239,7 +249,7 @@ class Batch {
         i64 requests = 0, dense = 0, peak = 0, mean = 0;
         Line own{}, cost{};
     };
-    struct Held { i128 live = 0, transient = 0; };
+    struct ByteTicks { i128 live = 0, transient = 0; };
     struct End {
         i64 iteration, order;
         std::size_t slot;
@@ -249,8 +259,8 @@ class Batch {
     };
 
     // Byte-ticks of n whole iterations and `rest` ticks of the next.
-    Held held(i64 n, i128 rest) const {
-        Held h;
+    ByteTicks held(i64 n, i128 rest) const {
+        ByteTicks h;
         h.live = sum_product(live_, cost_, n) + live_.at(n) * rest;
         for (const PhaseSum& p : sums_) {
             if (p.requests == 0) continue;
@@ -269,16 +279,17 @@ class Batch {
         return *it;
     }
 
-    void push_end(std::size_t slot) {
+    void push_end(std::size_t slot, i64 done = 0) {
         Running& request = slots_[slot];
-        begin(request);
-        ends_.push_back({iteration_ + request.segment.steps, request.order, slot});
+        begin(request, done);
+        ends_.push_back({request.begun + request.segment.steps, request.order, slot});
         std::push_heap(ends_.begin(), ends_.end(), std::greater<>());
     }
-    void begin(Running& request) {
-        request.begun = iteration_;
+    // `done` steps of its segment were done before.
+    void begin(Running& request, i64 done = 0) {
+        request.begun = iteration_ - done;
         steady_ += request.segment.tokens;
-        add(request.segment, 0, 1);
+        add(request.segment, done, 1);
     }
     // Takes what is left of the segment in hand out of the sums; a prefill has been fed till here.
     void leave(Running& request) {

@@ -24,7 +24,7 @@ struct Due {
 inline constexpr Due kNoDue{kNever, kNever};
 
 // What waits for the end of a transfer.
-enum class Bound : char { kObject, kSet, kOnboard, kDirect, kContent, kHandOver };
+enum class Bound : char { kObject, kSet, kOnboard, kDirect, kContent, kHandOver, kSwap };
 struct Errand {
     Bound bound;
     std::size_t subject;

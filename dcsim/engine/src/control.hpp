@@ -36,6 +36,7 @@ inline void Engine::set_capacity(i64 pool, i64 bytes) {
         lies_->shrink(now_, pool, false);
         objects_->shrink(now_, pool);
         lies_->shrink(now_, pool, true);
+        if (swaps_->any()) lose_swapped(pool);
     }
     events_.push_back({now_, kCapacity, pool, bytes});
 }
@@ -93,10 +94,10 @@ inline std::vector<Waiting> Engine::cut(std::size_t r) {
     for (const Loading& l : std::exchange(replica.loading, {})) {
         unstall(replica, l.request);
         out_.outcome[static_cast<std::size_t>(l.request.row)] = kQueued;
-        requests.push_back(l.request);
+        requests.push_back(start_over(l.request));
     }
     if (replica.slack.on()) replica.slack.lose(replica.batch, ticks_of(now_));
-    requests.insert(requests.end(), replica.waiting.begin(), replica.waiting.end());
+    for (const Waiting& waiting : replica.waiting) requests.push_back(start_over(waiting));
     replica.waiting.clear();
     return requests;
 }

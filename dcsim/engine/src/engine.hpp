@@ -9,6 +9,7 @@
 #include "replica.hpp"
 #include "router.hpp"
 #include "rows.hpp"
+#include "swap.hpp"
 #include "tier_top.hpp"
 #include "useful.hpp"
 #include "weights.hpp"
@@ -28,6 +29,7 @@ class Engine {
         objects_.emplace(tables_, timeline_, pools_, channels_);
         lies_.emplace(tables_, timeline_, pools_, *objects_);
         pools_.set_evictor(&*lies_);
+        swaps_.emplace(tables_, timeline_, pools_);
         content_.emplace(tables_, channels_, *lies_);
         timeline_.open();
         for (const Service& service : tables_.services) budgets_.push_back(least_budget(service));
@@ -231,9 +233,9 @@ class Engine {
         batch.keep(-replica.freed, -replica.freed);
         replica.kept -= std::exchange(replica.freed, 0);
         const i64 max_tokens = service_of(r).max_tokens;
-        batch.feed_all(max_tokens);
         if (!replica.ready.empty())
             for (const i64 id : std::exchange(replica.ready, {})) join(r, take_loading(replica, id));
+        batch.feed_all(max_tokens);
         while (!replica.waiting.empty() && fits(r, replica.waiting.front(), 0)) admit(r);
         if (batch.hold().a > replica.budget) {
             while (!batch.empty() && batch.hold().a > replica.budget) preempt(r);
@@ -262,6 +264,15 @@ class Engine {
     void preempt(std::size_t r);
     Waiting put_back(Batch& batch, std::size_t slot);
 
+    // ---- preemption by swap: swapping.hpp
+    Batch::Held held_of(const Waiting& request) const;
+    bool swap_out(std::size_t r, std::size_t slot, Waiting& out);
+    void swap_in(std::size_t r, const Waiting& request);
+    void swapped(std::size_t subject);
+    void look_at_head(std::size_t r, bool changed);
+    Waiting start_over(const Waiting& request);
+    void lose_swapped(i64 pool);
+
     // ---- requests that load: loading.hpp
     void look_up(std::size_t r, const Waiting& request);
     void stall(std::size_t r, const Loading& loading);
@@ -272,7 +283,7 @@ class Engine {
     void edge_soon(std::size_t r);
     Loading take_loading(Replica& replica, i64 id);
     i64 reads_of(i64 request) const { return has_content() ? tables_.requests.reads[static_cast<std::size_t>(request)] : -1; }
-    i64 shares(const Replica& replica, i64 request) const;
+    i64 shares(const Replica& replica, const Waiting& request) const;
     i64 saved(std::size_t r, i64 request);
 
     // An edge now, of a replica that runs nothing.
@@ -328,8 +339,7 @@ class Engine {
         }
     }
 
-    // ---- arrivals and routing
-
+    // ---- arrivals and routing: routing.hpp
     i64 work_of(i64 request) const { return tables_.requests.work[static_cast<std::size_t>(request)]; }
     i64 prompt_of(const Waiting& request) const {
         return tables_.requests.prompt[static_cast<std::size_t>(request.row)] + request.tokens_out;
@@ -338,65 +348,12 @@ class Engine {
         const i64 klass = tables_.requests.klass[static_cast<std::size_t>(request)];
         return static_cast<std::size_t>(tables_.classes[static_cast<std::size_t>(klass)].service);
     }
-
-    void admit_request(i64 request) {
-        const auto q = static_cast<std::size_t>(request);
-        const WorkInfo& info = works_[static_cast<std::size_t>(work_of(request))];
-        const i64 need = info.need(tables_.requests.prompt[q], tables_.requests.output[q]);
-        if (need <= budgets_[service_of_request(request)]) return route({request, 0});
-        out_.outcome[q] = kRejected;
-        std::vector<i64> gone{request};
-        graph_.failed(request, [&](i64 other) {
-            out_.outcome[static_cast<std::size_t>(other)] = kAbandoned;
-            gone.push_back(other);
-        });
-        if (hand_overs_.any()) refuse(gone);
-    }
-
-    void route(const Waiting& request) {
-        const std::size_t s = service_of_request(request.row);
-        if (const HandOvers::Booking* place = booked(request.row)) {
-            router_.add(place->replica, request.row, -1);
-            enqueue(place->replica, request);
-        } else if (router_.open(s)) {
-            enqueue(choose(s, request.row, replica_before(request.row)), request);
-        } else {
-            limbo_[s].push_back(request);
-        }
-    }
-
-    std::size_t choose(std::size_t service, i64 request, i64 before) {
-        return router_.choose(service, before, [&](std::size_t r) { return saved(r, request); });
-    }
-
-    // Where the request that this one waited for last was; -1: it waited for none.
-    i64 replica_before(i64 request) const {
-        const i64 before = graph_.before(static_cast<std::size_t>(request));
-        return before < 0 ? -1 : out_.replica[static_cast<std::size_t>(before)];
-    }
-
-    void enqueue(std::size_t r, const Waiting& request) {
-        Replica& replica = replicas_[r];
-        replica.waiting.push_back(request);
-        out_.replica[static_cast<std::size_t>(request.row)] = static_cast<std::int32_t>(r);
-        router_.add(r, request.row, 1);
-        if (replica.state != State::kUp) return;
-        if (replica.batch.empty()) {
-            wake(r);
-        } else if (replica.waiting.size() == 1) {
-            call_edge(r);
-        }
-    }
-
-    // The head of the queue may join at the next edge: make that a boundary.
-    // If it does not fit then, it will not before the planned boundary either: only the head may
-    // join (first come, first served), no chunk changes before then, and holds but grow.
-    void call_edge(std::size_t r) {
-        Replica& replica = replicas_[r];
-        if (!fits(r, replica.waiting.front(), 0)) return;
-        const i64 next = replica.batch.cost().steps_within(ticks_of(now_) - replica.began) + 1;
-        if (next < replica.planned && fits(r, replica.waiting.front(), next)) plan(r, next);
-    }
+    void admit_request(i64 request);
+    void route(const Waiting& request);
+    std::size_t choose(std::size_t service, i64 request, i64 before);
+    i64 replica_before(i64 request) const;
+    void enqueue(std::size_t r, const Waiting& request);
+    void call_edge(std::size_t r);
 
     // ---- transfers
 
@@ -409,6 +366,8 @@ class Engine {
             if (ended.loading >= 0 && replicas_[ended.replica].epoch == errand.epoch) loaded(ended.replica, ended.loading, ended.move);
         } else if (errand.bound == Bound::kHandOver) {
             handed_over(errand);
+        } else if (errand.bound == Bound::kSwap) {
+            swapped(subject);
         } else if (errand.bound == Bound::kSet) {
             for (const std::size_t r : weights_->loaded(now_, subject)) {
                 take_weights(r);
@@ -465,6 +424,7 @@ class Engine {
     std::optional<Objects> objects_;
     std::optional<Residence> lies_;
     std::optional<Content> content_;
+    std::optional<Swaps> swaps_;
     std::vector<ControlEvent> events_;
     Stats stats_;
     std::size_t next_ = 0;
@@ -480,4 +440,6 @@ class Engine {
 #include "handing.hpp"
 #include "joining.hpp"
 #include "loading.hpp"
+#include "routing.hpp"
 #include "slices.hpp"
+#include "swapping.hpp"

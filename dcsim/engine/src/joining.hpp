@@ -9,15 +9,16 @@ namespace dcsim {
 inline bool Engine::fits(std::size_t r, const Waiting& request, i64 after) const {
     const Replica& replica = replicas_[r];
     const Batch& batch = replica.batch;
+    if (request.swap >= 0 && !swaps_->at(request.swap).come) return false;
     const bool alone = batch.empty() && replica.loading.empty();
     if (alone && replica.kept == 0) return true;
     const Service& s = service_of(r);
     const i64 work = work_of(request.row);
     const WorkInfo& info = works_[static_cast<std::size_t>(work)];
-    const i64 prompt = prompt_of(request);
+    const i64 tokens = request.swap >= 0 && !info.token ? swaps_->at(request.swap).state.segment.tokens : info.first_tokens();
     return batch.running() + static_cast<i64>(replica.loading.size()) < s.max_jobs &&
-           (alone || ((!s.same_shape || batch.work() == work) && info.first_tokens() <= batch.left())) &&
-           batch.hold().at(after) + info.admission_hold(prompt) - shares(replica, request.row) <= replica.budget - replica.watermark;
+           (alone || ((!s.same_shape || batch.work() == work) && tokens <= batch.left())) &&
+           batch.hold().at(after) + held_of(request).hold - shares(replica, request) <= replica.budget - replica.watermark;
 }
 
 // The head of the queue joins the batch, or loads what it can of its prompt first.
@@ -26,7 +27,10 @@ inline void Engine::admit(std::size_t r) {
     const Waiting request = replica.waiting.front();
     replica.waiting.pop_front();
     const auto q = static_cast<std::size_t>(request.row);
-    if (!(hand_overs_.any() && take_over(r, request))) look_up(r, request);
+    if (request.swap >= 0)
+        swap_in(r, request);
+    else if (!(hand_overs_.any() && take_over(r, request)))
+        look_up(r, request);
     if (replica.slack.on()) replica.slack.make_room(replica.batch, replica.began);
     out_.outcome[q] = kRunning;
     out_.replica[q] = static_cast<std::int32_t>(r);
@@ -37,6 +41,7 @@ inline void Engine::admit(std::size_t r) {
 }
 
 inline void Engine::join(std::size_t r, const Loading& from) {
+    if (from.request.swap >= 0) return replicas_[r].batch.admit(swaps_->remove(now_, from.request.swap, kMoved).state);
     const auto q = static_cast<std::size_t>(from.request.row);
     const i64 work = work_of(from.request.row);
     const WorkInfo& info = works_[static_cast<std::size_t>(work)];
@@ -77,7 +82,8 @@ inline void Engine::preempt(std::size_t r) {
         const Running& leaving = replica.batch.request(slot);
         replica.slack.preempted(replica.batch, replica.began, reads_of(leaving.row), leaving.uses, replica.batch.fed(leaving));
     }
-    const Waiting request = put_back(replica.batch, slot);
+    Waiting request;
+    if (!swap_out(r, slot, request)) request = put_back(replica.batch, slot);
     ++out_.preemptions[static_cast<std::size_t>(request.row)];
     replica.waiting.push_front(request);
 }

@@ -68,9 +68,9 @@ inline void Engine::run_out() {
     edge_soon(late.replica);
 }
 
-// Bytes of the head of a queue that others hold already. What is handed over comes as its own.
-inline i64 Engine::shares(const Replica& replica, i64 request) const {
-    return replica.slack.on() && !hand_overs_.to(request) ? replica.slack.shares(reads_of(request)) : 0;
+// Bytes of the head of a queue that others hold already. What is handed over comes as its own, and so does what was swapped.
+inline i64 Engine::shares(const Replica& replica, const Waiting& request) const {
+    return replica.slack.on() && request.swap < 0 && !hand_overs_.to(request.row) ? replica.slack.shares(reads_of(request.row)) : 0;
 }
 
 // What a replica has of its prompt now, in quarters of tokens: 4 a token in HBM, 3 in DRAM, 1 in NAND.
@@ -93,16 +93,14 @@ inline i64 Engine::saved(std::size_t r, i64 request) {
 // It holds its bytes from now on, and takes no part in iterations.
 inline void Engine::stall(std::size_t r, const Loading& loading) {
     const Waiting& request = loading.request;
-    const WorkInfo& info = works_[static_cast<std::size_t>(work_of(request.row))];
-    const i64 prompt = prompt_of(request);
-    replicas_[r].batch.stall(info.first_live(prompt), info.admission_hold(prompt), work_of(request.row));
+    const auto [live, hold] = held_of(request);
+    replicas_[r].batch.stall(live, hold, work_of(request.row));
     replicas_[r].loading.push_back(loading);
 }
 
 inline void Engine::unstall(Replica& replica, const Waiting& request) const {
-    const WorkInfo& info = works_[static_cast<std::size_t>(work_of(request.row))];
-    const i64 prompt = prompt_of(request);
-    replica.batch.keep(-info.first_live(prompt), -info.admission_hold(prompt));
+    const auto [live, hold] = held_of(request);
+    replica.batch.keep(-live, -hold);
 }
 
 // A transfer of a load has ended; at the last the request joins at the next edge.

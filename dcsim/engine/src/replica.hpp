@@ -13,7 +13,8 @@ namespace dcsim {
 struct Stats { i64 events = 0, boundaries = 0, steps = 0, iterations = 0; };
 struct ControlEvent { i64 time, kind, subject, value; };
 
-struct Waiting { i64 row, tokens_out; };
+// `swap`: its number in DRAM; -1: it starts over, or has not begun.
+struct Waiting { i64 row, tokens_out, swap = -1; };
 // An admitted request whose prefix is on its way, or has come.
 struct Loading {
     Waiting request;

@@ -17,9 +17,11 @@ class RequestRows {
     Column<std::int32_t> preemptions, replica;
     Column<i64> hit_hbm, hit_dram, hit_nand, hit_again;  // where content is known
     Column<i64> handed;                                  // where anything is handed over
+    Column<std::int32_t> swaps;                          // where a service swaps
 
     RequestRows(const Tables& tables, const Graph& graph)
         : whole_(graph.any()), content_(!tables.nodes.empty()), handing_(!tables.requests.handover.empty()) {
+        for (const Service& s : tables.services) swapping_ = swapping_ || s.swap == 1;
         come(tables.requests);
         for (std::size_t q = 0; whole_ && q < start.size(); ++q)
             if (graph.waits(q)) {
@@ -76,9 +78,10 @@ class RequestRows {
             act("hit_again", hit_again, i64{0});
         }
         if (handing_) act("handed", handed, i64{-1});
+        if (swapping_) act("swaps", swaps, std::int32_t{0});
     }
 
-    bool whole_, content_, handing_;
+    bool whole_, content_, handing_, swapping_ = false;
     std::deque<std::size_t> slices_;  // their ends
     std::size_t begin_ = 0, over_ = 0;
 };
