@@ -113,7 +113,7 @@ def test_off_it_has_no_column_and_no_account(play: Play) -> None:
 def test_a_prompt_gives_way_to_a_step_that_comes_back(play: Play) -> None:
     # Two tokens a step. The first feeds till 20, then decodes till 90 and leaves one token to the
     # second, which has fed 4 at 60 and leaves: 9 + 5. At 90 it is fetched, and the third joins and
-    # feeds two. From 100 on the second is there and takes one for each of its 4 steps, and the third
+    # second, which has fed 4 at 60 and leaves: 9 + 5. At 90 it is fetched, the third joins and
     # feeds but one
     tables = tight([ask(0, 4, 8), ask(0, 4, 5), ask(0, 4, 1)])
     tables["services"][0, 4] = 2  # max_tokens

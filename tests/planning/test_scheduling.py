@@ -30,7 +30,8 @@ def test_swap_saves_the_prefill_and_pays_the_way_back(tmp_path: Path) -> None:
     )
     rows: list[dict[str, Any]] = [each.requests().to_pydict() for each in (swap, again)]
     assert [row["preemptions"] for row in rows] == [[0, 1], [0, 1]]
-    assert rows[0]["swaps"] == [0, 1] and "swaps" not in rows[1]
+    assert rows[0]["swaps"] == [0, 1]
+    assert "swaps" not in rows[1]
     assert rows[0]["first_ns"] == rows[1]["first_ns"]
     assert rows[0]["end_ns"][0] == rows[1]["end_ns"][0]
     size = 1625 * 131_072
