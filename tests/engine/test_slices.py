@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcsim.engine import REQUESTS, Engine
+from dcsim.engine import REQUESTS, Engine, table
 from engine.case import Case, run
 from engine.tables import cases
 from engine.test_agreement import same
@@ -107,7 +107,8 @@ def test_a_slice_comes_out_when_all_of_it_is_over() -> None:
 
 
 def test_a_rejected_request_is_over() -> None:
-    engine = Engine(tables(services=np.array([[0, 0, 1, 2, 9, 0, 80 * 10**9] + [0] * 8])), 9, 9)
+    service = {"replicas": 1, "max_jobs": 2, "max_tokens": 9, "weights": 80 * 10**9}
+    engine = Engine(tables(services=table("services", [service])), 9, 9)
     engine.run_until(5)
     out = engine.take()
     assert out is not None

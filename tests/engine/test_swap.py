@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dcsim.engine import COLUMNS
 from engine.test_oracle import ask, chat
 from engine.world import Play, flows, series, world
 
@@ -104,7 +105,7 @@ def test_who_is_lost_at_the_head_joins_at_once(play: Play) -> None:
 
 def test_off_it_has_no_column_and_no_account(play: Play) -> None:
     tables = tight()
-    tables["services"][0, -1] = 0
+    tables["services"][0, COLUMNS["services"].index("swap")] = 0
     out = play(tables)
     assert "swaps" not in out
     assert [1, 1] not in out["accounts"][:, :2].tolist()
@@ -112,11 +113,10 @@ def test_off_it_has_no_column_and_no_account(play: Play) -> None:
 
 def test_a_prompt_gives_way_to_a_step_that_comes_back(play: Play) -> None:
     # Two tokens a step. The first feeds till 20, then decodes till 90 and leaves one token to the
-    # second, which has fed 4 at 60 and leaves: 9 + 5. At 90 it is fetched, and the third joins and
-    # second, which has fed 4 at 60 and leaves: 9 + 5. At 90 it is fetched, the third joins and
-    # feeds but one
+    # second, which has fed 4 at 60 and leaves: 9 + 5. At 90 it is fetched; the third joins
+    # and feeds two. From 100 on the second takes one for each of its 4 steps, the third feeds one
     tables = tight([ask(0, 4, 8), ask(0, 4, 5), ask(0, 4, 1)])
-    tables["services"][0, 4] = 2  # max_tokens
+    tables["services"][0, COLUMNS["services"].index("max_tokens")] = 2
     out = play(tables)
     assert out["swaps"].tolist() == [0, 1, 0]
     assert out["start"].tolist() == [0, 20, 90]
