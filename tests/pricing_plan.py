@@ -206,6 +206,7 @@ class Planner:
                 "watermark": (hbm - trace.weights - kept) // 100 if turns else 0,
                 "checkpoint": trace.checkpoint,
                 "keep": int(job.keep.weights_in_dram),
+                "swap": int(scheduler.preemption == "swap"),
                 **self.cache(job.keep),
             }
         )
