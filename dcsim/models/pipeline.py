@@ -225,9 +225,10 @@ class Pipeline:
     @property
     def seen(self) -> Latent:
         """Latent frames, rows and columns of which a pass makes tokens."""
-        frames, rows, columns = self.padded
-        if self.shape.given and self.networks.denoiser.takes == "tokens":
-            frames *= 2
+        (frames, rows, columns), network, shape = self.padded, self.networks.denoiser, self.shape
+        if shape.given and network.takes == "tokens":
+            given = self.networks.vae.latent(shape.given, shape.height, shape.width)
+            frames += network.padded(given)[0]
         return frames, rows, columns
 
     def normal(self, shape: tuple[int, ...]) -> Array:

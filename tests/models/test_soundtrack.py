@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,28 +52,29 @@ SMALL = Networks(
 )
 
 
+ARRAYS = {
+    "denoiser": random_arrays(CLIP_NET.parameters(), 1),
+    "vae": random_arrays(vae.parameters(SMALL.vae), 2),
+    "t5": random_arrays(SMALL.prompts[0].encoder.parameters(), 3),
+    "audio": random_arrays(SOUND.head.parameters(), 4),
+    "waveform": random_arrays(SOUND.decoder.parameters(), 5),
+}
+
+
 @pytest.mark.parametrize("cfg", ["batched", "sequential"])
 def test_a_clip_and_its_sound_are_run(cfg: str) -> None:
     """13 frames at 8 a second are 1.625 s: 260 samples, of whole latents of 8: 264."""
     options = get(MODEL).resolve(
         {"dtype": "fp32", "vae_dtype": "fp32", "cfg": cfg, "audio_steps": 2, "vae_tiling": "none"}
     )
-    assert SMALL.audio is not None
-    arrays = {
-        "denoiser": random_arrays(CLIP_NET.parameters(), 1),
-        "vae": random_arrays(vae.parameters(SMALL.vae), 2),
-        "t5": random_arrays(SMALL.prompts[0].encoder.parameters(), 3),
-        "audio": random_arrays(SOUND.head.parameters(), 4),
-        "waveform": random_arrays(SOUND.decoder.parameters(), 5),
-    }
 
     def made(seed: int) -> tuple[Pipeline, Soundtrack]:
         run = Pipeline(
-            Tape(execute=True), SMALL, options, Clip(32, 32, 13, 2), arrays=arrays, seed=seed
+            Tape(execute=True), SMALL, options, Clip(32, 32, 13, 2), arrays=ARRAYS, seed=seed
         )
         run.encode(np.arange(14).reshape(2, 7))
         run.prepare()
-        sound = Soundtrack(run, SOUND, 13, arrays=arrays)
+        sound = Soundtrack(run, SOUND, 13, arrays=ARRAYS)
         for i in range(2):
             run.step(i)
         sound.prepare()
@@ -101,20 +103,13 @@ def test_a_clip_and_its_sound_are_run(cfg: str) -> None:
 
 def test_guidance_in_turn_and_at_once_agree() -> None:
     """Both branches of a step as one pass, or one after the other."""
-    arrays = {
-        "denoiser": random_arrays(CLIP_NET.parameters(), 1),
-        "t5": random_arrays(SMALL.prompts[0].encoder.parameters(), 3),
-        "audio": random_arrays(SOUND.head.parameters(), 4),
-        "waveform": random_arrays(SOUND.decoder.parameters(), 5),
-        "vae": random_arrays(vae.parameters(SMALL.vae), 2),
-    }
     found = []
     for cfg in ("batched", "sequential"):
         options = get(MODEL).resolve({"dtype": "fp32", "vae_dtype": "fp32", "cfg": cfg})
-        run = Pipeline(Tape(execute=True), SMALL, options, Clip(32, 32, 13, 2), arrays=arrays)
+        run = Pipeline(Tape(execute=True), SMALL, options, Clip(32, 32, 13, 2), arrays=ARRAYS)
         run.encode(np.arange(14).reshape(2, 7))
         run.prepare()
-        sound = Soundtrack(run, SOUND, 13, arrays=arrays)
+        sound = Soundtrack(run, SOUND, 13, arrays=ARRAYS)
         sound.prepare()
         sound.step()
         assert sound.latents is not None
@@ -194,6 +189,48 @@ def test_gpus_share_what_is_heard() -> None:
         ModelError, match="tp 1 x sp 24 does not divide 16 attention heads, of what"
     ):
         traces.trace(MODEL, None, CLIP, Layout(sp=24))
+
+
+def test_a_cameo_is_attended_to_in_every_step() -> None:
+    """25 frames of a recording: 7 latent frames, padded to 8, of patches behind the clip's."""
+    plain, shown = (traces.trace(MODEL, None, replace(CLIP, given=given)) for given in (0, 25))
+    a, b = row(plain, "first step"), row(shown, "first step")
+    tokens = TOKENS + 4 * 8 * 16
+    assert (a.tokens, b.tokens) == (TOKENS, tokens)
+    h, depth = 6144, 48
+    assert b.attn_flops == depth * 4 * h * (tokens**2 + 512 * tokens)
+    # Encoded once, then held in fp32 beside the clip's latents; it is not heard, and not decoded.
+    names = [each.name for each in shown.rows]
+    assert names[:3] == ["encode", "encode input", "first step"]
+    assert b.live - a.live == 16 * 8 * 16 * 32 * 4
+    assert row(shown, "audio").dense_flops == row(plain, "audio").dense_flops
+    assert row(shown, "decode").conv_flops == row(plain, "decode").conv_flops
+    assert shown.artifact == plain.artifact
+    with pytest.raises(ModelError, match=re.escape("26 is not 1 + 4k (nearest: 25 or 29)")):
+        traces.trace(MODEL, None, replace(CLIP, given=26))
+
+
+def test_a_cameo_is_run() -> None:
+    """What is brought changes what is made; its own patches do not come back."""
+    options = get(MODEL).resolve({"dtype": "fp32", "vae_dtype": "fp32", "vae_tiling": "none"})
+    network = replace(CLIP_NET, likeness=True)
+    networks = replace(SMALL, denoiser=network)
+    arrays = {**ARRAYS, "denoiser": random_arrays(network.parameters(), 1)}
+    made = []
+    for scale in (0, 1):
+        shape = Clip(32, 32, 13, 2, given=9)
+        run = Pipeline(Tape(execute=True), networks, options, shape, arrays=arrays)
+        run.encode(np.arange(14).reshape(2, 7))
+        run.bring(scale * np.ones((1, 3, 9, 32, 32), np.float32))
+        assert run.brought is not None
+        assert run.brought.shape[2] == 4  # 9 frames are 3 latent frames, padded to 4
+        assert (run.brought.data[:, :, 0] == 0).all()
+        run.prepare()
+        run.step(0)
+        assert run.latents is not None
+        assert run.latents.shape[2] == 4  # of 13 frames
+        made.append(run.latents.data)
+    assert np.abs(made[0] - made[1]).max() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def test_a_clip_is_stored_with_its_sound(results: dict[str, Results]) -> None:
 def test_a_prompt_is_expanded_before_it_is_shot(results: dict[str, Results]) -> None:
     rows, asked = (results["base"].arrays(name) for name in ("requests", "asked"))
     mine = rows["asked"] == "sora_film"
+    assert int((rows["job"] == "cameo").sum()) > 40
     writing, shot = (mine & (rows["job"] == job) for job in ("writing", "sora"))
     ends = dict(zip(rows["number"][writing], rows["end_ns"][writing], strict=True))
     assert len(ends) > 150
@@ -70,7 +71,7 @@ def test_packed_clips_do_not_wait_for_longer_ones(results: dict[str, Results]) -
         for name in ("base", "packed_sora")
         for found in [clips(results[name])]
     }
-    assert waited["packed_sora"] < 0.8 * waited["base"]
+    assert waited["packed_sora"] < 0.9 * waited["base"]
     alone, both = (
         np.asarray(each["end_ns"]) - np.asarray(each["start_ns"])
         for each in (clips(results["base"]), clips(results["packed_sora"]))
@@ -99,3 +100,13 @@ def test_an_edit_takes_its_share_of_the_steps(results: dict[str, Results]) -> No
     animated = (rows["job"] == "animate") & (rows["outcome"] == "completed")
     assert animated.sum() > 300
     assert set(rows["artifact_bytes"][animated]) == {832 * 480 * 81 * 15 // 800}
+
+
+def test_a_cameo_costs_attention_in_every_step(results: dict[str, Results]) -> None:
+    """Of 46,800 patches and 14,400 of a cameo: matrices 1.31, attention 1.71 times as dear; and
+    its encode."""
+    rows = results["base"].arrays("requests")
+    took = np.asarray(rows["end_ns"]) - np.asarray(rows["start_ns"])
+    done = (rows["outcome"] == "completed") & (rows["frames"] == 97) & (rows["height"] == 1280)
+    plain, shown = (int(took[done & (rows["job"] == job)].min()) for job in ("sora", "cameo"))
+    assert 1.31 < shown / plain < 1.71

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Annotated
 
 from dcsim.models import ops, passes
-from dcsim.models.denoiser import Denoiser, Latent, Numerics
+from dcsim.models.denoiser import Denoiser, Latent, Numerics, Takes
 from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, Wave, layer
 from dcsim.models.positions import axis_angles, grid_places
@@ -48,6 +48,9 @@ class Spacetime(Denoiser):
     axes: Annotated[tuple[CountOrZero, ...], Least(3)] = (32, 48, 48)
     """Channels of a head that turn with the frame, the row and the column."""
     theta: Positive = 10000.0
+    likeness: bool = False
+    """A recording of someone or something to be shown runs beside the clip, as tokens behind its
+    own (a "cameo"; as Phantom, Liu et al. 2025, has references)."""
     hears: CountOrZero = 0
     """Width of the tokens of a clip that are attended to beside the text: of what makes a clip's
     soundtrack. 0: the text alone."""
@@ -75,6 +78,19 @@ class Spacetime(Denoiser):
     @property
     def blocks(self) -> int:
         return self.depth
+
+    @property
+    def takes(self) -> Takes:
+        return "tokens" if self.likeness else "nothing"
+
+    def brought(self, encoded: Tensor, latent: Latent) -> Tensor:
+        """What is shown, with blank frames before where patches need more."""
+        batch, channels, frames, rows, columns = encoded.shape
+        more = self.padded((frames, rows, columns))[0] - frames
+        if not self.likeness or not more:
+            return encoded
+        blank = ops.blank(encoded.tape, (batch, channels, more, rows, columns), encoded.dtype)
+        return ops.concat([blank, encoded], 2)
 
     def wrong(self, layout: Layout) -> str | None:
         if self.ffn % layout.tp:
