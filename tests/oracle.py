@@ -363,9 +363,10 @@ class Oracle(Weights, HandOvers, Swaps):
                 self.out["end"][request.row] = ns
                 self.keep(replica, request.row)
                 self.ended(request.row, COMPLETED)
-                artifact = self.works[request.work].artifact
+                work = self.works[request.work]
+                left = (work.artifact, request.context if request.is_token else work.context)
                 klass = self.classes[request.klass]
-                self.store.finished(request, klass, replica.plan, artifact, ns)
+                self.store.finished(request, klass, replica.plan, left, ns)
                 replica.slack.completed(request, replica.ends)
                 if request.leaves >= 0:
                     self.content.left(request.leaves, replica.plan, ns)

@@ -128,15 +128,16 @@ class Store:
         request: Request,
         klass: SimpleNamespace,
         replica: SimpleNamespace,
-        artifact: int,
+        left: tuple[int, int],
         now: int,
     ) -> None:
-        """A request has ended: store its artifact, then its context."""
+        """A request has ended: store its artifact, then its context; `left`: bytes of each."""
+        artifact, context = left
         for category, amount, dram_ns, nand_ns in (
             (books.ARTIFACTS, artifact, klass.artifact_dram, klass.artifact_nand),
             (
                 books.CACHE,
-                0 if request.leaves >= 0 else request.context,
+                0 if request.leaves >= 0 else context,
                 klass.context_dram,
                 klass.context_nand,
             ),

@@ -19,7 +19,7 @@ COLUMNS = {
     "phases": "launch weights",
     "segments": "rule phase steps tokens dense own own_slope ctx pair live live_slope "
     "peak mean first",
-    "works": "segment segments artifact",
+    "works": "segment segments artifact context",
     "services": "router replica replicas max_jobs max_tokens same_shape weights reserve "
     "watermark checkpoint keep cache_hbm cache_dram cache_nand cache_least swap",
     "classes": "service artifact_dram artifact_nand context_dram context_nand",

@@ -231,6 +231,7 @@ class Planner:
         first = len(self.tables.segments)
         self.tables.segments += [row | {"phase": numbers[row["phase"]]} for row in segments]
         work = {"segment": first, "segments": len(segments), "artifact": trace.artifact}
+        work["context"] = 0
         self.tables.works.append(work)
         return len(self.tables.works) - 1
 

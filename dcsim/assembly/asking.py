@@ -12,7 +12,7 @@ from dcsim.reading.errors import Finding, did_you_mean
 from dcsim.reading.forms import sure
 from dcsim.spec import Choice, ClipShape, Fixed, Gpu, Job, Scenario, served
 from dcsim.spec.shapes import frames_given
-from dcsim.traces import request_of, wrong
+from dcsim.traces import request_of, streams, wrong
 
 
 def model_findings(scenario: Scenario) -> Iterator[Iterable[Finding]]:
@@ -41,14 +41,24 @@ def _serving(job: Job) -> Iterator[Finding]:
         yield from wrong(str(job.model), sure(job.options), layout=sure(job.layout))
 
 
+def _kept(job: Job, server: Job) -> Iterator[Finding]:
+    """Only a clip that is streamed leaves something to go on from."""
+    times = sure(job.keep).context
+    if job.is_clip and (times.dram or times.nand) and not streams(str(sure(server.model))):
+        yield "keep.context", "a diffusion job leaves no context"
+
+
 def _shapes(job: Job, server: Job) -> Iterator[Finding]:
     if job is server or job.is_clip == server.is_clip:  # else `shares` is wrong
         yield from shape_findings(job, server)
 
 
 def shape_findings(job: Job, server: Job) -> Iterator[Finding]:
-    """What the model of a job's server cannot make of the shapes that it asks for."""
-    if sure(server.model) is None or job.as_traced:
+    """What the model of a job's server cannot make of the shapes that it asks for, nor leave."""
+    if sure(server.model) is None:
+        return
+    yield from _kept(job, server)
+    if job.as_traced:
         return
     said: set[Finding] = set()
     for asked in _asked(job, str(server.model)):

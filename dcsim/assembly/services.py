@@ -57,7 +57,12 @@ class Catalogue:
         for segment in work.segments:
             self.segments.append({**segment_row(segment), "phase": rows[segment.phase]})
         self.works.append(
-            {"segment": first, "segments": len(work.segments), "artifact": work.artifact}
+            {
+                "segment": first,
+                "segments": len(work.segments),
+                "artifact": work.artifact,
+                "context": work.context,
+            }
         )
         return len(self.works) - 1
 

@@ -37,6 +37,11 @@ class Cache:
         """Write a pass into blocks of the pool, which has no grain but the token."""
         self.layers[layer].append(tuple(_stored(part, self.dtype) for part in parts))
 
+    def after(self, layer: int, *parts: Tensor) -> tuple[Tensor, ...]:
+        """What is kept with a pass that is written behind it."""
+        self.add(layer, *parts)
+        return self.whole(layer)
+
     def whole(self, layer: int) -> tuple[Tensor, ...]:
         """The passes joined. The kernel follows a block table; this is our way to say so."""
         passes = self.layers[layer]

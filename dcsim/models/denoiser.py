@@ -28,9 +28,9 @@ from dcsim.spec import Layout
 Latent = tuple[int, int, int]
 """Frames, rows and columns."""
 
-Takes = Literal["nothing", "channels", "frames", "tokens"]
+Takes = Literal["nothing", "channels", "frames", "tokens", "chunks"]
 """How a network takes the latents of what a request brings: as channels beside those of the
-latents; as the first frames of them; as tokens behind theirs."""
+latents; as the first frames of them; as tokens behind theirs; as chunks before theirs."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,11 @@ class Denoiser(Concept, ABC):
     def brought(self, encoded: Tensor, latent: Latent) -> Tensor:
         """What is kept for every pass of the latents that were brought; `latent`: of the clip."""
         return encoded
+
+    @property
+    def chunk(self) -> int:
+        """Latent frames that are denoised at once, with keys and values of those before; 0: all."""
+        return 0
 
     def padded(self, latent: Latent) -> Latent:
         """A latent with so many frames more that patches divide them; they come first."""

@@ -207,12 +207,19 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.reshape(*x.shape[:2], heads, x.shape[2] // heads)
 
 
-def attend(p: Pass, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(
+    p: Pass,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    joined: Callable[[Tensor, Tensor], tuple[Tensor, ...]] = lambda k, v: (k, v),
+) -> Tensor:
     """Attention among the tokens of all GPUs: (batch, tokens, heads x width).
 
     q, k and v may have tokens of their own number, on each GPU its share of them. GPUs swap heads
     for tokens (Ulysses), and K and V go round (a ring); a stage of a pipeline that has a patch of
-    the clip attends to what it had of the others in the last step too.
+    the clip attends to what it had of the others in the last step too. `joined` adds keys and
+    values of tokens before them (streaming).
     """
     n = p.layout.ulysses
     batch, tokens, heads, width = q.shape
@@ -221,7 +228,7 @@ def attend(p: Pass, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return all_to_all(x, n, (batch, x.shape[1] * n, heads // n, x.shape[3]))
 
     mine = every(q)
-    parts: tuple[Tensor, ...] = (every(k), every(v))
+    parts = joined(every(k), every(v))
     if (others := p.numerics.others) is not None:
         parts = others.joined(parts)
     y = attention_among(mine, parts, p.layout.ring, p.numerics.kernel)

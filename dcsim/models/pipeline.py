@@ -49,7 +49,7 @@ class Networks:
     def edits(self, shape: Clip) -> bool:
         """Whether a request starts from the clip that it brings, with noise over it."""
         whole = shape.given == shape.frames
-        return whole and self.denoiser.takes not in ("channels", "tokens")
+        return whole and self.denoiser.takes not in ("channels", "tokens", "chunks")
 
 
 def _joined(parts: Sequence[Encoding]) -> Encoding:
@@ -337,7 +337,7 @@ class Pipeline:
         pixels = coding.decode(
             self.networks.vae,
             self.vae_weights,
-            self.latents[:, :, self.padded[0] - self.latent[0] :],
+            self.latents[:, :, self.padded[0] - self.decoded[0] :],
             tiling=self.options["vae_tiling"],
             workspace=self._workspace,
         )
@@ -345,9 +345,18 @@ class Pipeline:
         return self.pixels
 
     @property
+    def decoded(self) -> Latent:
+        """Latent frames, rows and columns that a decode takes: of a stream that goes on what is
+        new, behind the last frame that was there."""
+        frames, rows, columns = self.latent
+        if self.networks.denoiser.chunk and self.shape.given:
+            frames -= (self.shape.given - 1) // self.networks.vae.time
+        return frames, rows, columns
+
+    @property
     def decode_passes(self) -> int:
         """Passes through the decoder that a decode takes."""
-        return coding.passes(self.networks.vae, self.latent, self.options["vae_tiling"])
+        return coding.passes(self.networks.vae, self.decoded, self.options["vae_tiling"])
 
     @property
     def bring_passes(self) -> int:

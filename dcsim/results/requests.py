@@ -25,7 +25,7 @@ def requests_table(plan: Plan, requests: Requests, built: Rows) -> Any:
 
     Times in ns: `arrival_ns`, `start_ns` (first admission), `first_ns` (first token or first
     denoise step), `end_ns`. `artifact_bytes` and `context_bytes` are the sizes of the finished
-    clip and of the KV of the finished turn.
+    clip and of the KV of the finished turn, or of what a streamed clip leaves.
     """
     nothing = pa.nulls(len(requests), pa.int64())
     clips = np.array([len(shapes) > 0 for shapes in requests.shapes], dtype=np.bool_)
@@ -56,7 +56,8 @@ def requests_table(plan: Plan, requests: Requests, built: Rows) -> Any:
     for name, values in _shapes(requests).items():
         columns[name] = optional(values, is_clip, nothing)
     columns["artifact_bytes"] = optional(_artifacts(plan, requests), is_clip, nothing)
-    columns["context_bytes"] = optional(_contexts(plan, requests), is_turn, nothing)
+    contexts = _contexts(plan, requests)
+    columns["context_bytes"] = optional(contexts, is_turn | (contexts > 0), nothing)
     for tier in ("hbm", "dram", "nand", "again"):  # null where no content is known
         hits = dict(built).get(f"hit_{tier}")
         columns[f"hit_{tier}_tokens"] = nothing if hits is None else pa.array(hits)
@@ -94,4 +95,5 @@ def _contexts(plan: Plan, requests: Requests) -> Ints:
     works = by_name(plan.fixed["works"], COLUMNS["works"])
     live = by_name(plan.fixed["segments"], COLUMNS["segments"])["live"][works["segment"]]
     tokens = requests.prompt + requests.output - 1
-    return np.asarray(live[plan.works.of(requests)] * np.maximum(tokens, 0))
+    work = plan.works.of(requests)
+    return np.asarray(live[work] * np.maximum(tokens, 0) + works["context"][work])

@@ -156,16 +156,17 @@ def _arrivals(scenario: Scenario, job: Job, tree: Node) -> Iterator[Finding]:
 
 def _keep(scenario: Scenario, job: Job) -> Iterator[Finding]:
     times, other = job.keep.context, job.keep.artifact
-    if job.is_clip:
-        times, other = other, times
-    if other.dram or other.nand:
-        kind, of = ("context", "a diffusion") if job.is_clip else ("artifact", "an LLM")
-        yield f"keep.{kind}", f"{of} job leaves no {kind}"
+    if (other.dram or other.nand) and not job.is_clip:
+        yield "keep.artifact", "an LLM job leaves no artifact"
     store, topology = sure(job.keep.store) or "local", scenario.topology
     known = ["local", *(shelf.name for shelf in topology.shelves)]
     if store not in known:
         yield "keep.store", f"no shelf {store!r}; {did_you_mean(store, known)}"
-    elif store == "local" and times.nand and not any(d.nand for d in topology.domains):
+    elif (
+        store == "local"
+        and (times.nand or other.nand)
+        and not any(d.nand for d in topology.domains)
+    ):
         yield "keep", "objects are kept in NAND, but no node has local drives; name a shelf"
 
 

@@ -143,4 +143,5 @@ def _finished(plan: Plan, outputs: Outputs, klass: int, kind: str) -> int:
     live = rows[:, COLUMNS["segments"].index("live")]
     fixed = rows[:, COLUMNS["segments"].index("rule")] == 0
     tokens = plan.requests.prompt[done] + plan.requests.output[done] - 1
-    return int(np.where(fixed, 0, live * tokens).sum())
+    left = works[work, COLUMNS["works"].index("context")]
+    return int(np.where(fixed, left, live * tokens).sum())

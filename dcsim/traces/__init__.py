@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcsim.models.shapes import Clip, Turn
-from dcsim.traces.api import options_of, recorded, request_of, trace, wrong
+from dcsim.traces.api import options_of, recorded, request_of, streams, trace, wrong
 from dcsim.traces.budget import KvBudget, kv
 from dcsim.traces.files import load, save
 from dcsim.traces.parts import handed_over, part
@@ -37,6 +37,7 @@ __all__ = [
     "report",
     "request_of",
     "save",
+    "streams",
     "token_work",
     "trace",
     "wrong",

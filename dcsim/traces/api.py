@@ -11,6 +11,7 @@ from typing import Any
 from dcsim.models.catalogue import get, stamp
 from dcsim.models.llm import LlmConfig
 from dcsim.models.options import ModelError, wrong_options
+from dcsim.models.pipeline import Networks
 from dcsim.models.shapes import Clip, RequestShape, Turn
 from dcsim.reading.errors import did_you_mean
 from dcsim.spec import Layout, is_trace
@@ -94,6 +95,17 @@ def _traced(
     if isinstance(shape, Clip):
         return trace_clip(found, resolved, shape, layout)
     return trace_turn(found, resolved, shape, layout)
+
+
+def streams(model: str) -> bool:
+    """Whether a model makes clips chunk by chunk, and leaves what the next can go on from."""
+    try:
+        if is_trace(model):
+            return recorded(model).context > 0
+        network = get(model).network
+    except ModelError:
+        return False  # that has been said
+    return isinstance(network, Networks) and network.denoiser.chunk > 0
 
 
 def request_of(model: str) -> RequestShape:

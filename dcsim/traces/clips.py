@@ -22,7 +22,8 @@ from dcsim.models.weights import count, size
 from dcsim.spec import Layout
 from dcsim.traces.caching import Hidden, cached
 from dcsim.traces.residency import placed
-from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
+from dcsim.traces.streaming import brings, check_chunks, streamed
+from dcsim.traces.trace import CHUNK, MemoryTrace, Phase, Record, Segment
 
 
 def check_clip(
@@ -35,6 +36,7 @@ def check_clip(
         *_check_steps(options, shape),
         *_check_layout(networks, options, layout),
         *_check_patches(networks, shape, layout),
+        *(check_chunks(networks, options, shape, layout) if networks.denoiser.chunk else ()),
     ]
 
 
@@ -200,7 +202,8 @@ def trace_clip(
     if networks.denoiser.labelled:
         run.label()
     spread = gpus if options["vae_parallel"] else 1
-    if shape.given:
+    encodes = brings(networks, options, shape)
+    if encodes:
         start, pieces = len(tape.profile), run.bring_passes
         run.bring()
         if networks.edits(shape):
@@ -210,13 +213,18 @@ def trace_clip(
         rows.append(_brought(records[BRING], gpus, -(-pieces // spread), pieces))
     if run.latents is None:
         run.prepare()
-    start = len(tape.profile)
-    run.step(0)
-    records["denoise"] = Record.of(tape, start)
-    passes = len(run.conditions)
-    network, record = networks.denoiser, records["denoise"]
+    network, passes, context = networks.denoiser, len(run.conditions), 0
+    if network.chunk:
+        made = streamed(run, records)
+        rows += made.rows
+        phases += made.phases
+        record, context = records[CHUNK], made.context
+    else:
+        start = len(tape.profile)
+        run.step(0)
+        record = records["denoise"] = Record.of(tape, start)
+        rows += _denoise(networks, run, record, gpus, shape.denoised, passes)
     phases.append(_denoiser_phase("denoise", network, options, record, layout, passes, layout.pp))
-    rows += _denoise(networks, run, records["denoise"], gpus, shape.denoised, passes)
     if networks.audio is not None:
         more_phases, more_rows = _sounding(Soundtrack(run, networks.audio, shape.frames), records)
         phases += more_phases
@@ -224,7 +232,7 @@ def trace_clip(
     start = len(tape.profile)
     run.decode()
     records["decode"] = Record.of(tape, start)
-    pieces, half = run.decode_passes, "decoder" if shape.given else ""
+    pieces, half = run.decode_passes, "decoder" if encodes else ""
     phases.append(_vae_phase(networks, options, records["decode"], gpus, pieces, half))
     turns = -(-pieces // spread)
     rows.append(_segment("decode", "vae", records["decode"], gpus, turns, 0, passes=pieces))
@@ -241,6 +249,7 @@ def trace_clip(
         gpus * options["runtime_overhead"],
         stored=gpus * sum(stale.nbytes for stale in run.stale),
         early=networks.denoiser.early.as_integer_ratio(),
+        context=context,
     )
     found = placed(counted, options)
     if options["feature_cache"] == "none":
@@ -444,7 +453,8 @@ def _artifact(networks: Networks, options: Mapping[str, Any], shape: Clip) -> in
     if networks.audio is not None:
         silent = replace(networks, audio=None)
         return _artifact(silent, options, shape) + networks.audio.stored(shape.frames, options)
-    pixels = shape.width * shape.height * shape.frames
+    there = shape.given if networks.denoiser.chunk else 0
+    pixels = shape.width * shape.height * (shape.frames - there)
     if options["artifact"] == "raw":
         return 3 * pixels
     if options["artifact"] == "latent":

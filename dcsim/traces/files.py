@@ -27,6 +27,7 @@ _PLAIN = (
     "offloaded",
     "stored",
     "early",
+    "context",
 )
 
 

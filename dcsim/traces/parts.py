@@ -14,6 +14,7 @@ __all__ = ["handed_over", "part"]
 _PHASES = {
     "text": "encode",
     "input": "encode",
+    "session": "denoise",
     "denoise": "denoise",
     "audio": "denoise",
     "vae": "decode",

@@ -83,6 +83,8 @@ class Work:
     """Bytes of the weights in DRAM and NAND."""
     reserve: int
     """HBM bytes of a replica that no request can have."""
+    context: int = 0
+    """Bytes of what a clip leaves for one that goes on from it."""
     offloaded: bool = False
     """Whether the weights stay in host memory, and come to HBM with requests."""
 
@@ -205,6 +207,7 @@ def price(trace: MemoryTrace, gpu: Gpu) -> Work:
         trace.weights_bytes,
         trace.checkpoint_bytes,
         trace.overhead,
+        trace.context,
         trace.offloaded,
     )
 

@@ -136,7 +136,7 @@ def _with_loads(trace: MemoryTrace, switch: Segment | None) -> MemoryTrace:
     changed = replace(
         trace,
         phases=(*trace.phases, _loader()),
-        records={**trace.records, LOADING: _nothing()},
+        records={**trace.records, LOADING: nothing()},
         switch=switch,
     )
     assert isinstance(trace.shape, Clip)
@@ -164,7 +164,8 @@ def _loader() -> Phase:
     return Phase(LOADING, 1, 0, 0, 0, 0, "bf16", "bf16")
 
 
-def _nothing() -> Record:
+def nothing() -> Record:
+    """The record of a step that computes nothing."""
     none = np.zeros(0, dtype=np.int64)
     held = np.zeros((0, len(CATEGORIES)), dtype=np.int64)
     return Record((), none, none, none, none, none, held, 0)

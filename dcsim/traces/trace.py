@@ -22,8 +22,8 @@ from dcsim.spec import Layout
 
 Ints = NDArray[np.int64]
 
-CACHED = "cached"
-"""The segment and the record of steps that a feature cache skips."""
+CACHED, CHUNK = "cached", "chunk"
+"""The segment and the record of steps that a feature cache skips; the record of a chunk's steps."""
 
 
 @dataclass(frozen=True)
@@ -316,6 +316,8 @@ class MemoryTrace:
     early: tuple[int, int] = (1, 1)
     """Numerator and denominator: of n sampler steps the first expert takes `1 + n x early`, rounded
     down."""
+    context: int = 0
+    """Bytes of what a streamed clip leaves for one that goes on from it."""
     stored: int = 0
     """Live bytes that are a feature cache's, from the first step on."""
 
@@ -378,6 +380,9 @@ class MemoryTrace:
         rows: list[Segment] = []
         again = next(row.record for row in self.rows if row.first)
         shape = replace(self.shape, steps=steps)
+        if CHUNK in self.records:  # each is denoised in all steps before the next
+            found = (replace(r, steps=steps) if CHUNK in r.record else r for r in self.rows)
+            return replace(self, rows=tuple(found), shape=shape)
         steps = shape.denoised
         computed = computed_steps(self.options, steps)
         for row in self.rows:

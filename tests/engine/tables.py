@@ -197,6 +197,9 @@ def draw_work(draw: Draw, mix: Mix) -> None:
                 "segment": len(mix.segments), "segments": len(rows),
                 "artifact": scale.byte
                 * draw(mix.bend([0, 1, 3], tiers=[1, 2, 5], links=[1, 3, 50])),
+                "context": scale.byte * draw(mix.bend([0, 0, 1, 4], tiers=[0, 2, 5]))
+                if rule is fixed_rows
+                else 0,
             })  # fmt: skip
             mix.segments += rows
         mix.work_of.append(works)

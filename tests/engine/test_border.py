@@ -75,6 +75,7 @@ def test_it_runs_as_written() -> None:
         ("segments", "live_slope", -3, "segments row 0: no value may be negative"),
         ("segments", "mean", 8, "segments row 0: mean <= peak"),
         ("works", "segments", 2, "works row 0: no such segments"),
+        ("works", "context", -1, "works row 0: no such segments"),
         ("services", "replicas", 2, "services row 0: no such router or replicas"),
         ("services", "max_jobs", 0, "services row 0: limit out of range"),
         ("classes", "context_nand", -1, "classes row 0: no such service, or a negative time"),

@@ -170,6 +170,25 @@ def chats(nand: int, requests: list[dict[str, int]], artifact: int = 0) -> dict[
     return world(requests, **rows | {"segments": segments})
 
 
+def test_what_a_fixed_work_leaves_goes_the_way_of_contexts(play: Play) -> None:
+    """Beside its artifact, after it, and evicted where artifacts stay."""
+    rows = clips(200, 100, (40, 1000))
+    rows["works"] |= {"context": 30}
+    rows["classes"] |= {"context_dram": 40, "context_nand": 1000}
+    out = play(world([{}], **rows), horizon=500)
+    # Both leave at 10 and share the way down: 30 of each until 70, the artifact's last 20 until 90.
+    assert flows(out, (1, ARTIFACTS)) == {"taken": 50, "moved": 50}
+    assert flows(out, (1, CACHE)) == {"taken": 30, "moved": 30}
+    assert flows(out, (2, CACHE)) == {"taken": 30}
+    # resident at 70, due at 110
+    assert series(out, "mean", (1, CACHE))[0] == 30 * 90 // 100
+    # Of a second the context is due first, at 310: the old one makes room. It is on its way when
+    # the artifact is due, at 330: 50 + 30 + 50 do not fit, and nothing can go.
+    out = play(world([{}, {"arrival": 200}], **rows), horizon=500)
+    assert flows(out, (2, CACHE)) == {"taken": 60, "evicted": 30}
+    assert flows(out, (2, ARTIFACTS)) == {"taken": 50, "dropped": 50}
+
+
 def ask(arrival: int, prompt: int) -> dict[str, int]:
     return {"arrival": arrival, "prompt": prompt, "output": 1}
 

@@ -127,7 +127,6 @@ CASES: list[tuple[Change, str]] = [
     (set_at("jobs.chat.keep.context.dram", "-1 s"), "'-1 s' must be 0 or more"),
     (set_at("jobs.chat.keep.store", "shlf"), "no shelf 'shlf'; did you mean 'shelf'?"),
     (set_at("jobs.chat.keep.artifact", {"dram": "1 s"}), "an LLM job leaves no artifact"),
-    (set_at("jobs.video.keep.context", {"dram": "1 s"}), "a diffusion job leaves no context"),
     (
         set_at("topology.racks.rack0.node", {"extends": "hgx-h100", "ssds": 0}),
         "no node has local drives; name a shelf",

@@ -327,15 +327,16 @@ class Engine {
         graph_.completed(now_, request.row);
         router_.add(r, request.row, -1);
         const i64 klass = tables_.requests.klass[q];
-        objects_->put(now_, klass, kArtifacts, works_[static_cast<std::size_t>(request.work)].artifact, r);
+        const WorkInfo& work = works_[static_cast<std::size_t>(request.work)];
+        objects_->put(now_, klass, kArtifacts, work.artifact, r);
         const i64 leaves = has_content() ? tables_.requests.leaves[q] : -1;
         Replica& replica = replicas_[r];
         if (replica.slack.on()) replica.slack.completed(replica.batch, replica.began, request.uses, leaves);
         if (leaves >= 0) {
             content_->left(now_, leaves, r);
             if (useful_.any()) useful_.left(now_, leaves);
-        } else if (request.course.token()) {
-            objects_->put(now_, klass, kCache, request.course.context(), r);
+        } else {
+            objects_->put(now_, klass, kCache, work.token ? request.course.context() : work.context, r);
         }
     }
 

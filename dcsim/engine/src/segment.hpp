@@ -90,7 +90,7 @@ class Course {
 // What admission must know of a work before its segments exist.
 struct WorkInfo {
     const SegmentRow* rows;
-    i64 count, hold, artifact;
+    i64 count, hold, artifact, context;
     bool token;
 
     i64 admission_hold(i64 prompt) const { return token ? rows->live * prompt : hold; }
@@ -108,7 +108,7 @@ inline std::vector<WorkInfo> work_infos(const Tables& tables) {
         i64 hold = 0;
         for (i64 i = 0; i < w.segments; ++i)
             hold = std::max(hold, rows[i].live + std::max<i64>(0, rows[i].live_slope * (rows[i].steps - 1)) + rows[i].peak);
-        infos.push_back({rows, w.segments, hold, w.artifact, rows->rule != kFixed});
+        infos.push_back({rows, w.segments, hold, w.artifact, w.context, rows->rule != kFixed});
     }
     return infos;
 }

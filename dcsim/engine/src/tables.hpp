@@ -44,8 +44,8 @@ struct SegmentRow {
     i64 rule, phase, steps, tokens, dense, own, own_slope, ctx, pair, live, live_slope, peak, mean, first;
 };
 struct Work {
-    static constexpr const char* columns = "segment segments artifact";
-    i64 segment, segments, artifact;
+    static constexpr const char* columns = "segment segments artifact context";
+    i64 segment, segments, artifact, context;
 };
 struct Service {
     static constexpr const char* columns =
@@ -218,10 +218,11 @@ inline void Tables::check_works() const {
     for (std::size_t i = 0; i < works.size(); ++i) {
         const Work& w = works[i];
         require(w.segments >= 1 && in(w.segment, segments) && in(w.segment + w.segments - 1, segments) &&
-                    w.artifact >= 0, "works", i, "no such segments");
+                    w.artifact >= 0 && w.context >= 0, "works", i, "no such segments");
         const SegmentRow* rows = &segments[static_cast<std::size_t>(w.segment)];
         bool fixed = true;
         for (i64 k = 0; k < w.segments; ++k) fixed = fixed && rows[k].rule == kFixed;
+        require(fixed || w.context == 0, "works", i, "what a token work leaves follows from its tokens");
         require(fixed || (w.segments == 2 && rows[0].rule == kPrefill && rows[1].rule == kDecode), "works", i,
                 "all fixed, or one prefill and one decode");
         require(fixed || rows[1].live <= rows[0].live, "works", i, "decode live <= prefill live");

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from dcsim.models import ops, passes
+from dcsim.models.cache import Cache
 from dcsim.models.denoiser import Denoiser, Latent, Numerics, Takes, widths_differ
 from dcsim.models.encoder import Encoder
 from dcsim.models.options import Option
@@ -44,6 +45,22 @@ EXPERTS = Option(
     "brought from the host's memory and, when it is past the boundary, the other in its place.",
     ("resident", "switched"),
 )
+
+
+SESSION = Option(
+    "kept",
+    "Of a clip that goes on from given frames: their keys and values lie in the host's memory "
+    "(`kept`), or the frames are encoded and run through the network once more (`rebuilt`).",
+    ("kept", "rebuilt"),
+)
+
+
+@dataclass
+class Before:
+    """The frames before those of a pass: how many, and what is kept of those that it sees."""
+
+    frames: int
+    cache: Cache
 
 
 @dataclass(frozen=True)
@@ -77,12 +94,21 @@ class Wan(Denoiser):
     (I2V); 0: it takes none."""
     image_width: CountOrZero = 0
     """Of the encoding of an image, which is attended to as the text is (Wan 2.1 I2V)."""
+    chunk: CountOrZero = 0
+    """Latent frames that are denoised at once, with keys and values of those before (streaming); 0:
+    all at once."""
+    window: CountOrZero = 0
+    """Latent frames whose keys and values a pass sees, its own among them; 0: all."""
     code: Annotated[str, Unwritten()] = "diffusers"
     """See `CODE`."""
 
     def check(self) -> None:
         if len(self.patch) != 3:
             raise ValueError("patch: needs 3 numbers")
+        if self.window and not self.chunk < self.window:
+            raise ValueError(f"window: {self.window} frames leave nothing beside {self.chunk}")
+        if self.window % (self.chunk or 1):
+            raise ValueError(f"window: {self.window} frames are not chunks of {self.chunk}")
 
     @property
     def width(self) -> int:
@@ -122,6 +148,8 @@ class Wan(Denoiser):
 
     @property
     def takes(self) -> Takes:
+        if self.chunk:
+            return "chunks"
         if self.masked:
             return "channels"
         return "frames" if self.each_token else "nothing"
@@ -150,7 +178,9 @@ class Wan(Denoiser):
         )
 
     def options(self) -> Mapping[str, Option]:
-        return {"code": CODE} | ({"experts": EXPERTS} if self.experts > 1 else {})
+        own = {"code": CODE}
+        own |= {"experts": EXPERTS} if self.experts > 1 else {}
+        return own | ({"session": SESSION} if self.chunk else {})
 
     def under(self, options: Mapping[str, Any]) -> Wan:
         return replace(self, code=options["code"])
@@ -191,16 +221,23 @@ class Wan(Denoiser):
         numerics: Numerics,
         layout: Layout = ALONE,
         guidance: float | None = None,
+        before: Before | None = None,
     ) -> Tensor:
+        """`before`: latents are of frames that follow others."""
         check_execution(latents.tape, layout)
         p, tape, batch = Pass(w, numerics, layout), latents.tape, latents.shape[0]
         frames, rows, columns = (n // g for n, g in zip(latents.shape[2:], self.grain, strict=True))
         x = passes.patchify(latents, self.grain, numerics.dtype, layout.sp)
         x = ops.cast(p.linear("embed", x), numerics.residual)
+        start = np.array([0 if before is None else before.frames, 0, 0])
         wave = passes.rotary(
             tape,
             (1, x.shape[1], 1, self.head),
-            lambda: axis_angles(grid_places(frames, rows, columns), self.axes, 10000.0),
+            lambda: axis_angles(
+                grid_places(frames, rows, columns) + start,
+                self.axes,
+                10000.0,
+            ),
         )
         tokens = x.shape[1] if self.each_token else 1
         told = steps.repeat(tokens)
@@ -212,7 +249,7 @@ class Wan(Denoiser):
         signal = signal.reshape(batch, tokens, self.width)
         six = six.reshape(batch, tokens, 6, self.width)
 
-        block = partial(_block, self, p, six, text, wave)
+        block = partial(_block, self, p, six, text, wave, before)
         state = [x]
         del x
         repeated(tape, self.depth, lambda i, held: [block(i, held.pop())], state)
@@ -239,7 +276,14 @@ def _modulated_wide(p: Pass, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 def _block(
-    c: Wan, p: Pass, six: Tensor, text: Sequence[Tensor], wave: Wave, i: int, x: Tensor
+    c: Wan,
+    p: Pass,
+    six: Tensor,
+    text: Sequence[Tensor],
+    wave: Wave,
+    before: Before | None,
+    i: int,
+    x: Tensor,
 ) -> Tensor:
     kept = p.numerics.residual
     every = ops.add(_offset(p, f"{i}", 6), ops.cast(six, WIDE))
@@ -248,7 +292,7 @@ def _block(
         z = _authors_attention(c, p, i, _modulated_wide(p, x, shift, scale), wave)
     else:
         y = _modulated(p, x, shift, scale)
-        z = _self_attention(c, p, i, y, wave)
+        z = _self_attention(c, p, i, y, wave, before)
     x = ops.cast(ops.add(ops.cast(x, WIDE), ops.mul(z, gate)), kept)
 
     weight, bias = p.w.linear(f"{i}.norm")
@@ -268,7 +312,9 @@ def _normed(p: Pass, name: str, x: Tensor, heads: int) -> Tensor:
     return passes.split_heads(ops.rms_norm(x, p.w[f"{name}_norm"], p.eps), heads)
 
 
-def _self_attention(c: Wan, p: Pass, i: int, y: Tensor, wave: Wave) -> Tensor:
+def _self_attention(
+    c: Wan, p: Pass, i: int, y: Tensor, wave: Wave, before: Before | None
+) -> Tensor:
     heads = c.heads // p.layout.tp
     q, k, v = (p.linear(f"{i}.{part}", y) for part in ("q", "k", "v"))
     q = _normed(p, f"{i}.q", q, heads)
@@ -276,7 +322,14 @@ def _self_attention(c: Wan, p: Pass, i: int, y: Tensor, wave: Wave) -> Tensor:
     v = passes.split_heads(v, heads)
     q = wave.turned_in_halves(q)
     k = wave.turned_in_halves(k)
-    return passes.out(p, f"{i}.out", passes.attend(p, q, k, v))
+    if before is None:
+        return passes.out(p, f"{i}.out", passes.attend(p, q, k, v))
+
+    def joined(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = before.cache.after(i, k, v)
+        return keys, values
+
+    return passes.out(p, f"{i}.out", passes.attend(p, q, k, v, joined))
 
 
 def _authors_attention(c: Wan, p: Pass, i: int, y: Tensor, wave: Wave) -> Tensor:
