@@ -173,10 +173,15 @@ def gelu(x: Tensor) -> Tensor:
 _erf = np.vectorize(math.erf, otypes=[np.float32])
 
 
+def exact_gelu(x: Array) -> Array:
+    """GELU in its exact form."""
+    out: Array = np.float32(0.5) * x * (1 + _erf(x / np.float32(2**0.5)))
+    return out
+
+
 def erf_gelu(x: Tensor) -> Tensor:
     """GELU in its exact form."""
-    half = np.float32(0.5)
-    return pointwise("gelu", lambda a: half * a * (1 + _erf(a / np.float32(2**0.5))), x)
+    return pointwise("gelu", exact_gelu, x)
 
 
 def times_sigmoid(x: Array, gate: Array) -> Array:

@@ -29,9 +29,9 @@ GIB = 2**30
 Check = Callable[[Settings], float]
 
 
-def _networks(model: str, embedders: str = "one") -> Networks:
+def _networks(model: str, embedders: str | None = None) -> Networks:
     found = get(model)
-    network = found.built(found.resolve({"embedders": embedders}))
+    network = found.built(found.resolve({"embedders": embedders} if embedders else None))
     assert isinstance(network, Networks)
     return network
 
@@ -54,7 +54,7 @@ def _part_params(s: Settings) -> float:
 def _forward(network: Denoiser, batch: int, side: int, dtype: str) -> Tape:
     tape = Tape()
     network.forward(
-        Weights(tape, network.parameters(), dtype),
+        Weights(tape, network.held(), dtype),
         tape.tensor((batch, network.channels, 1, side, side), dtype),
         np.zeros(batch),
         (tape.tensor((batch,), "int64"),),
@@ -64,7 +64,7 @@ def _forward(network: Denoiser, batch: int, side: int, dtype: str) -> Tape:
 
 
 def _macs(s: Settings) -> float:
-    network = _networks(s.need("model"), s.get("embedders", "one"))
+    network = _networks(s.need("model"), s.get("embedders"))
     tape = _forward(network.denoiser, 1, s.whole("side") // network.vae.space, "bf16")
     flops: int = sum(event[3] for event in tape.events if event[0] == "op")
     return flops

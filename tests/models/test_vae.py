@@ -33,6 +33,7 @@ PARAMETERS = {
     "ltx-video": 419_193_649,
     "mochi": 459_748_611,
     "dc-ae-f32c32": 312_250_275,
+    "pixels": 0,
 }
 """As diffusers' classes have them; `test_torch_vae.py` counts these."""
 

@@ -63,6 +63,21 @@ class Layer(Concept, ABC):
 
 
 @dataclass(frozen=True)
+class Same(Layer):
+    """Nothing."""
+
+    tag = "same"
+
+    @property
+    def blocks(self) -> int:
+        """One, as something is launched."""
+        return 1
+
+    def forward(self, run: Passing, name: str, x: Tensor) -> Tensor:
+        return x
+
+
+@dataclass(frozen=True)
 class Convolution(Layer):
     """A convolution; `kernel: 1` and what is written axis by axis are padded by themselves."""
 
