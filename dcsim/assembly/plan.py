@@ -91,11 +91,13 @@ class Plan:
         columns |= {"prompt": requests.prompt, "output": requests.output}
         return {k: np.ascontiguousarray(v, dtype=np.int64) for k, v in columns.items()}
 
-    def engine(self, *, lifted: bool = False, first: Requests | None = None) -> Engine:
+    def engine(
+        self, *, lifted: bool = False, first: Requests | None = None, threads: int = 1
+    ) -> Engine:
         """A fresh engine at time 0; `lifted`: without limits of capacity; `first`: the window that
-        it has, absent: all requests."""
+        it has, absent: all requests; `threads`: on which components run, at the most."""
         tables = self.tables if first is None else self.fixed | self.columns(first)
-        return Engine(tables, self.scenario.duration, self.scenario.bin, lifted)
+        return Engine(tables, self.scenario.duration, self.scenario.bin, lifted, threads)
 
     def pool(self, name: str) -> int:
         """Row of a pool.

@@ -50,8 +50,16 @@ class Engine:
     """One run. ``horizon`` and ``bin`` in ns. Raises ValueError for a wrong table or call."""
 
     def __init__(
-        self, tables: Mapping[str, Int64], horizon: int, bin: int, lifted: bool = False
-    ) -> None: ...
+        self,
+        tables: Mapping[str, Int64],
+        horizon: int,
+        bin: int,
+        lifted: bool = False,
+        threads: int = 0,
+    ) -> None:
+        """`threads`: on which components run, at the most; 0: one, and events of one time as they
+        happened."""
+
     @property
     def now(self) -> int: ...
     @property

@@ -47,10 +47,13 @@ class DataCenter:
     sink: Sink | None = None
     """Takes the requests, once they are over; absent: `finish` gives them all."""
 
+    threads: int = 1
+    """On which components run that share nothing, at the most; the same comes out for any."""
+
     def __post_init__(self) -> None:
         self._windows: Iterator[Requests] = self.plan.source.windows()
         first = next(self._windows)
-        self._engine = self.plan.engine(lifted=self.lifted, first=first)
+        self._engine = self.plan.engine(lifted=self.lifted, first=first, threads=self.threads)
         self._under_way = deque([first])
         self._next = next(self._windows, None)
         self._gathered: list[Rows] = []

@@ -61,11 +61,13 @@ def simulate(
     commands: Iterable[Process] = (),
     progress: Callable[[int], None] | None = None,
     sink: Sink | None = None,
+    threads: int = 1,
 ) -> Run:
     """One pass over the plan, under the scenario's operations and the `commands`. A `sink` takes
-    the requests window by window; without one they are all in the outputs."""
+    the requests window by window; without one they are all in the outputs. `threads`: at the most,
+    for components that share nothing; they change no result."""
     begun = time.perf_counter()
-    datacenter = DataCenter(plan, lifted=lifted, progress=progress, sink=sink)
+    datacenter = DataCenter(plan, lifted=lifted, progress=progress, sink=sink, threads=threads)
     operate(datacenter, [*processes(plan.scenario), *commands])
     outputs = datacenter.finish()
     return Run(outputs, tuple(datacenter.samples), time.perf_counter() - begun)
@@ -126,6 +128,8 @@ class _Passes:
         """ns of each pass."""
         self._failed: list[int] = []
         """Passes that have: those after them stop, those before them go on."""
+        self._threads = max(1, cores() // len(self._horizons))
+        """Of each pass."""
         self._pool = ThreadPoolExecutor(max(2, cores()), thread_name_prefix="dcsim-pass")
         self._futures: dict[str, list[Future[_Simulated]]] = {}
         for row, (name, plan) in enumerate(plans.items()):
@@ -145,7 +149,14 @@ class _Passes:
         try:
             is_at(0)
             record = Record(plan, lifted=lifted)
-            made = simulate(plan, lifted=lifted, commands=commands, progress=is_at, sink=record.add)
+            made = simulate(
+                plan,
+                lifted=lifted,
+                commands=commands,
+                progress=is_at,
+                sink=record.add,
+                threads=self._threads,
+            )
             return Pass(made.outputs, record, made.seconds - record.seconds), made.samples
         except BaseException:
             self._failed.append(row)

@@ -31,14 +31,20 @@ class Sliced:
     """An engine that is given requests as late as it may be, and whose rows are taken at once."""
 
     def __init__(
-        self, given: dict[str, np.ndarray], horizon: int, bin: int, lifted: bool, inner: list[int]
+        self,
+        given: dict[str, np.ndarray],
+        horizon: int,
+        bin: int,
+        lifted: bool,
+        inner: list[int],
+        engine: Any = Engine,
     ) -> None:
         count = len(given["arrival"])
         edges = [0, *sorted(edge % (count + 1) for edge in inner), count]
         first, *self.later = slices_of(given, edges)
-        self.engine = Engine(given | first, horizon, bin, lifted)
+        self.engine = engine(given | first, horizon, bin, lifted)
         self.taken: list[dict[str, Any]] = []
-        self.sizes = [b - a for a, b in pairwise(edges) if a < b]
+        self.sizes = [b - a for a, b in pairwise(edges)]
 
     def run_until(self, t: int) -> None:
         while self.later and (not len(arrival := self.later[0]["arrival"]) or arrival[0] <= t):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from scene import scene
 import dcsim.results.files
 import dcsim.results.spool
 from dcsim.assembly import make_plan
-from dcsim.engine import Rows
+from dcsim.engine import COLUMNS, Rows
 from dcsim.operations import DataCenter
 from dcsim.planning import run, simulate
 from dcsim.spec import scenario_from_data
@@ -60,6 +62,26 @@ def test_any_window_gives_the_same_bytes(
     assert files(tmp_path / "windows") == files(tmp_path / "whole")
     assert len(results.requests()) > 1500
     check_all(results)
+
+
+def test_any_number_of_threads_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server for each job, which share nothing, in windows and under failures."""
+    data = troubled()
+    data["topology"] = {"name": "two", "racks": {"rack": {"extends": "hgx-h100", "count": 2}}}
+    data["operations"][1]["script"] = [["4 min", "rack0/node0/dram", "40 GB"]]
+    for job in ("chat", "image"):
+        data["jobs"][job]["replicas"] = 8
+    data["jobs"]["image"]["keep"] = {"artifact": {"nand": "5 min"}}
+    plan = make_plan(scenario_from_data(data), window=200)
+    apart = [COLUMNS["replicas"].index(name) for name in ("dram", "home", "store")]
+    chat, image = (plan.fixed["replicas"][row : row + 8, apart] for row in (0, 8))
+    assert not set(chat.ravel()) & set(image.ravel())
+    for threads in (1, 2):
+        monkeypatch.setattr(sys.modules["dcsim.planning.run"], "cores", partial(int, 2 * threads))
+        run(plan).write(tmp_path / str(threads))
+    assert files(tmp_path / "1") == files(tmp_path / "2")
 
 
 def test_what_is_held_is_what_is_live() -> None:

@@ -22,8 +22,6 @@ class Column {
 
     void add(const Column& more) { rows_.insert(rows_.end(), more.rows_.begin(), more.rows_.end()); }
     void add(std::size_t n, T value) { rows_.resize(rows_.size() + n, value); }
-    // What comes after row `size` never came.
-    void cut(std::size_t size) { rows_.resize(size - gone_); }
 
     // Rows from the first to the last, the last not included; all if they are all that is here.
     std::vector<T> take(std::size_t first, std::size_t last) {

@@ -18,9 +18,10 @@ namespace dcsim {
 
 class Engine {
   public:
-    Engine(Tables tables, i64 horizon, i64 bin, bool lifted)
-        : tables_(std::move(tables)), lifted_(lifted), timeline_({bin, horizon}, tables_.pools.size(), tables_.channels.size()),
-          pools_(tables_, timeline_, lifted), tier_top_(tables_.replicas.size(), timeline_), useful_(tables_, timeline_.bins()), channels_(tables_, timeline_),
+    // `apart`: one of a team, which looks at what tiers hold together.
+    Engine(Tables tables, i64 horizon, i64 bin, bool lifted, bool apart = false)
+        : tables_(std::move(tables)), lifted_(lifted), apart_(apart), timeline_({bin, horizon}, tables_.pools.size(), tables_.channels.size()),
+          pools_(tables_, timeline_, lifted, apart), tier_top_(tables_.replicas.size(), timeline_, apart), useful_(tables_, timeline_.bins()), channels_(tables_, timeline_),
           works_(work_infos(tables_)), graph_(tables_.requests), hand_overs_(tables_.requests), router_(tables_),
           limbo_(tables_.services.size()), out_(tables_, graph_),
           edges_(tables_.replicas.size(), kNever) {
@@ -49,6 +50,8 @@ class Engine {
 
     // Requests come and go in slices: slices.hpp.
     void give(const Requests& more);
+    void check(const Requests& more, i64 latest, std::size_t known) const;
+    bool over() { return out_.over(); }
     template <class Put> bool take(Put&& put);
     template <class Put> void take_rest(Put&& put);
 
@@ -65,30 +68,20 @@ class Engine {
     i64 completed() const { return completed_; }
     i64 arrived() const { return arrived_; }
 
-    void finish() {
-        if (finished_) return;
-        run_until(timeline_.bins().horizon);
-        for (std::size_t r = 0; r < replicas_.size(); ++r) {
-            Replica& replica = replicas_[r];
-            settle_idle(r);
-            if (!replica.batch.empty()) settle_now(r);
-            if (replica.slack.on()) replica.slack.finish(ticks_of(now_));
-        }
-        channels_.close(now_);
-        pools_.finish(now_);
-        if (tier_top_.needed())
-            tier_top_.finish(now_);
-        else
-            for (const ReplicaRow& r : tables_.replicas) timeline_.tier_is(kHbm, static_cast<std::size_t>(r.hbm));
-        timeline_.finish();
-        finished_ = true;
-    }
+    void finish();
 
     bool has_content() const { return !tables_.nodes.empty(); }
     Timeline& timeline() { return timeline_; }
+    TierTop& tier_top() { return tier_top_; }
+    Pools& pools() { return pools_; }
     Useful& useful() { return useful_; }
     const std::vector<ControlEvent>& events() const { return events_; }
     const Stats& stats() const { return stats_; }
+    Holding holding(std::size_t r) const {
+        const Replica& replica = replicas_[r];
+        const Line top = replica.batch.top(pools_.held(replica.weights));
+        return {replica.began, replica.batch.empty() ? Line{1, 0} : replica.batch.cost(), top};
+    }
 
   private:
     Replica& at(std::size_t r) {
@@ -307,11 +300,6 @@ class Engine {
         tier_top_.come_to(now_, [this](std::size_t q) { return holding(q); });
         tier_top_.tell(r, holding(r), end, k);
     }
-    Holding holding(std::size_t r) const {
-        const Replica& replica = replicas_[r];
-        const Line top = replica.batch.top(pools_.held(replica.weights));
-        return {replica.began, replica.batch.empty() ? Line{1, 0} : replica.batch.cost(), top};
-    }
 
     void note_first(i64 request) {
         i64& first = out_.first[static_cast<std::size_t>(request)];
@@ -406,7 +394,7 @@ class Engine {
     i64 in_batch(const Replica& replica) const;
 
     Tables tables_;
-    bool lifted_;
+    bool lifted_, apart_;
     Timeline timeline_;
     Pools pools_;
     TierTop tier_top_;

@@ -33,33 +33,44 @@ class RequestRows {
     // Requests that have been added to those that were known.
     void come(const Requests& requests) {
         const std::size_t known = start.size(), more = requests.arrival.size() - known;
-        if (more == 0) return;
         each([&](const char*, auto& column, auto value) { column.add(more, value); });
         for (std::size_t q = known; q < start.size(); ++q) arrived[q] = requests.arrival[q];
         slices_.push_back(start.size());
     }
 
-    // The first row that is here, and the end of its slice if nothing will happen any more to any of its
-    // requests: else the first row. Of requests that wait for others all are needed to the end.
-    std::size_t begin() const { return begin_; }
-    std::size_t over() {
-        if (whole_ || slices_.empty()) return begin_;
+    // Whether there is an oldest slice, and nothing will happen any more to any of its requests. Of
+    // requests that wait for others all are needed to the end.
+    bool over() {
+        if (whole_ || slices_.empty()) return false;
         while (over_ < slices_.front() && is_over(outcome[over_])) ++over_;
-        return over_ == slices_.front() ? over_ : begin_;
+        return over_ == slices_.front();
     }
-    // Calls `put(name, values)` for the columns of the rows up to `last`, and forgets them.
+    // Calls `put(name, values)` for the columns of the oldest slice, and forgets it; says where it ended.
     template <class Put>
-    void take(std::size_t last, Put&& put) {
+    std::size_t take(Put&& put) {
+        const std::size_t last = slices_.front();
+        slices_.pop_front();
+        take_to(last, put);
+        return last;
+    }
+    // The same of all that is here.
+    template <class Put>
+    void take_rest(Put&& put) {
+        slices_.clear();
+        take_to(start.size(), put);
+    }
+
+  private:
+    static bool is_over(std::int8_t outcome) { return outcome == kCompleted || outcome == kRejected; }
+
+    template <class Put>
+    void take_to(std::size_t last, Put&& put) {
         each([&](const char* name, auto& column, auto) {
             put(name, column.take(begin_, last));
             column.forget(last);
         });
         begin_ = over_ = last;
-        while (!slices_.empty() && slices_.front() <= last) slices_.pop_front();
     }
-
-  private:
-    static bool is_over(std::int8_t outcome) { return outcome == kCompleted || outcome == kRejected; }
 
     // Calls `act(name, column, value before anything has happened)` for those that there are.
     template <class Act>

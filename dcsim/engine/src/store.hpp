@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "timeline.hpp"
+#include "tier_top.hpp"
 
 namespace dcsim {
 
@@ -21,8 +21,9 @@ class Evictor {
 // The DRAM and NAND pools: bytes in use, by account.
 class Pools {
   public:
-    Pools(const Tables& tables, Timeline& timeline, bool lifted)
-        : timeline_(timeline), used_(tables.pools.size()) {
+    // `apart`: what tiers hold together is added up by another.
+    Pools(const Tables& tables, Timeline& timeline, bool lifted, bool apart)
+        : timeline_(timeline), apart_(apart), used_(tables.pools.size()) {
         for (const Pool& p : tables.pools) {
             capacity_.push_back(lifted && p.tier != kHbm ? kNever : p.capacity);
             tier_.push_back(static_cast<Tier>(p.tier));
@@ -55,9 +56,13 @@ class Pools {
         levels_[account].change(t, bytes, [&](i64 b, i64 from, i64 to) { timeline_.hold(row, b, from, to); });
         used_[pool].change(t, bytes, [&](i64 b, i64 from, i64 to) { timeline_.raise(pool, b, from, to); });
         const Tier tier = tier_[pool];
-        if (summed(tier))
+        if (!summed(tier)) return;
+        if (apart_)
+            changes_.push_back({t, tier, bytes});
+        else
             together_[tier].change(t, bytes, [&](i64 b, i64 from, i64 to) { timeline_.raise(tier, b, from, to); });
     }
+    std::vector<LevelChange>& changes() { return changes_; }
     void finish(i64 t) {
         for (std::size_t a = 0; a < levels_.size(); ++a) change(t, a, 0);
         for (std::size_t pool = 0; pool < tier_.size(); ++pool)
@@ -69,6 +74,8 @@ class Pools {
     bool summed(Tier tier) const { return tier != kHbm && pools_of_[tier] > 1; }
 
     Timeline& timeline_;
+    bool apart_;
+    std::vector<LevelChange> changes_;
     std::vector<Level> used_, levels_;
     std::array<Level, kTiers> together_;  // all pools of a tier below HBM
     std::vector<Tier> tier_;

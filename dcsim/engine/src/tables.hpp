@@ -123,15 +123,14 @@ struct Tables {
     // The ns that bytes take over one or two paths, if nothing else does.
     i64 time_to_bring(i64 bytes, i64 path, i64 then = -1) const;
     void check() const;
-    // More requests, after those that there are.
-    void add(const Requests& more);
+    // The five columns of requests that come after so many `known`, of which the last is of `latest` ns.
+    void check_requests(const Requests& q, i64 latest, std::size_t known) const;
 
   private:
     void check_links() const;
     void check_works() const;
     void check_services() const;
     void check_replicas() const;
-    void check_requests(std::size_t first) const;
     void check_graph() const;
     void check_handovers() const;
     i64 held_at_end(std::size_t request) const;
@@ -178,7 +177,7 @@ inline void Tables::check() const {
     check_works();
     check_services();
     check_replicas();
-    check_requests(0);
+    check_requests(requests, 0, 0);
     check_policies();
     if (!nodes.empty() || !requests.reads.empty() || !requests.leaves.empty()) check_content();
     for (std::size_t i = 0; i < gaps.size(); ++i)
@@ -260,29 +259,16 @@ inline void Tables::check_replicas() const {
     }
 }
 
-inline void Tables::add(const Requests& more) {
-    if (!requests.more()) throw std::invalid_argument("requests that wait for others, or have content in common, come all at once");
-    const std::size_t known = requests.arrival.size();
-    for (const auto& [name, column] : kRequestColumns) (requests.*column).add(more.*column);
-    try {
-        check_requests(known);
-    } catch (...) {
-        for (const auto& [name, column] : kRequestColumns) (requests.*column).cut(known);
-        throw;
-    }
-}
-
-inline void Tables::check_requests(std::size_t first) const {
+inline void Tables::check_requests(const Requests& q, i64 latest, std::size_t known) const {
     using detail::in, detail::require;
-    const Requests& q = requests;
     const std::size_t n = q.arrival.size();
     require(q.klass.size() == n && q.work.size() == n && q.prompt.size() == n && q.output.size() == n, "requests", 0,
             "arrays differ in length");
-    for (std::size_t i = first; i < n; ++i) {
-        require(q.arrival[i] >= (i ? q.arrival[i - 1] : 0), "requests", i, "arrivals must be sorted and >= 0");
-        require(in(q.klass[i], classes) && in(q.work[i], works), "requests", i, "no such class or work");
+    for (std::size_t i = 0; i < n; ++i) {
+        require(q.arrival[i] >= (i ? q.arrival[i - 1] : latest), "requests", known + i, "arrivals must be sorted and >= 0");
+        require(in(q.klass[i], classes) && in(q.work[i], works), "requests", known + i, "no such class or work");
         const bool token = segments[static_cast<std::size_t>(works[static_cast<std::size_t>(q.work[i])].segment)].rule != kFixed;
-        require(!token || (q.prompt[i] >= 1 && q.output[i] >= 1), "requests", i, "prompt and output are at least 1");
+        require(!token || (q.prompt[i] >= 1 && q.output[i] >= 1), "requests", known + i, "prompt and output are at least 1");
     }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <vector>
 
@@ -27,8 +28,9 @@ struct Holding {
 // else replica after replica is, until they are, or all have been.
 class TierTop {
   public:
-    TierTop(std::size_t replicas, Timeline& timeline)
-        : timeline_(timeline), told_(64 + 8 * replicas), under_way_(replicas), now_(replicas), bound_(replicas, 0),
+    // `apart`: it only keeps what it is told, for one of all parts to absorb.
+    TierTop(std::size_t replicas, Timeline& timeline, bool apart = false)
+        : timeline_(timeline), apart_(apart), told_(64 + 8 * replicas), under_way_(replicas), now_(replicas), bound_(replicas, 0),
           bin_end_(timeline.bins().end(0)) {}
 
     // With one replica its pool's own top is the sum.
@@ -37,7 +39,8 @@ class TierTop {
     // Of all before `t` ns only what each replica holds `under_way` has not been told.
     template <class UnderWay>
     void come_to(i64 t, UnderWay&& under_way) {
-        if (t <= bin_end_ && count_ < told_.size()) [[likely]] return;
+        if ((t <= bin_end_ || apart_) && count_ < told_.size()) [[likely]] return;
+        if (apart_) return told_.resize(2 * count_);
         while (t > bin_end_) close(bin_end_, under_way);
         if (count_ == told_.size() && t - 1 > since_) close(t - 1, under_way);
         if (count_ == told_.size()) told_.resize(2 * count_);
@@ -48,6 +51,17 @@ class TierTop {
         if (end <= holding.began) return;
         if (holding.top.b < 0) return tell_falling(r, holding, end);
         told_[count_++] = {holding, end, holding.top.at(k), r};
+    }
+
+    // What a part has been told of those that are its own.
+    template <class Mine>
+    void absorb(TierTop& part, Mine&& mine) {
+        for (std::size_t i = 0; i < part.count_; ++i) {
+            if (!mine(part.told_[i].replica)) continue;
+            if (count_ == told_.size()) told_.resize(2 * count_);
+            told_[count_++] = part.told_[i];
+        }
+        part.count_ = 0;
     }
 
     // Everything has been told until t ns, the end of the run.
@@ -125,12 +139,47 @@ class TierTop {
     }
 
     Timeline& timeline_;
+    bool apart_;
     std::vector<Stretch> told_;  // the first count_ of them
     std::vector<Holding> under_way_;
     std::vector<const Holding*> now_;  // of each replica
     std::vector<i64> bound_;
     std::size_t count_ = 0, bin_ = 0, next_ = 0;
     i64 bin_end_, since_ = 0, sum_ = 0;
+};
+
+// What the pools of a tier below HBM hold together, of several parts.
+struct LevelChange {
+    i64 time;
+    Tier tier;
+    i64 bytes;
+};
+class TierLevels {
+  public:
+    explicit TierLevels(Timeline& timeline) : timeline_(timeline) {}
+
+    void absorb(std::vector<LevelChange>& changes) {
+        changes_.insert(changes_.end(), changes.begin(), changes.end());
+        changes.clear();
+    }
+    // All changes until now have been absorbed.
+    void settle() {
+        std::stable_sort(changes_.begin(), changes_.end(), [](const LevelChange& a, const LevelChange& b) { return a.time < b.time; });
+        for (const LevelChange& c : changes_) change(c);
+        changes_.clear();
+    }
+    void finish(i64 t) {
+        for (const Tier tier : {kDram, kNand}) change({t, tier, 0});
+    }
+
+  private:
+    void change(const LevelChange& c) {
+        levels_[c.tier].change(c.time, c.bytes, [&](i64 bytes, i64 from, i64 to) { timeline_.raise(c.tier, bytes, from, to); });
+    }
+
+    Timeline& timeline_;
+    std::vector<LevelChange> changes_;
+    std::array<Level, kTiers> levels_;
 };
 
 }  // namespace dcsim

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <functional>
 #include <vector>
 
 #include "tables.hpp"
@@ -104,6 +105,18 @@ class Timeline {
 
     void finish() {
         for (std::size_t a = 0; a < accounts_.size(); ++a) settle(a);
+    }
+
+    // What another has of what this has nothing of.
+    void add(const Timeline& other) {
+        const auto join = [](std::vector<i64>& to, const std::vector<i64>& from) {
+            if (!from.empty()) std::transform(to.begin(), to.end(), from.begin(), to.begin(), std::plus<>());
+        };
+        join(mean_, other.mean_);
+        join(top_, other.top_);
+        join(tier_top_, other.tier_top_);
+        join(flow_, other.flow_);
+        join(moved_, other.moved_);
     }
 
     const std::vector<AccountRow>& accounts() const { return accounts_; }

@@ -10,7 +10,7 @@
 
 #include "cache.hpp"
 #include "distances.hpp"
-#include "engine.hpp"
+#include "team.hpp"
 #include "floor.hpp"
 
 namespace nb = nanobind;
@@ -80,7 +80,8 @@ class Busy {
 // Owns all that it is given: what a caller does to an array afterwards changes nothing here.
 class PyEngine {
   public:
-    PyEngine(const nb::dict& tables, i64 horizon, i64 bin, bool lifted) {
+    PyEngine(const nb::dict& tables, i64 horizon, i64 bin, bool lifted, i64 threads) {
+        if (threads < 0) throw std::invalid_argument("threads: 0 or more");
         if (horizon < 1 || bin < 1) throw std::invalid_argument("horizon and bin are at least 1 ns");
         dcsim::Tables t;
         t.pools = rows<dcsim::Pool>(tables, "pools");
@@ -115,7 +116,7 @@ class PyEngine {
             t.requests.fed = values(tables, "fed");
         }
         t.check();
-        engine_ = std::make_unique<dcsim::Engine>(std::move(t), horizon, bin, lifted);
+        engine_ = std::make_unique<dcsim::Team>(std::move(t), horizon, bin, lifted, threads);
     }
 
     // What `act` makes of the engine, with no other thread in it.
@@ -127,7 +128,7 @@ class PyEngine {
     }
 
     void run_until(i64 t) {
-        with([t](dcsim::Engine& e) {
+        with([t](dcsim::Team& e) {
             nb::gil_scoped_release release;
             e.run_until(t);
         });
@@ -136,11 +137,11 @@ class PyEngine {
     void give(const nb::dict& requests) {
         dcsim::Requests more;
         read(requests, more);
-        with([&more](dcsim::Engine& e) { e.give(more); });
+        with([&more](dcsim::Team& e) { e.give(more); });
     }
 
     nb::object take() {
-        return with([](dcsim::Engine& e) -> nb::object {
+        return with([](dcsim::Team& e) -> nb::object {
             nb::dict out;
             if (!e.take(putting(out))) return nb::none();
             return out;
@@ -148,7 +149,7 @@ class PyEngine {
     }
 
     nb::dict finish() {
-        return with([this](dcsim::Engine& e) {
+        return with([this](dcsim::Team& e) {
             {
                 nb::gil_scoped_release release;
                 e.finish();
@@ -162,7 +163,7 @@ class PyEngine {
         for (const auto& [name, column] : dcsim::kRequestColumns) requests.*column = values(from, name);
     }
     nb::dict outputs() {
-        dcsim::Timeline& timeline = engine_->timeline();
+        dcsim::Timeline& timeline = engine_->first().timeline();
         const std::size_t bins = timeline.bins().count();
         const std::size_t accounts = timeline.accounts().size();
         nb::dict out;
@@ -180,21 +181,21 @@ class PyEngine {
         out["tier_top"] = numpy(std::move(timeline.tier_top()), {bins, dcsim::kTiers}).attr("T");
         out["flow"] = numpy(std::move(timeline.flow()), {bins, accounts, causes}).attr("transpose")(1, 2, 0);
         out["moved"] = numpy(std::move(timeline.moved()), {bins, channels}).attr("T");
-        if (dcsim::Useful& useful = engine_->useful(); useful.any()) {
+        if (dcsim::Useful& useful = engine_->first().useful(); useful.any()) {
             const std::size_t classes = useful.classes();
             const std::size_t gaps = useful.groups() / classes;
             const auto put = [&](const char* name, std::vector<i64>&& table) {
                 out[name] = numpy(std::move(table), {bins, classes, gaps}).attr("transpose")(1, 2, 0);
             };
-            put("reused", std::move(useful.reused()));
-            put("useful", useful.means());
+            put("reused", engine_->reused());
+            put("useful", engine_->useful());
         }
         std::vector<i64> events;
         for (const dcsim::ControlEvent& e : engine_->events())
             events.insert(events.end(), {e.time, e.kind, e.subject, e.value});
         const std::size_t happened = events.size() / 4;
         out["events"] = numpy(std::move(events), {happened, 4});
-        const dcsim::Stats& s = engine_->stats();
+        const dcsim::Stats s = engine_->stats();
         nb::dict stats;
         stats["events"] = s.events;
         stats["boundaries"] = s.boundaries;
@@ -206,7 +207,7 @@ class PyEngine {
     }
 
     std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
-    std::unique_ptr<dcsim::Engine> engine_;
+    std::unique_ptr<dcsim::Team> engine_;
 };
 
 std::span<const i64> span(const Array1& array) { return {array.data(), array.size()}; }
@@ -288,21 +289,22 @@ NB_MODULE(_core, m) {
         .def("hits", &replay, "policy"_a, "capacity"_a)
         .def("lru_hits", &lru_hits, "counted"_a.noconvert());
     nb::class_<PyEngine>(m, "Engine")
-        .def(nb::init<const nb::dict&, i64, i64, bool>(), "tables"_a, "horizon"_a, "bin"_a, "lifted"_a = false)
-        .def_prop_ro("now", [](PyEngine& p) { return p.with([](dcsim::Engine& e) { return e.now(); }); })
-        .def_prop_ro("arrived", [](PyEngine& p) { return p.with([](dcsim::Engine& e) { return e.arrived(); }); })
-        .def_prop_ro("completed", [](PyEngine& p) { return p.with([](dcsim::Engine& e) { return e.completed(); }); })
+        .def(nb::init<const nb::dict&, i64, i64, bool, i64>(), "tables"_a, "horizon"_a, "bin"_a, "lifted"_a = false,
+             "threads"_a = 0)
+        .def_prop_ro("now", [](PyEngine& p) { return p.with([](dcsim::Team& e) { return e.now(); }); })
+        .def_prop_ro("arrived", [](PyEngine& p) { return p.with([](dcsim::Team& e) { return e.arrived(); }); })
+        .def_prop_ro("completed", [](PyEngine& p) { return p.with([](dcsim::Team& e) { return e.completed(); }); })
         .def("run_until", &PyEngine::run_until, "t"_a)
-        .def("fail", [](PyEngine& p, std::size_t r) { p.with([r](dcsim::Engine& e) { e.fail(r); }); }, "replica"_a)
-        .def("start", [](PyEngine& p, std::size_t r) { p.with([r](dcsim::Engine& e) { e.start(r); }); }, "replica"_a)
+        .def("fail", [](PyEngine& p, std::size_t r) { p.with([r](dcsim::Team& e) { e.of_replica(r).fail(r); }); }, "replica"_a)
+        .def("start", [](PyEngine& p, std::size_t r) { p.with([r](dcsim::Team& e) { e.of_replica(r).start(r); }); }, "replica"_a)
         .def("set_capacity", [](PyEngine& p, i64 pool, i64 bytes) {
-            p.with([pool, bytes](dcsim::Engine& e) { e.set_capacity(pool, bytes); });
+            p.with([pool, bytes](dcsim::Team& e) { e.of_pool(pool).set_capacity(pool, bytes); });
         }, "pool"_a, "bytes"_a)
-        .def("used", [](PyEngine& p, i64 pool) { return p.with([pool](dcsim::Engine& e) { return e.used(pool); }); }, "pool"_a)
-        .def("capacity", [](PyEngine& p, i64 pool) { return p.with([pool](dcsim::Engine& e) { return e.capacity(pool); }); }, "pool"_a)
-        .def("state", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Engine& e) { return e.state(r); }); }, "replica"_a)
-        .def("running", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Engine& e) { return e.running(r); }); }, "replica"_a)
-        .def("waiting", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Engine& e) { return e.waiting(r); }); }, "replica"_a)
+        .def("used", [](PyEngine& p, i64 pool) { return p.with([pool](dcsim::Team& e) { return e.of_pool(pool).used(pool); }); }, "pool"_a)
+        .def("capacity", [](PyEngine& p, i64 pool) { return p.with([pool](dcsim::Team& e) { return e.of_pool(pool).capacity(pool); }); }, "pool"_a)
+        .def("state", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Team& e) { return e.of_replica(r).state(r); }); }, "replica"_a)
+        .def("running", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Team& e) { return e.of_replica(r).running(r); }); }, "replica"_a)
+        .def("waiting", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Team& e) { return e.of_replica(r).waiting(r); }); }, "replica"_a)
         .def("give", &PyEngine::give, "requests"_a)
         .def("take", &PyEngine::take)
         .def("finish", &PyEngine::finish);
