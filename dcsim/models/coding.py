@@ -19,7 +19,7 @@ from dcsim.models.autoencoder.layers import through
 from dcsim.models.autoencoder.passing import Passing
 from dcsim.models.conv import depth_to_space, frames_apart, frames_together, space_to_depth
 from dcsim.models.tape import Array, Shape, Tensor
-from dcsim.models.vae import Chunks, Coder, Overlapping, Tiling, Vae
+from dcsim.models.vae import Chunks, Coder, Overlapping, Pieces, Tiling, Vae
 from dcsim.models.weights import Weights
 
 WORKSPACE = 512
@@ -66,6 +66,8 @@ def passes(c: Vae, latent: tuple[int, int, int], tiling: Tiling) -> int:
             count *= len(range(0, n, s))
     if isinstance(c.frames, Chunks):
         count *= len(c.frames.sizes(frames, 1))
+    if isinstance(c.frames, Pieces):
+        count *= len(range(0, frames, 1 + (c.frames.size - 1) // c.time))
     return count
 
 
@@ -156,8 +158,13 @@ def _each(
 
 
 def _in_time(way: _Way, x: Tensor) -> Tensor:
-    """In overlapping runs of frames, if so wanted."""
+    """In pieces, if that is how it is cut; or in overlapping runs of frames, if so wanted."""
     c, time = way.vae, way.vae.time
+    if isinstance(c.frames, Pieces):
+        size = c.frames.size if way.down else 1 + (c.frames.size - 1) // time
+        cuts = [x[:, :, at : at + size] for at in range(0, x.shape[2], size)]
+        parts = _each(cuts, lambda cut: _in_space(way, cut), way.shape)
+        return ops.concat(parts, 2) if len(parts) > 1 else parts[0]
     frames = 1 + (x.shape[2] - 1) // time if way.down else x.shape[2]
     if not _has_runs(c, way.tiling, frames):
         return _in_space(way, x)

@@ -333,10 +333,11 @@ def attention(
 ) -> Tensor:
     """Softmax attention; q and k (batch, n or m, heads or kv heads, width), v (.., value width).
 
-    `kernel` is `fused` (no n x m matrix in memory; a float32 log-sum-exp per row) or `math`
-    (scores and probabilities in memory). `bias` (1 or batch, 1 or heads, n, m) is added to the
-    scores. `causal` lines the last query up with the last key; FLOPs are then those of the pairs
-    computed. Fused and causal only: `window` keys at most that a query sees, its own the last;
+    `kernel` is `fused` (no n x m matrix in memory; a float32 log-sum-exp per row), `math`
+    (scores and probabilities in memory) or `wide` (that, with the softmax in float32). `bias`
+    (1 or batch, 1 or heads, n, m) is added to the scores. `causal` lines the last query up with the
+    last key; FLOPs are then those of the pairs computed. Fused and causal only: `window` keys at
+    most that a query sees, its own the last;
     `sinks` (heads,), a logit a head that takes its share of the softmax and gives no value;
     `softcap`, within which of zero a tanh keeps the scores. `pairs`: how many are computed, where
     it is not all of these, on average over GPUs.
@@ -384,9 +385,9 @@ def attention(
     )
     if bias is not None:
         scores = add(scores, bias)
-    probs = tape.run(
-        "softmax", MEMORY, (scores,), square, q.dtype, lambda: _softmax(scores.data, causal)
-    )
+    probs = _probabilities(scores, causal, kernel == "wide")
+    if kernel == "wide":
+        del scores
     return tape.run(
         "mix",
         ATTENTION,
@@ -395,6 +396,24 @@ def attention(
         q.dtype,
         lambda: np.einsum("bhnm,bmhd->bnhd", probs.data, _repeat(v.data, heads)),
         flops=half,
+    )
+
+
+def _probabilities(scores: Tensor, causal: bool, wide: bool) -> Tensor:
+    """The softmax, in float32 and back where it is `wide`."""
+    kind, shape = scores.dtype, scores.shape
+    given = [cast(scores, "fp32") if wide else scores]
+    del scores
+    return cast(
+        given[0].tape.run(
+            "softmax",
+            MEMORY,
+            given,
+            shape,
+            given[0].dtype,
+            lambda: _softmax(given[0].data, causal),
+        ),
+        kind,
     )
 
 

@@ -121,7 +121,7 @@ DIT = {
     "text_weights_dtype": Option(
         "as dtype",
         "Of the matrices of the text encoders, where it differs from dtype.",
-        ("as dtype", "fp8", "int8", "nf4"),
+        ("as dtype", "fp32", "fp8", "int8", "nf4"),
     ),
     "text_encoders": Option(
         "gpu",

@@ -157,6 +157,14 @@ def patchify(latents: Tensor, patch: tuple[int, int, int], dtype: str, sp: int) 
     return share(ops.copy(grid.permute(0, 2, 4, 6, 1, 3, 5, 7), flat), sp)
 
 
+def swapped(x: Tensor, batch: int) -> Tensor:
+    """(batch x a, b, width) as (batch x b, a, width)."""
+    many, inner, width = x.shape
+    outer = many // batch
+    grid = x.reshape(batch, outer, inner, width).permute(0, 2, 1, 3)
+    return ops.copy(grid, (batch * inner, outer, width))
+
+
 def share(x: Tensor, sp: int) -> Tensor:
     """The tokens of one of `sp` GPUs; the last share is padded where they do not divide."""
     return x if sp == 1 else x[:, : -(-x.shape[1] // sp)]

@@ -100,6 +100,15 @@ class Chunks(Cut):
         )
 
 
+@dataclass(frozen=True)
+class Pieces(Cut):
+    """Runs of frames, each a clip of its own: nothing is kept, nothing blended."""
+
+    tag = "pieces"
+    size: Count
+    """Frames of a piece; the last may have fewer."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Vae(Concept):
     """An autoencoder."""
@@ -126,7 +135,8 @@ class Vae(Concept):
     tile: Tile
     """Of `spatial` tiling."""
     frames: Cut | None = None
-    """How frames are cut: in overlapping runs for `temporal` tiling, or always in chunks."""
+    """How frames are cut: in overlapping runs for `temporal` tiling, or always in chunks or
+    pieces."""
     patch: Count = 1
     """Pixels of an edge that are folded into channels before the encoder and after the decoder."""
     lead: CountOrZero = 0
@@ -162,6 +172,8 @@ class Vae(Concept):
                 said.append(
                     f"chunks of {size} latent frame{'s' if size > 1 else ''}, features kept"
                 )
+            case Pieces(size):
+                said.append(f"pieces of {size} frames")
         return "; ".join(said) + (f"; by default {self.tiling}" if self.tiling != "none" else "")
 
     def keeping(self, kept: Kept) -> Vae:
@@ -178,11 +190,30 @@ class Vae(Concept):
 
     def latent(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Latent frames, rows and columns of a clip; ValueError where they do not divide."""
-        if (frames - 1) % self.time or height % self.space or width % self.space:
+        if self.over(frames) or height % self.space or width % self.space:
             raise ValueError(f"{frames} frames of {width}x{height} do not divide")
-        return 1 + (frames - 1) // self.time, height // self.space, width // self.space
+        whole, rest = divmod(frames, self.piece) if self.piece else (0, frames)
+        count = whole * self._of_piece(self.piece) + self._of_piece(rest)
+        return count, height // self.space, width // self.space
+
+    @property
+    def piece(self) -> int:
+        """Frames of a piece that is a clip of its own; 0: the whole clip is one."""
+        return self.frames.size if isinstance(self.frames, Pieces) else 0
+
+    def _of_piece(self, frames: int) -> int:
+        """Latent frames of so many."""
+        return 1 + (frames - 1) // self.time if frames else 0
+
+    def over(self, frames: int) -> int:
+        """Frames that are too many: of a clip, or of its last piece, it takes 1 and so many times
+        the frames of a latent frame."""
+        last = frames % self.piece if self.piece else frames
+        return (last - 1) % self.time if last else 0
 
     def check(self) -> None:
+        if self.piece and (self.piece - 1) % self.time:
+            raise ValueError(f"frames: {self.piece} is not 1 + {self.time}k")
         wanted = 3 * self.patch**2
         if (made := self.decoder.width(self.channels)) != wanted:
             raise ValueError(f"decoder: {made} channels come out, {wanted} are due")

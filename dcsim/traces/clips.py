@@ -59,10 +59,12 @@ def _check_size(networks: Networks, shape: Clip) -> list[tuple[str, str]]:
             )
     if not network.frames and shape.frames != 1:
         problems.append(("shape.frames", f"{shape.frames} frames of an image model, which makes 1"))
-    elif shape.frames < 1 or (shape.frames - 1) % time:
-        low = max(1, 1 + (shape.frames - 1) // time * time)
+    elif shape.frames < 1 or networks.vae.over(shape.frames):
+        low, piece = max(1, shape.frames - networks.vae.over(shape.frames)), networks.vae.piece
+        high = min(low + time, -(-low // piece) * piece if piece else low + time)
+        form = f"{piece}j or {piece}j + 1 + {time}k" if piece else f"1 + {time}k"
         problems.append(
-            ("shape.frames", f"{shape.frames} is not 1 + {time}k (nearest: {low} or {low + time})")
+            ("shape.frames", f"{shape.frames} is not {form} (nearest: {low} or {high})")
         )
     return problems
 

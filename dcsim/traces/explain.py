@@ -20,6 +20,7 @@ from dcsim.models.options import ModelError
 from dcsim.models.pipeline import LATENT, Networks
 from dcsim.models.shapes import Clip, Turn
 from dcsim.models.tape import nbytes
+from dcsim.models.vae import Vae
 from dcsim.spec import Gpu, is_trace
 from dcsim.traces.budget import kv
 from dcsim.traces.report import report
@@ -70,6 +71,15 @@ def _product(*factors: int) -> str:
     return " x ".join(f"{factor:,}" for factor in factors)
 
 
+def _latent_frames(vae: Vae, frames: int) -> str:
+    """As an expression: of a clip, or of its pieces and what is left."""
+    if not vae.piece:
+        return f"1 + ({frames} - 1) // {vae.time}"
+    whole, rest = divmod(frames, vae.piece)
+    parts = [f"{whole} x (1 + ({vae.piece} - 1) // {vae.time})"] if whole else []
+    return " + ".join(parts + ([f"1 + ({rest} - 1) // {vae.time}"] if rest else []))
+
+
 def _tokens(network: Networks, trace: MemoryTrace) -> Iterator[Line]:
     """From pixels through latents and patches to tokens."""
     shape, vae, denoiser = trace.shape, network.vae, network.denoiser
@@ -82,7 +92,7 @@ def _tokens(network: Networks, trace: MemoryTrace) -> Iterator[Line]:
     sides = vae.latent(*pixels)
     yield line("pixels", _product(*pixels), shape.frames * shape.height * shape.width, "pixels")
     if vae.time > 1:
-        yield line("latent frames", f"1 + ({shape.frames} - 1) // {vae.time}", sides[0], "frames")
+        yield line("latent frames", _latent_frames(vae, shape.frames), sides[0], "frames")
     yield line("latent rows", f"{shape.height} // {vae.space}", sides[1], "rows")
     yield line("latent columns", f"{shape.width} // {vae.space}", sides[2], "columns")
     padded = denoiser.padded(sides)

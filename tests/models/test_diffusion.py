@@ -148,6 +148,7 @@ TOKENS = {
     "sana-0.6b": 32 * 32,
     "sdxl": 32 * 32,  # cells of the coarsest level
     "sd-1.5": 8 * 8,
+    "open-sora-1.2": 30 * 45 * 80,  # six pieces of 17 frames
     "mochi-1": 44_520,
     "latte-1": 16 * 32 * 32,
     "ltx-video-2b": 21 * 16 * 22,
@@ -196,6 +197,8 @@ def test_what_cannot_be_shared_is_refused(name: str) -> None:
         traces.trace(name, None, None, Layout(sp=2))
     with pytest.raises(ModelError, match=r"options\.feature_cache: 'teacache' is not allowed"):
         traces.trace(name, {"feature_cache": "teacache"})
+    with pytest.raises(ModelError, match=r"options\.residual_dtype: 'fp32' is not allowed"):
+        traces.trace(name, {"residual_dtype": "fp32"})
     alone, both = traces.trace(name), traces.trace(name, None, None, Layout(cfg=2))
     # Two GPUs, a branch each: as many FLOPs of a step in all.
     assert both.rows[-2].attn_flops == alone.rows[-2].attn_flops
@@ -218,6 +221,16 @@ def test_gpus_share_the_work_of_a_step(name: str, layout: Layout) -> None:
     assert 1 <= spread.attn_flops / alone.attn_flops < 1.02
     assert 1 <= spread.dense_flops / alone.dense_flops < 1.35
     assert (alone.comm_bytes, spread.comm_bytes > 0) == (0, True)
+
+
+def test_a_text_encoder_in_float32() -> None:
+    """As Open-Sora 1.2 is served: four bytes a parameter, read as they are, multiplied as bf16."""
+    plain, wide = (
+        traces.trace("open-sora-1.2", {"text_weights_dtype": kind}).phases[0]
+        for kind in ("as dtype", "fp32")
+    )
+    assert (plain.weights, wide.weights) == (2 * 4_762_310_656, 4 * 4_762_310_656)
+    assert (wide.reads, wide.dense_dtype) == (2 * plain.reads, "bf16")
 
 
 @pytest.mark.parametrize("name", CLIPS)

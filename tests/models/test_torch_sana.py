@@ -77,6 +77,20 @@ def test_sana_equals_diffusers(rows: int) -> None:
     assert relative(ours[:, :, 0], theirs) < 1e-4
 
 
+def test_attention_is_clipped_in_float16_alone() -> None:
+    """Its sums are taken in float32, and may be more than float16 holds."""
+    clipped = []
+    for dtype in ("fp16", "bf16"):
+        tape = Tape()
+        text = (tape.tensor((1, 5, 20), dtype),)
+        latents = tape.tensor((1, 4, 1, 5, 8), dtype)
+        numerics = Numerics(dtype, dtype, dtype)
+        weights = Weights(tape, SMALL.held(), dtype)
+        SMALL.forward(weights, latents, np.zeros(1), text, numerics=numerics)
+        clipped.append(sum(e[0] == "op" and e[1] == "clip" for e in tape.events))
+    assert clipped == [SMALL.depth, 0]
+
+
 def test_gpus_that_share_rows_send_sums_and_borders() -> None:
     """Of 6 x 8 cells on 4 GPUs each has two rows; the last two are beyond the image."""
     tape = Tape()

@@ -34,8 +34,10 @@ PARAMETERS = {
     "mochi": 459_748_611,
     "dc-ae-f32c32": 312_250_275,
     "pixels": 0,
+    "open-sora-1.2": 393_341_007,
 }
-"""As diffusers' classes have them; `test_torch_vae.py` counts these."""
+"""As diffusers' classes have them; `test_torch_vae.py` counts these, and `test_torch_vae_pieces.py`
+the last one's description."""
 
 
 def decoded(c: Vae, latent: tuple[int, ...], dtype: str, tiling: Tiling = "none") -> Tape:

@@ -86,6 +86,21 @@ def test_pixels_to_tokens_by_hand() -> None:
     assert found["guidance branches, sequential"] == 2
 
 
+@pytest.mark.parametrize(
+    ("frames", "expression", "value"),
+    [
+        (1, "1 + (1 - 1) // 4", 1),
+        (51, "3 x (1 + (17 - 1) // 4)", 15),
+        (39, "2 x (1 + (17 - 1) // 4) + 1 + (5 - 1) // 4", 12),
+    ],
+)
+def test_latent_frames_of_pieces(frames: int, expression: str, value: int) -> None:
+    """Open-Sora 1.2 makes five latent frames of 17, and of what is left as others do."""
+    found = lines(("open-sora-1.2", {}, Clip(256, 144, frames, 1), Layout()))
+    line = next(line for line in found if line.what == "latent frames")
+    assert (line.expression, line.value, worth(expression)) == (expression, value, value)
+
+
 def test_what_is_brought_by_hand() -> None:
     """An edit of 28 steps by 0.6, and an image before 16 blank frames."""
     edit, animation = ({line.what: line.value for line in lines(CASES[i])} for i in (3, 4))

@@ -24,7 +24,6 @@ from dcsim.models.autoencoder.passing import (
     unit,
 )
 from dcsim.models.conv import (
-    conv,
     depth_to_space,
     frames_apart,
     frames_together,
@@ -35,7 +34,7 @@ from dcsim.models.conv import (
 )
 from dcsim.models.tape import Tensor
 from dcsim.models.weights import Parameters
-from dcsim.reading.concept import Concept, Count, Least
+from dcsim.reading.concept import Concept, Count, Least, Positive
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,6 @@ class Convolution(Layer):
         yield from conv_shapes(half, name, width, self.to, self.kernel, bias=self.bias)
 
     def forward(self, run: Passing, name: str, x: Tensor) -> Tensor:
-        if not self.bias:
-            return conv(x, run.weights[f"{name}.weight"])
         return pointwise_conv(run, name, x) if self.kernel == 1 else convolved(run, name, x)
 
 
@@ -167,6 +164,8 @@ class Residual(Layer):
     """Channels; absent: as many as come in."""
     times: Count = 1
     """How many, one after another."""
+    bias: bool = True
+    """Whether its convolutions have one."""
 
     @property
     def blocks(self) -> int:
@@ -178,13 +177,13 @@ class Residual(Layer):
     def parameters(self, half: Half, name: str, width: int, latent: int) -> Parameters:
         to = self.width(width)
         yield from norm_shapes(half, f"{name}.norm1", width, latent)
-        yield from conv_shapes(half, f"{name}.conv1", width, to)
+        yield from conv_shapes(half, f"{name}.conv1", width, to, bias=self.bias)
         yield from norm_shapes(half, f"{name}.norm2", to, latent)
-        yield from conv_shapes(half, f"{name}.conv2", to, to)
+        yield from conv_shapes(half, f"{name}.conv2", to, to, bias=self.bias)
         if width != to:
             if half.shortcut == "normed":
                 yield from affine_shapes(f"{name}.norm3", width)
-            yield from conv_shapes(half, f"{name}.skip", width, to, 1)
+            yield from conv_shapes(half, f"{name}.skip", width, to, 1, bias=self.bias)
 
     def forward(self, run: Passing, name: str, x: Tensor) -> Tensor:
         changes = self.to is not None and self.to != x.shape[1]
@@ -305,6 +304,8 @@ class Images(Layer):
     """The layers."""
     batch: Count | None = None
     """Frames at once; absent: all."""
+    eps: Positive = 1e-6
+    """Added to variances."""
 
     @property
     def blocks(self) -> int:
@@ -317,11 +318,14 @@ class Images(Layer):
         return width
 
     def parameters(self, half: Half, name: str, width: int, latent: int) -> Parameters:
-        yield from sequence_shapes(_flat(half), name, self.of, width, latent)
+        yield from sequence_shapes(self._half(half), name, self.of, width, latent)
+
+    def _half(self, half: Half) -> Half:
+        return Half(flat=True, groups=half.groups, eps=self.eps, rescaled=True)
 
     def forward(self, run: Passing, name: str, x: Tensor) -> Tensor:
         batch, images = x.shape[0], frames_apart(x)
-        half = _flat(run.half)
+        half = self._half(run.half)
         size = self.batch or images.shape[0]
         flat = Passing(half, run.weights, run.latents)
         parts = [
@@ -330,10 +334,6 @@ class Images(Layer):
         ]
         y = ops.concat(parts, 0) if len(parts) > 1 else parts[0]
         return frames_together(y, batch)
-
-
-def _flat(half: Half) -> Half:
-    return Half(flat=True, groups=half.groups, eps=half.eps, rescaled=True)
 
 
 @dataclass(frozen=True)

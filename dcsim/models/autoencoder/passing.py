@@ -119,8 +119,8 @@ def norm_shapes(half: Half, name: str, width: int, latent: int) -> Parameters:
 
 
 def convolved(run: Passing, name: str, x: Tensor, stride: tuple[int, ...] | None = None) -> Tensor:
-    """A convolution, padded as the half pads."""
-    weight, bias = run.affine(name)
+    """A convolution, padded as the half pads, with its bias if it has one."""
+    weight, bias = run.weights[f"{name}.weight"], run.weights.get(f"{name}.bias")
     kernel = weight.shape[2:]
     if len(kernel) == 2:
         return conv(x, weight, bias, stride=stride)
@@ -130,7 +130,9 @@ def convolved(run: Passing, name: str, x: Tensor, stride: tuple[int, ...] | None
         case "replicate":
             y, inside = padded(x, ((back, 0), *space), "edges"), ((0, 0),) * 3
         case "zeros":
-            y, inside = _after_zeros(run, name, x, back, space), ((0, 0),) * 3
+            # A stride in time ends a step of its own with the last frame.
+            front = back - (stride[0] - 1 if stride else 0)
+            y, inside = _after_zeros(run, name, x, front, space), ((0, 0),) * 3
         case "first":
             y, inside = _after_first(run, name, x, back), ((0, 0), *space)
         case "edges":
@@ -172,7 +174,7 @@ def _between_edges(x: Tensor, far: int) -> Tensor:
 
 
 def _in_parts(
-    x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, ...] | None, pad: Sides
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...] | None, pad: Sides
 ) -> Tensor:
     """Runs of frames that overlap by what the kernel looks back."""
     count = int(prod(x.shape) * 2 / LARGE) + 1
@@ -185,7 +187,7 @@ def _in_parts(
 
 def pointwise_conv(run: Passing, name: str, x: Tensor) -> Tensor:
     """A convolution of kernel 1 that nothing is padded for."""
-    return conv(x, *run.affine(name))
+    return conv(x, run.weights[f"{name}.weight"], run.weights.get(f"{name}.bias"))
 
 
 # Norms

@@ -63,13 +63,15 @@ class Down(Layer):
     tag = "down"
     time: Count = 1
     """Its stride along time."""
+    space: Count = 2
+    """Its stride along rows and columns of a clip."""
 
     def parameters(self, half: Half, name: str, width: int, latent: int) -> Parameters:
         yield from conv_shapes(half, name, width, width)
 
     def forward(self, run: Passing, name: str, x: Tensor) -> Tensor:
         if not run.half.flat:
-            return convolved(run, name, x, (self.time, 2, 2))
+            return convolved(run, name, x, (self.time, self.space, self.space))
         x = padded(x, BEHIND)
         return conv(x, *run.affine(name), stride=(2, 2), pad=((0, 0), (0, 0)))
 

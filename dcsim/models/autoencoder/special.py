@@ -1,4 +1,5 @@
-"""Layers of one family alone: DC-AE's blocks, Mochi's attention over time and its inputs."""
+"""Layers of one family alone: DC-AE's blocks, Mochi's attention over time and its inputs, and what
+joins Open-Sora's autoencoder in time to that of images."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from dcsim.models.autoencoder.passing import (
     normed,
     unit,
 )
-from dcsim.models.conv import conv, grouped_mean, repeated
+from dcsim.models.conv import conv, depth_to_space, grouped_mean, padded, repeated
 from dcsim.models.linear_attention import linear_attention, with_ones
 from dcsim.models.tape import ATTENTION, Array, Tensor
 from dcsim.models.weights import Parameters
@@ -260,3 +261,56 @@ class Waves(Layer):
         y = ops.concat([x, *waves], 1)
         del h, waves
         return ops.cast(y, dtype)
+
+
+@dataclass(frozen=True)
+class UpFrames(Layer):
+    """A convolution to as many times the channels, which are unfolded into frames (Open-Sora)."""
+
+    tag = "up_frames"
+    time: Count = 2
+    """Frames made of one."""
+
+    def parameters(self, half: Half, name: str, width: int, latent: int) -> Parameters:
+        yield from conv_shapes(half, name, width, width * self.time)
+
+    def forward(self, run: Passing, name: str, x: Tensor) -> Tensor:
+        x = convolved(run, name, x)
+        return depth_to_space(x, (self.time, 1, 1))
+
+
+@dataclass(frozen=True)
+class Front(Layer):
+    """Frames of zeros in front (Open-Sora's encoder)."""
+
+    tag = "front"
+    frames: Count
+    """How many."""
+
+    def forward(self, run: Passing, name: str, x: Tensor) -> Tensor:
+        return padded(x, ((self.frames, 0), (0, 0), (0, 0)))
+
+
+@dataclass(frozen=True)
+class Dropped(Layer):
+    """The first frames are left out (Open-Sora's decoder)."""
+
+    tag = "dropped"
+    frames: Count
+    """How many."""
+
+    def forward(self, run: Passing, name: str, x: Tensor) -> Tensor:
+        return x[:, :, self.frames :]
+
+
+@dataclass(frozen=True)
+class Mean(Layer):
+    """Of the moments of an autoencoder within, the mean: the first half of the channels."""
+
+    tag = "mean"
+
+    def width(self, width: int) -> int:
+        return width // 2
+
+    def forward(self, run: Passing, name: str, x: Tensor) -> Tensor:
+        return x[:, : x.shape[1] // 2]

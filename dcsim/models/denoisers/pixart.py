@@ -130,11 +130,11 @@ class PixArt(Denoiser):
 
         def pair(first: int, i: int, state: list[Tensor]) -> list[Tensor]:
             x = block(2 * (first + i), state.pop())
-            x = _swapped(x, batch)
+            x = passes.swapped(x, batch)
             if first + i == 0 and frames > 1:
                 x = ops.add(x, _times(self, p, frames), dtype=numerics.residual)
             x = _block(self, p, along, None, 2 * (first + i) + 1, x)
-            return [_swapped(x, batch)]
+            return [passes.swapped(x, batch)]
 
         state = [x]
         del x
@@ -205,14 +205,6 @@ def _repeated(x: Tensor, times: int) -> Tensor:
     """Each row `times` over: a copy for each frame or place."""
     shape = (x.shape[0] * times, *x.shape[1:])
     return x.tape.run("repeat", MEMORY, (x,), shape, x.dtype, lambda: np.repeat(x.data, times, 0))
-
-
-def _swapped(x: Tensor, batch: int) -> Tensor:
-    """(batch x a, b, width) as (batch x b, a, width)."""
-    many, inner, width = x.shape
-    outer = many // batch
-    grid = x.reshape(batch, outer, inner, width).permute(0, 2, 1, 3)
-    return ops.copy(grid, (batch * inner, outer, width))
 
 
 def _offset(p: Pass, name: str, count: int) -> Tensor:
