@@ -237,8 +237,11 @@ def ring(t: Tape, g: int, parts: list[Array], q: Array, attend: Any) -> None:
                 t.rename(f"next {i}", f"now {i}")
         if turn:
             t.swap("o", "memory", [wide, q], wide)
-        else:
+        elif q.dtype != "fp32":
             t.make("o", "memory", [q], wide)
-        t.free("p")
+        else:
+            t.rename("p", "o")
+        if "p" in t.held:
+            t.free("p")
     if q.dtype != "fp32":
         t.swap("o", "memory", [wide], q)

@@ -149,6 +149,8 @@ def _check_pipeline(
     for name in ("dp", "ep", "cp"):
         if (degree := getattr(layout, name)) != 1:
             yield f"layout.{name}", f"{degree}; a diffusion model is spread by tp, sp, cfg and pp"
+    if layout.ring > 1 and options["feature_cache"] in ("pab", "taylorseer"):
+        yield "options.feature_cache", "what each attention makes is not kept apart with a ring"
     if layout.sp % layout.ring:
         yield "layout.ring", f"{layout.ring} does not divide sp {layout.sp}"
     if layout.pp == 1:

@@ -146,6 +146,7 @@ WRONG = [
     ({"pp": 2, "in_flight": 33}, {}, "layout.in_flight", "33 patches of 32 rows"),
     ({"pp": 2}, {"fsdp": True}, "options.fsdp", "stages"),
     ({"pp": 2}, {"feature_cache": "pab"}, "options.feature_cache", "pp"),
+    ({"sp": 2, "ring": 2}, {"feature_cache": "pab"}, "options.feature_cache", "with a ring"),
     ({"dp": 2}, {}, "layout.dp", "tp, sp, cfg and pp"),
     ({"cp": 2, "ep": 2}, {}, "layout.cp", "tp, sp, cfg and pp"),
 ]
