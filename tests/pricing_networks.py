@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import pairwise
+from math import ceil
 from typing import Any
 
 from pricing_oracle import Array, Layer, Tape, of_dtype, size
@@ -152,6 +154,7 @@ class Decoder:
     ) -> None:
         self.t, self.c, self.dtype, self.cells, self.scratch = t, c, dtype, cells, scratch
         self.whole, self.passes, self.made = cells, 0, 0
+        self.sharing = 1
         self.edge = 2 ** (len(c.widths) - 1)
         frames = cells[0]
         self.temporal = tiling in ("temporal", "spacetime") and c.video and frames > 4
@@ -172,13 +175,25 @@ class Decoder:
             sides = (a + side - 1) * (b + side - 1) * (d + side - 1)
             x = self.t.make("padded", "memory", [x], Array(width * sides, self.dtype))
         flops = 2 * out.elements * width * taps
+        if self.sharing > 1 and side > 1:
+            a, b, d = self.cells
+            more = Array(width * a * (b + side - 1) * d, self.dtype)
+            sent = (side - 1) * x.bytes // b
+            t = self.t
+            t.make("edges", "comm", [x], more, sent=sent)
         act(name, "conv", [x], out, flops=flops, weights=weights)
+        if "edges" in self.t.held:
+            self.t.free("edges")
         if "padded" in self.t.held:
             self.t.free("padded")
 
     def norm(self, name: str, width: int) -> None:
         act = self.t.swap if name in self.t.held else self.t.make
         x, weights = self.array(width), 2 * size(width, self.dtype)
+        if self.sharing > 1:
+            sums = 8 * self.cells[0] * min(32, width)
+            sent = ceil(Fraction(2 * (self.sharing - 1) * sums, self.sharing))
+            self.t.op("comm", [], written=2 * sums, sent=sent)
         act(name, "memory", [x], x, weights=weights, scratch=8 * min(32, width))
 
     def silu(self, name: str, width: int) -> None:
@@ -233,8 +248,12 @@ class Decoder:
         t.swap("n", "memory", [x], x)
         for part in "qkv":
             t.linear(x, layer, part)
-        pairs = n * n if self.c.video else frames * cells**2
-        t.make("o", "attention", [x, x, x, *mask], x, flops=4 * pairs * top, scratch=4 * n)
+        pairs = n * n if self.c.video else frames * cells**2 * self.sharing
+        every = x
+        for part in "kv":
+            every = t.gather(part, x, self.sharing)
+        given = [x, every, every, *mask]
+        t.make("o", "attention", given, x, flops=4 * pairs * top, scratch=4 * n)
         t.free("q", "k", "v", "n")
         t.linear(x, layer, "o")
         self.add("y", top)
@@ -341,17 +360,23 @@ class Decoder:
         t.free(*(n for n in list(t.held) if n.startswith(f"{name} tile")))
         return out, tall, wide
 
-    def run(self) -> None:
-        """From the latents to `pixels`."""
+    def run(self, gpus: int = 1) -> None:
+        """From the latents to `pixels`; several GPUs have a share of the rows each."""
         t, c = self.t, self.c
         latents = Array(c.channels * self.cells[0] * self.cells[1] * self.cells[2], "fp32")
         x = self.array(c.channels)
         t.make("z", "memory", [latents], x)
         if self.dtype != "fp32":
             t.swap("z", "memory", [x], x)
-        frames = self.whole[0]
+        frames, rows, columns = self.whole
         if not self.temporal:
-            self.tiles(frames, "pixels")
+            if gpus > 1:
+                self.sharing, self.whole = gpus, (frames, -(-rows // gpus), columns)
+                self.tiles(frames, "pixels")
+                own = Array(3 * frames * self.whole[1] * columns * self.edge**2, self.dtype)
+                t.gather("pixels", own, gpus)
+            else:
+                self.tiles(frames, "pixels")
             t.free("z")
             return
         runs = [min(5, frames - at) for at in range(0, frames, 3)]

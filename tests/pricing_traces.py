@@ -116,7 +116,19 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
     layers = 3 + len(v.widths) * (v.layers + 1)
     params = counted(own)
     kind = o["vae_dtype"]
-    phases.append(PhaseFigures("vae", layers, params, gpus * kept, kept, reads, kind, kind))
+    phases.append(
+        PhaseFigures(
+            "vae",
+            layers,
+            params,
+            gpus * kept,
+            kept,
+            reads,
+            kind,
+            kind,
+            ceil(tape.count("comm") / count),
+        )
+    )
     pixels = shape.width * shape.height * shape.frames
     artifact = {
         "encoded": ceil(pixels * o["bits_per_pixel"] / 8),
@@ -134,9 +146,9 @@ def _decode(
 ) -> tuple[Row, int]:
     scratch = 512 if o["conv_workspace"] == "calibrated" else 0
     decoder = Decoder(tape, v, o["vae_dtype"], latent, o["vae_tiling"], scratch)
-    decoder.run()
+    decoder.run(gpus if o["vae_parallel"] == "patch" else 1)
     count = decoder.passes
-    steps = ceil(count / gpus) if o["vae_parallel"] else count
+    steps = ceil(count / gpus) if o["vae_parallel"] is True else count
     return segment("decode", steps, 0, count), count
 
 

@@ -18,6 +18,7 @@ from dcsim.models import ops
 from dcsim.models.autoencoder.layers import through
 from dcsim.models.autoencoder.passing import Passing
 from dcsim.models.conv import depth_to_space, frames_apart, frames_together, space_to_depth
+from dcsim.models.parallel import all_gather
 from dcsim.models.tape import Array, Shape, Tensor
 from dcsim.models.vae import Chunks, Coder, Overlapping, Pieces, Tiling, Vae
 from dcsim.models.weights import Weights
@@ -27,18 +28,30 @@ WORKSPACE = 512
 
 
 def decode(
-    c: Vae, w: Weights, latents: Tensor, *, tiling: Tiling = "none", workspace: int = 0
+    c: Vae,
+    w: Weights,
+    latents: Tensor,
+    *,
+    tiling: Tiling = "none",
+    workspace: int = 0,
+    gpus: int = 1,
 ) -> Tensor:
     """Pixels (batch, 3, frames, height, width) of latents (batch, channels, frames, rows, columns).
 
-    `workspace`: bytes of scratch a pixel of what a pass decodes.
+    `workspace`: bytes of scratch a pixel of what a pass decodes. `gpus`: they have a share of the
+    rows each, the last what is left, counted as the others; all have the pixels in the end.
     """
     way = _Way(c, w, "decoder", tiling, workspace)
     x = ops.affine(ops.cast(latents, w.dtype), 1 / c.scale)
-    y = _in_time(way, x)
+    rows = x.shape[3]
+    x.tape.sharing = gpus
+    y = _in_time(way, x[:, :, :, : -(-rows // gpus)] if gpus > 1 else x)
+    x.tape.sharing = 1
     if c.patch > 1:
         y = depth_to_space(y, (1, c.patch, c.patch), columns_first=True)
-    return ops.pointwise("clamp", lambda d: np.clip(d, -1, 1), y) if c.clamped else y
+    if c.clamped:
+        y = ops.pointwise("clamp", lambda d: np.clip(d, -1, 1), y)
+    return all_gather(y, gpus, 3)[:, :, :, : rows * c.space] if gpus > 1 else y
 
 
 def encode(

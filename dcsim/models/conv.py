@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from dcsim.models import ops
+from dcsim.models.parallel import beside
 from dcsim.models.tape import CONV, MEMORY, Array, Shape, Tensor
 
 Sides = tuple[tuple[int, int], ...]
@@ -54,7 +55,10 @@ def conv(
     shape = (x.shape[0], out, *size)
     flops = 2 * prod(shape) * channels * prod(kernel)
     inputs = (x, weight) if bias is None else (x, weight, bias)
-    return x.tape.run("conv", CONV, inputs, shape, x.dtype, compute, flops=flops)
+    edges = beside(x, kernel[-2] - steps[-2]) if len(kernel) > 1 else None
+    y = x.tape.run("conv", CONV, inputs, shape, x.dtype, compute, flops=flops)
+    del edges
+    return y
 
 
 def conv_transposed(x: Tensor, weight: Tensor, bias: Tensor, *, stride: int, pad: int) -> Tensor:

@@ -171,7 +171,12 @@ DIT = {
         "Wan's).",
         ("none",),
     ),
-    "vae_parallel": Option(False, "Spread the tiles over the replica's GPUs.", (False, True)),
+    "vae_parallel": Option(
+        False,
+        "Spread a decode over the replica's GPUs: its tiles (`true`), or the rows of the picture "
+        "(`patch`, as xDiT's DistVAE): neighbours swap rows at their edges before a convolution.",
+        (False, True, "patch"),
+    ),
     "conv_workspace": Option(
         "calibrated",
         "Scratch memory of convolutions, which no shape shows: 512 B a pixel of what a pass "

@@ -64,6 +64,23 @@ def halo(x: Tensor, n: int) -> Tensor:
     return x.tape.run("halo", COMM, (x,), shape, x.dtype, nothing, comm=comm)
 
 
+def beside(x: Tensor, rows: int) -> Tensor | None:
+    """x (.., rows, columns) between so many rows of its neighbours, in new memory, on GPUs that
+    share the rows of a picture; None where there is nothing to bring."""
+    if x.tape.sharing == 1 or not rows:
+        return None
+    *outer, own, columns = x.shape
+    shape = (*outer, own + rows, columns)
+    return x.tape.run("halo", COMM, (x,), shape, x.dtype, nothing, comm=rows * x.nbytes // own)
+
+
+def summed_statistics(x: Tensor, numbers: int) -> None:
+    """Sums of so many float32 numbers over the GPUs that share the rows of a picture."""
+    if (n := x.tape.sharing) > 1:
+        size = ops.FLOAT * numbers
+        x.tape.op("all_reduce", COMM, 0, 0, 2 * size, -(-2 * (n - 1) * size // n))
+
+
 def received(tape: Tape, shape: Shape, dtype: str) -> Tensor:
     """What the stage before has put out, in new memory. As many bytes are sent: of a group of
     tensor-parallel GPUs each sends its share on, and what has come to the others of its group."""

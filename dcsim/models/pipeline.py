@@ -340,6 +340,7 @@ class Pipeline:
             self.latents[:, :, self.padded[0] - self.decoded[0] :],
             tiling=self.options["vae_tiling"],
             workspace=self._workspace,
+            gpus=self.layout.gpus if self.options["vae_parallel"] == "patch" else 1,
         )
         self.pixels = self.tape.keep(pixels, "output")
         return self.pixels

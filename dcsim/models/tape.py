@@ -102,6 +102,8 @@ class Tape:
         self.numbered = 0
         """Storages so far."""
         self._times = 1
+        self.sharing = 1
+        """GPUs that have a share of a picture's rows each, while an autoencoder runs."""
 
     @property
     def live(self) -> int:

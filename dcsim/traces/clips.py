@@ -35,7 +35,7 @@ def check_clip(
         *_check_given(networks, shape),
         *_check_steps(options, shape),
         *_check_layout(networks, options, layout),
-        *_check_patches(networks, shape, layout),
+        *_check_patches(networks, options, shape, layout),
         *(check_chunks(networks, options, shape, layout) if networks.denoiser.chunk else ()),
     ]
 
@@ -125,9 +125,26 @@ def _check_layout(
             ("options.feature_cache", "needs weights that stay: no fsdp, offload none or model")
         )
     problems += _check_experts(networks, options)
-    if options["vae_parallel"] and options["vae_tiling"] == "none":
-        problems.append(("options.vae_parallel", "true needs tiles: vae_tiling is none"))
+    problems += _check_decode(networks, options, layout)
     return problems
+
+
+def _check_decode(
+    networks: Networks, options: Mapping[str, Any], layout: Layout
+) -> Iterator[tuple[str, str]]:
+    """Whether a decode can be spread over GPUs."""
+    if options["vae_parallel"] is True and options["vae_tiling"] == "none":
+        yield "options.vae_parallel", "true needs tiles: vae_tiling is none"
+    if options["vae_parallel"] != "patch":
+        return
+    if options["vae_tiling"] != "none":
+        tiling = options["vae_tiling"]
+        yield "options.vae_parallel", f"patch shares out whole pictures: vae_tiling is {tiling}"
+    if layout.gpus == 1:
+        yield "options.vae_parallel", "patch needs several GPUs"
+    if any(layer.undivided for layer in networks.vae.decoder.layers):
+        text = f"patch: the decoder {networks.vae.name} has layers that need all rows"
+        yield "options.vae_parallel", text
 
 
 def _check_experts(networks: Networks, options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -172,9 +189,14 @@ def _check_pipeline(
         yield "options.feature_cache", "not with pp: its patches are not of one step"
 
 
-def _check_patches(networks: Networks, shape: Clip, layout: Layout) -> Iterator[tuple[str, str]]:
-    """Whether a clip has rows for the patches of a pipeline."""
+def _check_patches(
+    networks: Networks, options: Mapping[str, Any], shape: Clip, layout: Layout
+) -> Iterator[tuple[str, str]]:
+    """Whether a clip has rows for the patches of a pipeline, and for the GPUs that decode it."""
     rows = shape.height // networks.vae.space // networks.denoiser.grain[1]
+    latents = shape.height // networks.vae.space
+    if options["vae_parallel"] == "patch" and layout.gpus > latents:
+        yield "options.vae_parallel", f"patch: {layout.gpus} GPUs for {latents} rows of latents"
     if layout.pp > 1 and layout.pieces > rows:
         yield "layout.in_flight", f"{layout.pieces} patches of {rows} rows of tokens"
 
@@ -205,7 +227,7 @@ def trace_clip(
         rows.append(_segment(row, phase, records[row], gpus, 1, tokens))
     if networks.denoiser.labelled:
         run.label()
-    spread = gpus if options["vae_parallel"] else 1
+    spread = gpus if options["vae_parallel"] is True else 1
     encodes = brings(networks, options, shape)
     if encodes:
         start, pieces = len(tape.profile), run.bring_passes
@@ -449,6 +471,7 @@ def _vae_phase(
         gpus * -(-record.total("weights", "dense") // passes),
         dtype,
         dtype,
+        -(-record.count("comm") // passes),
     )
 
 

@@ -171,3 +171,67 @@ def test_linear_attention_has_no_ring() -> None:
 def test_models_without_stages_say_so(model: str) -> None:
     with pytest.raises(ModelError, match="PipeFusion has no stages of its blocks"):
         traces.trace(model, None, None, Layout(pp=2))
+
+
+def rows_shared(gpus: int, model: str = "dit-xl-2", **options: Any) -> MemoryTrace:
+    return traced(model, {"vae_parallel": "patch", **options}, sp=gpus)
+
+
+def test_rows_of_a_decode_by_hand() -> None:
+    """Stable Diffusion's decoder at 512 x 512: before each convolution of 3 x 3 a row comes from
+    above and one from below, of its input's channels, in bf16; of the one attention K and V."""
+    trace = rows_shared(2)
+    record = trace.records["decode"]
+    sent: dict[str, int] = {}
+    for name, comm in zip(record.names, record.comm.tolist(), strict=True):
+        sent[name] = sent.get(name, 0) + comm
+    at = {
+        64: [4] + 4 * [512] + 6 * [512],  # in, the middle, and the coarsest stage
+        128: [512] + 6 * [512],  # grown, and three residual blocks of two
+        256: [512] + [512, 256] + 4 * [256],
+        512: [256] + [256, 128] + 4 * [128] + [128],  # and out
+    }
+    assert sent["halo"] == sum(2 * columns * sum(widths) * 2 for columns, widths in at.items())
+    pixels = 3 * 256 * 512 * 2
+    assert sent["all_gather"] == 2 * 32 * 64 * 512 * 2 + pixels
+    # 32 groups' sums and sums of squares, of a norm before each of 28 convolutions and attention.
+    assert sent["all_reduce"] == 30 * 2 * 32 * 4
+    decode = trace.rows[-1]
+    assert decode.comm_bytes == 2 * sum(sent.values())
+    assert decode.conv_flops == traced().rows[-1].conv_flops
+    assert decode.attn_flops == traced().rows[-1].attn_flops
+    assert decode.steps == 1
+    assert trace.phases[-1].collectives == record.count("comm")
+
+
+@pytest.mark.parametrize("gpus", [2, 4])
+def test_rows_shared_hold_a_share_of_what_a_decode_needs(gpus: int) -> None:
+    """DistVAE's point: activations over N, but for a copy of them with the neighbours' rows."""
+    one, shared = traced().rows[-1], rows_shared(gpus).rows[-1]
+    assert one.peak / gpus < shared.peak / gpus < 1.25 * one.peak / gpus
+
+
+DECODES = [
+    ("dit-xl-2", {"vae_tiling": "spatial"}, {"sp": 2}, "vae_tiling is spatial"),
+    ("dit-xl-2", {}, {}, "needs several GPUs"),
+    ("dit-xl-2", {}, {"pp": 4, "tp": 4, "sp": 4, "cfg": 2}, "128 GPUs for 64 rows"),
+    ("hunyuanvideo", {"vae_tiling": "none"}, {"sp": 2}, "layers that need all rows"),
+    ("sana-1.6b", {}, {"sp": 2}, "layers that need all rows"),
+]
+
+
+@pytest.mark.parametrize(("model", "options", "layout", "said"), DECODES)
+def test_a_decode_that_cannot_be_shared(
+    model: str, options: dict[str, Any], layout: dict[str, int], said: str
+) -> None:
+    with pytest.raises(ModelError, match=said):
+        traced(model, {"vae_parallel": "patch", **options}, **layout)
+
+
+@pytest.mark.parametrize("model", ["flux.1-dev", "wan2.1-t2v-1.3b", "ltx-video-2b", "mochi-1"])
+def test_rows_of_other_autoencoders(model: str) -> None:
+    none = {"vae_tiling": "none"}
+    one, two = traced(model, none), rows_shared(2, model, **none)
+    assert two.rows[-1].comm_bytes > one.rows[-1].comm_bytes == 0
+    assert two.rows[-1].conv_flops == pytest.approx(one.rows[-1].conv_flops, rel=0.03)
+    assert two.rows[-1].peak / 2 < 0.75 * one.rows[-1].peak

@@ -116,8 +116,12 @@ def clips(draw: Draw) -> tuple[Model, dict[str, Any], Clip, Layout]:
     chosen = draw(options(DIT | {"embedders": EMBEDDERS, "sampler": Option("ddpm", "", SAMPLERS)}))
     if chosen["cfg"] == "distilled":
         cfg = 1
+    gpus = tp * sp * cfg * pp
     if chosen["vae_tiling"] == "none":
-        chosen["vae_parallel"] = False
+        spread = not video and gpus > 1 and draw(st.booleans())
+        chosen["vae_parallel"] = "patch" if spread else False
+    elif chosen["vae_parallel"] == "patch":
+        chosen["vae_parallel"] = True
     if tp * sp * cfg == 1 or pp > 1:
         chosen["fsdp"] = False
     if pp > 1 or (ring > 1 and chosen["feature_cache"] in ("pab", "taylorseer")):
@@ -129,7 +133,8 @@ def clips(draw: Draw) -> tuple[Model, dict[str, Any], Clip, Layout]:
     grain = network.vae.space * patch
     frames = 1 + 4 * draw(whole(0, 6)) if video else 1
     flight = draw(st.none() | whole(1, 5)) if pp > 1 else None
-    rows = draw(whole(flight or pp, 30))
+    least = gpus if chosen["vae_parallel"] == "patch" else 1
+    rows = draw(whole(max(flight or pp, least), 40))
     shape = Clip(grain * draw(whole(1, 30)), grain * rows, frames, draw(whole(1, 40)))
     if chosen["vae_tiling"] == "none" and draw(st.booleans()):  # an edit
         shape = replace(shape, given=frames, strength=draw(st.floats(0.01, 1)))

@@ -32,6 +32,7 @@ from dcsim.models.conv import (
     repeated,
     space_to_depth,
 )
+from dcsim.models.parallel import all_gather
 from dcsim.models.tape import Tensor
 from dcsim.models.weights import Parameters
 from dcsim.reading.concept import Concept, Count, Least, Positive
@@ -47,6 +48,12 @@ class Layer(Concept, ABC):
     def blocks(self) -> int:
         """Residual and attention blocks, whose launches cost time."""
         return 0
+
+    @property
+    def undivided(self) -> bool:
+        """Whether it needs all rows of a picture: GPUs cannot have a share of them each."""
+        inner = [layer for layer in getattr(self, "of", ()) if isinstance(layer, Layer)]
+        return any(layer.undivided for layer in inner)
 
     def width(self, width: int) -> int:
         """Channels that it makes of so many."""
@@ -220,6 +227,10 @@ class Attention(Layer):
     def blocks(self) -> int:
         return 1
 
+    @property
+    def undivided(self) -> bool:
+        return self.causal
+
     def parameters(self, half: Half, name: str, width: int, latent: int) -> Parameters:
         yield from norm_shapes(half, f"{name}.norm", width, latent)
         for part in ("q", "k", "v", "out"):
@@ -236,6 +247,8 @@ class Attention(Layer):
         q, k, v = (
             ops.linear(h, *run.affine(f"{name}.{part}")).reshape(*rows, 1, width) for part in "qkv"
         )
+        k = all_gather(k, x.tape.sharing, 1)
+        v = all_gather(v, x.tape.sharing, 1)
         h = ops.attention(q, k, v, bias=mask).reshape(*rows, width)
         del q, k, v
         h = ops.linear(h, *run.affine(f"{name}.out"))

@@ -17,6 +17,7 @@ import numpy as np
 
 from dcsim.models import ops
 from dcsim.models.conv import Sides, conv, frames_apart, frames_together, padded
+from dcsim.models.parallel import summed_statistics
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor, nbytes
 from dcsim.models.weights import Parameters, Weights
 from dcsim.reading.concept import Concept, Count, Positive
@@ -209,7 +210,8 @@ def normed(run: Passing, name: str, x: Tensor) -> Tensor:
 
 
 def grouped(run: Passing, name: str, x: Tensor) -> Tensor:
-    """Group norm."""
+    """Group norm; of a picture whose rows are shared means and squares are added up."""
+    summed_statistics(x, 2 * x.shape[0] * min(run.half.groups, x.shape[1]))
     return ops.group_norm(x, *run.affine(name), min(run.half.groups, x.shape[1]), run.half.eps)
 
 

@@ -36,6 +36,10 @@ class Widened(Layer):
     to: Count
     """Channels."""
 
+    @property
+    def undivided(self) -> bool:
+        return True
+
     def width(self, width: int) -> int:
         return self.to
 
@@ -55,6 +59,10 @@ class Narrowed(Layer):
     to: Count
     """Channels."""
 
+    @property
+    def undivided(self) -> bool:
+        return True
+
     def width(self, width: int) -> int:
         return self.to
 
@@ -73,6 +81,10 @@ class PostNorm(Layer):
     tag = "post_norm"
     times: Count = 1
     """How many, one after another."""
+
+    @property
+    def undivided(self) -> bool:
+        return True
 
     @property
     def blocks(self) -> int:
@@ -104,6 +116,10 @@ class LinearAttention(Layer):
     """Width of the convolution over the channels."""
     times: Count = 1
     """How many, one after another."""
+
+    @property
+    def undivided(self) -> bool:
+        return True
 
     @property
     def blocks(self) -> int:
@@ -202,6 +218,10 @@ class TimeAttention(Layer):
     """Width of a head."""
 
     @property
+    def undivided(self) -> bool:
+        return True
+
+    @property
     def blocks(self) -> int:
         return 1
 
@@ -246,6 +266,10 @@ class Waves(Layer):
     tag = "waves"
     first: Count = 6
     """Frequencies are 2^first and 2^(first + 1) turns."""
+
+    @property
+    def undivided(self) -> bool:
+        return True
 
     def width(self, width: int) -> int:
         return 5 * width
