@@ -351,8 +351,9 @@ class Oracle(Weights, HandOvers, Swaps):
         self.book_iteration(replica, replica.ends)
         ns = -(-replica.ends // TICKS)
         self.stats["iterations"] += 1
-        self.stats["steps"] += len(replica.batch)
-        for request in list(replica.batch):
+        advancing = list(replica.taking_part)
+        self.stats["steps"] += len(advancing)
+        for request in advancing:
             prefill = request.in_prefill
             if request.advance() and self.out["first"][request.row] == -1:
                 self.out["first"][request.row] = ns

@@ -78,7 +78,7 @@ class Replica:
             return True
         if there and service.same_shape and there[0].work != head.work:
             return False
-        if there and self.share_out() < (1 if head.is_token else head.segment.tokens):
+        if there and self.left_for(head) < (1 if head.is_token else head.segment.tokens):
             return False
         more = head.hold - self.slack.shares(head)
         return self.budget is None or self.holds + more <= self.budget - service.watermark
@@ -86,18 +86,33 @@ class Replica:
     def share_out(self) -> int:
         """Gives those in prefill their chunks of the coming iteration; the tokens that are left."""
         left = self.service.max_tokens
-        left -= sum(request.segment.tokens for request in self.batch if not request.in_prefill)
+        left -= sum(each.segment.tokens for each in self.taking_part if not each.in_prefill)
         for request in self.batch:
             if request.in_prefill:
                 request.feed(max(1, min(request.most, left)))
                 left -= request.segment.tokens
         return left
 
+    def left_for(self, head: Request) -> int:
+        """What is left of the tokens of an iteration for one that may join."""
+        left = self.share_out()
+        if self.service.order == 0:
+            return left
+        others = sum(each.segment.tokens for each in self.batch if not each.in_prefill)
+        prefills = sum(each.segment.tokens for each in self.batch if each.in_prefill)
+        return self.service.max_tokens - prefills - (0 if head.in_prefill else others)
+
+    @property
+    def taking_part(self) -> list[Request]:
+        """Who advances in the coming iteration."""
+        first = [request for request in self.batch if request.in_prefill]
+        return first if self.service.order == 1 and first else self.batch
+
     def phase_times(self, phases: list[SimpleNamespace]) -> list[tuple[int, list[Request]]]:
         """The iteration's phases in order: ticks, and the requests in it."""
         out = []
         for number, phase in enumerate(phases):
-            requests = [request for request in self.batch if request.segment.phase == number]
+            requests = [each for each in self.taking_part if each.segment.phase == number]
             if requests:
                 dense = max(phase.weights, sum(request.segment.dense for request in requests))
                 out.append(

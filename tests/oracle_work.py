@@ -21,7 +21,8 @@ COLUMNS = {
     "peak mean first",
     "works": "segment segments artifact context",
     "services": "router replica replicas max_jobs max_tokens same_shape weights reserve "
-    "watermark checkpoint keep cache_hbm cache_dram cache_nand cache_least swap",
+    "watermark checkpoint keep cache_hbm cache_dram cache_nand cache_least "
+    "swap order",
     "classes": "service artifact_dram artifact_nand context_dram context_nand",
     "nodes": "parent tokens bytes klass",
     "policies": "evict_dram evict_nand admit_dram admit_nand back exclusive "

@@ -207,6 +207,7 @@ class Planner:
                 "checkpoint": trace.checkpoint,
                 "keep": int(job.keep.weights_in_dram),
                 "swap": int(scheduler.preemption == "swap"),
+                "order": int(scheduler.order == "prefill_first"),
                 **self.cache(job.keep),
             }
         )

@@ -15,6 +15,7 @@ from dcsim.models import get as get_model
 from dcsim.models.llm import LlmConfig
 from dcsim.models.shapes import Clip
 from dcsim.spec import (
+    ORDERS,
     ROUTERS,
     Gpu,
     Job,
@@ -267,6 +268,7 @@ def service_row(served: Served, first: int, replicas: int, hbm: int) -> dict[str
         "checkpoint": served.checkpoint,
         "keep": int(served.job.keep.weights_in_dram or served.offloaded),
         "swap": int(limits.preemption == "swap"),
+        "order": ORDERS.index(limits.order),
         **_cache(served.job),
     }
 

@@ -48,13 +48,14 @@ from dcsim.spec.rates import Rate
 from dcsim.spec.reuse import Admission, Eviction, Reuse
 from dcsim.spec.scenario import Scenario
 from dcsim.spec.schema import json_schema
-from dcsim.spec.serving import ROUTERS, Layout, Place, Replicas, Scheduler, Stage
+from dcsim.spec.serving import ORDERS, ROUTERS, Layout, Place, Replicas, Scheduler, Stage
 from dcsim.spec.sessions import Session, Step, SystemPrompts
 from dcsim.spec.shapes import TRACE_SUFFIX, AsTraced, ClipShape, Shape, TokenShape, is_trace
 from dcsim.spec.stages import parts_of, served
 from dcsim.spec.topology import Domain, Endurance, Shelf, Topology
 
 __all__ = [
+    "ORDERS",
     "ROUTERS",
     "TRACE_SUFFIX",
     "Admission",

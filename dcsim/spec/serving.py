@@ -98,6 +98,8 @@ ROUTERS = ("least_loaded", "round_robin", "session_sticky", "prefix_aware")
 
 
 PREEMPTIONS = ("recompute", "swap")
+ORDERS = ("decode_first", "prefill_first")
+"""In the order of the engine's numbers for them."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,9 @@ class Scheduler(Concept):
     preemption: Annotated[str, Word(PREEMPTIONS)] = "recompute"
     """What a request does that has to leave a full HBM: start over, or go to DRAM as it is and come
     back (where DRAM has no room it starts over)."""
+    order: Annotated[str, Word(ORDERS)] = "decode_first"
+    """Who comes first in an iteration (LLMs): the decodes, while prompts take the tokens that they
+    leave; or the prompts, while the decodes of the replica wait."""
     same_shape: bool | None = None
     """Batch only jobs of equal shape; absent: as the model needs it."""
 

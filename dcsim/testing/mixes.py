@@ -248,6 +248,8 @@ def _schedulers(draw: Draw, kind: str) -> dict[str, Any]:
         limits |= {"prefill_chunk": chunk, "max_batched_tokens": tokens}
     if kind == "llm" and draw(st.booleans()):
         limits["preemption"] = "swap"
+    if kind == "llm" and draw(st.booleans()):
+        limits["order"] = "prefill_first"
     return limits
 
 

@@ -222,6 +222,7 @@ def draw_work(draw: Draw, mix: Mix) -> None:
             * draw(mix.bend([0, 6, 30, 1000], tiers=[0, 30, 1000, 5000], reuse=[0, *LONG])),
             "cache_least": draw(st.sampled_from([0, 0, 1, 4, 20])),
             "swap": draw(st.integers(0, 1)),
+            "order": draw(st.integers(0, 1)),
         })  # fmt: skip
         mix.replicas += [{"service": service} for _ in range(replicas)]
         for _ in range(draw(st.integers(1, 2))):

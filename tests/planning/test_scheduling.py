@@ -67,3 +67,22 @@ def test_swapped_bytes_are_live_in_dram_until_they_are_back(tmp_path: Path) -> N
     # it leaves at 4.0 s, and is back at 6.404 s
     assert [i for i, each in enumerate(held) if each] == list(range(40, 65))
     assert sum(row["taken"] for row in dram) == sum(row["moved"] for row in dram) == max(held)
+
+
+def test_a_prompt_that_goes_first_does_not_pay_for_the_decodes(tmp_path: Path) -> None:
+    file = worked(tmp_path, "a document")
+    first, after = (
+        run(load(file, overrides=[f"jobs.chat.scheduler.order={order}"])).summary["jobs"]
+        for order in ("prefill_first", "decode_first")
+    )
+    ttft = [each["document"]["first_ns"]["mean"] / 1e6 for each in (first, after)]
+    assert [round(each, 1) for each in ttft] == [256.7, 269.7]
+    gaps = [each["chat"]["per_token_ns"]["mean"] / 1e6 for each in (first, after)]
+    assert [round(each, 2) for each in gaps] == [9.32, 9.25]
+    _, decode = load(file).tables["segments"].tolist()
+    _, _, _, _, dense, own, _, ctx, pair, *_ = decode
+    token = [each / TICKS / 1e3 for each in (dense, own + max(pair, ctx) * 1480)]
+    assert [round(each, 1) for each in token] == [25.3, 75.2]
+    assert round(4 * 32 * sum(token) / 1e3, 1) == 12.9
+    # and what it waits until the iteration in hand has ended, a few tenths of a ms more or less
+    assert abs(ttft[1] - ttft[0] - 12.9) < 0.3

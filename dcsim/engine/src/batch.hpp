@@ -27,10 +27,14 @@ class Batch {
     // Where an HBM pool's bytes are written down.
     struct Accounts { std::size_t pool, live, transient; };
 
+    // `prefill_first`: while any request is in prefill the others take no part in iterations.
+    explicit Batch(bool prefill_first = false) : prefill_first_(prefill_first) {}
+
     bool empty() const { return running_ == 0; }
     i64 running() const { return running_; }
-    // Tokens that the coming iterations leave of those they may have (see feed).
-    i64 left() const { return left_; }
+    i64 taking_part() const { return others_wait_ ? static_cast<i64>(prefills_.size()) : running_; }
+    // Tokens that the coming iterations leave of those they may have (see feed), for a prefill or another.
+    i64 left(bool prefill) const { return prefill_first_ && !prefill ? left_ - steady_ : left_; }
     i64 iteration() const { return iteration_; }
     const Line& hold() const { return hold_; }
     const Line& live() const { return live_; }
@@ -52,10 +56,11 @@ class Batch {
         ++running_;
         if (request.course.in_prefill()) {
             slots_[slot].segment.steps = 0;
+            if (prefill_first_ && !others_wait_) take_turns();
             prefills_.push_back(slot);
             feed(slot);
         } else {
-            left_ -= request.segment.tokens;
+            if (!prefill_first_) left_ -= request.segment.tokens;
             push_end(slot, -request.begun);
         }
     }
@@ -63,7 +68,7 @@ class Batch {
     // Shares the tokens of the coming iterations out: decode and fixed steps take theirs, prefills
     // what is left, in order of admission. A chunk that stays what it is goes on as it is cut.
     void feed_all(i64 max_tokens) {
-        left_ = max_tokens - steady_;
+        left_ = max_tokens - (prefill_first_ ? 0 : steady_);
         prefill_end_ = kNever;
         for (const std::size_t slot : prefills_) feed(slot);
     }
@@ -79,6 +84,7 @@ class Batch {
         Running out = request;
         out.begun = prefill ? 0 : -done;
         free_slot(slot);
+        go_on();
         return out;
     }
     // Live bytes and hold of a request in the coming iteration.
@@ -99,7 +105,7 @@ class Batch {
             for (; next != prefills_.end() && slots_[*next].order < order; ++next)
                 if (turn_prefill(*next, first, fed, done)) *kept++ = *next;
         };
-        while (!ends_.empty() && (stale(ends_.front()) || ends_.front().iteration == iteration_)) {
+        while (!ends_.empty() && (stale(ends_.front()) || ends_.front().iteration == iteration_ - waited_)) {
             const End end = ends_.front();
             if (stale(end)) {
                 pop_end();
@@ -112,7 +118,7 @@ class Batch {
             if (request.segment.first) first(request.row);
             if (request.course.next(request.segment)) {
                 begin(request);
-                replace_end({iteration_ + request.segment.steps, end.order, end.slot});
+                replace_end({request.begun + request.segment.steps, end.order, end.slot});
             } else {
                 done(request);
                 pop_end();
@@ -122,6 +128,7 @@ class Batch {
         if (prefill_end_ != iteration_) return;
         prefills_before(kNever);
         prefills_.erase(kept, prefills_.end());
+        go_on();
     }
 
     // Bytes that are held beside those of the requests that run.
@@ -151,7 +158,7 @@ class Batch {
         return order;
     }
 
-    i64 steps_done(const Running& request) const { return iteration_ - request.begun; }
+    i64 steps_done(const Running& request) const { return clock(request) - request.begun; }
     // Tokens of its prompt that are computed, of a request in prefill; -1: it is in none.
     i64 fed(const Running& request) const {
         if (!request.course.in_prefill()) return -1;
@@ -161,7 +168,8 @@ class Batch {
     // Iterations until a segment ends or the holds outgrow the budget.
     i64 run_length(i64 budget) {
         while (!ends_.empty() && stale(ends_.front())) pop_end();
-        i64 n = std::min(prefill_end_, ends_.empty() ? kNever : ends_.front().iteration) - iteration_;
+        const bool turn_of_all = !others_wait_ && !ends_.empty();
+        i64 n = std::min(prefill_end_, turn_of_all ? ends_.front().iteration + waited_ : kNever) - iteration_;
         if (hold_.b > 0) n = std::min(n, (budget - hold_.a) / hold_.b + 1);
         return n;
     }
@@ -186,6 +194,7 @@ class Batch {
     // Moves on by n iterations (within run_length).
     void advance(i64 n) {
         iteration_ += n;
+        if (others_wait_) waited_ += n;
         live_.a += n * live_.b;
         hold_.a += n * hold_.b;
         for (PhaseSum& p : sums_) p.own.a += n * p.own.b;
@@ -271,12 +280,26 @@ class Batch {
         return h;
     }
 
-    PhaseSum& sum_of(i64 phase) {
+    static PhaseSum& sum_of(std::vector<PhaseSum>& sums, i64 phase) {
         const auto row = static_cast<std::size_t>(phase);
-        auto it = sums_.begin();
-        while (it != sums_.end() && it->phase < row) ++it;
-        if (it == sums_.end() || it->phase != row) it = sums_.insert(it, PhaseSum{row});
+        auto it = sums.begin();
+        while (it != sums.end() && it->phase < row) ++it;
+        if (it == sums.end() || it->phase != row) it = sums.insert(it, PhaseSum{row});
         return *it;
+    }
+
+    // Iterations that the request has, or could have, taken part in.
+    i64 clock(const Running& request) const { return request.course.in_prefill() ? iteration_ : iteration_ - waited_; }
+    // From now on those in prefill advance, or the others: what grows is that of who advances.
+    void take_turns() {
+        others_wait_ = !others_wait_;
+        std::swap(sums_, waiting_sums_);
+        std::swap(live_.b, waiting_live_);
+        std::swap(hold_.b, waiting_hold_);
+    }
+    // Once the last prefill is over, or has left, the others go on.
+    void go_on() {
+        if (others_wait_ && prefills_.empty()) take_turns();
     }
 
     void push_end(std::size_t slot, i64 done = 0) {
@@ -287,14 +310,14 @@ class Batch {
     }
     // `done` steps of its segment were done before.
     void begin(Running& request, i64 done = 0) {
-        request.begun = iteration_ - done;
+        request.begun = clock(request) - done;
         steady_ += request.segment.tokens;
-        add(request.segment, done, 1);
+        add(request, done, 1);
     }
     // Takes what is left of the segment in hand out of the sums; a prefill has been fed till here.
     void leave(Running& request) {
         const i64 steps = steps_done(request);
-        add(request.segment, steps, -1);
+        add(request, steps, -1);
         if (request.course.in_prefill())
             request.course.fed(steps * request.segment.tokens);
         else
@@ -318,7 +341,7 @@ class Batch {
             if (in_hand) leave(request);
             request.segment = request.course.feed(chunk);
             request.begun = iteration_;
-            add(request.segment, 0, 1);
+            add(request, 0, 1);
         }
         prefill_end_ = std::min(prefill_end_, request.begun + request.segment.steps);
     }
@@ -341,12 +364,14 @@ class Batch {
         return false;
     }
 
-    void add(const Segment& s, i64 k, i64 sign) {
+    void add(const Running& request, i64 k, i64 sign) {
+        const Segment& s = request.segment;
+        const bool waits = others_wait_ && !request.course.in_prefill();
         live_.a += sign * s.live.at(k);
-        live_.b += sign * s.live.b;
         hold_.a += sign * s.hold.at(k);
-        hold_.b += sign * s.hold.b;
-        PhaseSum& p = sum_of(s.phase);
+        (waits ? waiting_live_ : live_.b) += sign * s.live.b;
+        (waits ? waiting_hold_ : hold_.b) += sign * s.hold.b;
+        PhaseSum& p = sum_of(waits ? waiting_sums_ : sums_, s.phase);
         p.requests += sign;
         p.dense += sign * s.dense;
         p.peak += sign * s.peak;
@@ -378,6 +403,10 @@ class Batch {
     std::vector<std::size_t> free_;
     std::vector<End> ends_;  // a heap: the next segment to end is at the front
     std::vector<PhaseSum> sums_;
+    bool prefill_first_ = false, others_wait_ = false;
+    std::vector<PhaseSum> waiting_sums_;         // of those who take no part, as they will go on
+    i64 waiting_live_ = 0, waiting_hold_ = 0;    // what grows of theirs in a step
+    i64 waited_ = 0;                             // iterations that all but prefills have waited
     Line live_, hold_, cost_;
     std::size_t bin_ = 0;  // of the timeline, last written to
     i128 bin_end_ = 0;

@@ -96,6 +96,7 @@ class Engine {
         const ReplicaRow& row = tables_.replicas[r];
         const Service& s = service_of(r);
         Replica replica;
+        replica.batch = Batch(s.order == 1);
         replica.weights = pools_.add_account({row.hbm, kWeights, row.service, -1});
         replica.accounts = {static_cast<std::size_t>(row.hbm), timeline_.add_account({row.hbm, kLive, row.service, -1}),
                             timeline_.add_account({row.hbm, kTransient, row.service, -1})};
@@ -208,7 +209,7 @@ class Engine {
         replica.began += whole;
         batch.advance(n);
         stats_.iterations += n;
-        stats_.steps += n * batch.running();
+        stats_.steps += n * batch.taking_part();
     }
 
     void settle_now(std::size_t r) {

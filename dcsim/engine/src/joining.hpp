@@ -16,8 +16,9 @@ inline bool Engine::fits(std::size_t r, const Waiting& request, i64 after) const
     const i64 work = work_of(request.row);
     const WorkInfo& info = works_[static_cast<std::size_t>(work)];
     const i64 tokens = request.swap >= 0 && !info.token ? swaps_->at(request.swap).state.segment.tokens : info.first_tokens();
+    const bool prefill = info.token && (request.swap < 0 || swaps_->at(request.swap).state.course.in_prefill());
     return batch.running() + static_cast<i64>(replica.loading.size()) < s.max_jobs &&
-           (alone || ((!s.same_shape || batch.work() == work) && tokens <= batch.left())) &&
+           (alone || ((!s.same_shape || batch.work() == work) && tokens <= batch.left(prefill))) &&
            batch.hold().at(after) + held_of(request).hold - shares(replica, request) <= replica.budget - replica.watermark;
 }
 

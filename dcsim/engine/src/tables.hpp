@@ -50,9 +50,9 @@ struct Work {
 struct Service {
     static constexpr const char* columns =
         "router replica replicas max_jobs max_tokens same_shape weights reserve watermark checkpoint keep "
-        "cache_hbm cache_dram cache_nand cache_least swap";
+        "cache_hbm cache_dram cache_nand cache_least swap order";
     i64 router, replica, replicas, max_jobs, max_tokens, same_shape, weights, reserve, watermark, checkpoint, keep;
-    i64 cache_hbm, cache_dram, cache_nand, cache_least, swap;
+    i64 cache_hbm, cache_dram, cache_nand, cache_least, swap, order;
 };
 struct Class {
     static constexpr const char* columns = "service artifact_dram artifact_nand context_dram context_nand";
@@ -235,8 +235,8 @@ inline void Tables::check_services() const {
         require(s.router >= 0 && s.router <= kPrefixAware && s.replicas >= 1 && in(s.replica, replicas) &&
                     in(s.replica + s.replicas - 1, replicas), "services", i, "no such router or replicas");
         require(s.max_jobs >= 1 && s.max_tokens >= 1 &&
-                    all_at_least({s.weights, s.reserve, s.watermark, s.checkpoint, s.cache_hbm, s.cache_dram, s.cache_nand, s.cache_least, s.swap}, 0) &&
-                    s.cache_hbm <= 1 && s.swap <= 1, "services", i, "limit out of range");
+                    all_at_least({s.weights, s.reserve, s.watermark, s.checkpoint, s.cache_hbm, s.cache_dram, s.cache_nand, s.cache_least, s.swap, s.order}, 0) &&
+                    s.cache_hbm <= 1 && s.swap <= 1 && s.order <= 1, "services", i, "limit out of range");
     }
     for (std::size_t i = 0; i < classes.size(); ++i)
         require(in(classes[i].service, services) &&
