@@ -21,6 +21,7 @@ from oracle_ledger import TICKS, Ledger, account_rows
 from oracle_replica import DOWN, LOADING, UP, Replica, WeightSet
 from oracle_slack import Slack
 from oracle_store import HBM, Store
+from oracle_stuck import Looks
 from oracle_swap import Swaps
 from oracle_useful import Useful
 from oracle_weights import Weights
@@ -42,7 +43,7 @@ def graph(tables: dict[str, np.ndarray], n: int) -> tuple[list[int], list[int], 
     return start, after, delay
 
 
-class Oracle(Weights, HandOvers, Swaps):
+class Oracle(Weights, HandOvers, Swaps, Looks):
     """The engine's interface, stepped. Times in ns, sizes in bytes."""
 
     def __init__(

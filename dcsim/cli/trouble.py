@@ -65,9 +65,11 @@ def place_problems(target: Path) -> list[Problem]:
 def explained(*, writes: bool = False) -> Iterator[None]:
     """Turns what goes wrong into a message and an exit code, never a traceback.
 
-    2: the input or the place for the output is wrong. 1: disk or memory run out. 130: Ctrl-C.
+    2: the input or the place for the output is wrong. 1: disk or memory run out, or a run is stuck.
+    130: Ctrl-C.
     """
     from dcsim.models import ModelError
+    from dcsim.reading.errors import StuckError
     from dcsim.spec import SpecError
 
     try:
@@ -83,6 +85,8 @@ def explained(*, writes: bool = False) -> Iterator[None]:
         place = isinstance(error, wrong | PermissionError)
         text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         complain([_noted(text, error)], code=WRONG_INPUT if place else FAILED)
+    except StuckError as error:
+        complain([_noted(str(error), error)], code=FAILED)
     except MemoryError as error:
         complain([_noted(f"not enough memory: {error}", error)], code=FAILED)
     except KeyboardInterrupt:

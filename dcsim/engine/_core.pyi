@@ -75,6 +75,10 @@ class Engine:
     def state(self, replica: int) -> int: ...
     def running(self, replica: int) -> int: ...
     def waiting(self, replica: int) -> int: ...
+    def stuck(self) -> tuple[int, int, int, int] | None:
+        """A replica that will never go on, the head of its queue, and the giver and the taker of
+        what is kept there until that has moved on; None: there is none."""
+
     def give(self, requests: Mapping[str, Int64]) -> None:
         """More requests: the five arrays of the rows that follow. None of them may arrive at or
         before the time that all has been handled up to."""

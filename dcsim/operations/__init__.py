@@ -2,6 +2,7 @@
 
 from dcsim.operations.datacenter import DataCenter, Sample, Sink
 from dcsim.operations.environment import Environment, Process, operate, processes
+from dcsim.reading.errors import StuckError
 from dcsim.spec.operations import (
     capacity_change,
     exponential_failures,
@@ -15,6 +16,7 @@ __all__ = [
     "Process",
     "Sample",
     "Sink",
+    "StuckError",
     "capacity_change",
     "exponential_failures",
     "operate",

@@ -11,6 +11,7 @@ import numpy as np
 
 from dcsim.assembly import Plan
 from dcsim.engine.border import STATES, Outputs, Rows, cut, joined
+from dcsim.reading.errors import StuckError
 from dcsim.spec import did_you_mean
 from dcsim.workload import Requests, stream
 
@@ -169,8 +170,12 @@ class DataCenter:
         """Runs to the horizon; what the engine wrote down. The engine is gone afterwards.
 
         With a sink the columns of the requests are left empty.
+
+        Raises:
+            StuckError: a replica will never go on.
         """
         self.run_until(self.horizon)
+        self._check_progress()
         engine = self._engine
         del self._engine  # SimPy's processes hold on to this data center for long
         outputs = engine.finish()
@@ -180,6 +185,20 @@ class DataCenter:
             first += len(window)
         rows = joined(self._gathered) if self.sink is None else cut(outputs, 0, 0)
         return cast(Outputs, {**outputs, **rows})
+
+    def _check_progress(self) -> None:
+        found = self._engine.stuck()
+        if found is None:
+            return
+        replica, *rows = found
+        # Who hands over is known whole beforehand, so rows are those of the first window.
+        klass, names = self._under_way[0].klass, self.plan.classes
+        head, giver, taker = (f"request {row} of {names[klass[row]]!r}" for row in rows)
+        raise StuckError(
+            f"stuck: {self.plan.replicas[replica]} runs nothing. {head} needs room in its HBM beside "
+            f"what {giver} keeps there to hand over to {taker}, and that waits for the first. Give "
+            "it more HBM or more replicas, or let less be handed over"
+        )
 
     def _drain(self) -> None:
         """Passes on the windows whose requests are over."""

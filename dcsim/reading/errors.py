@@ -33,6 +33,10 @@ class Problem:
         return ": ".join(part for part in (place, self.path, self.message) if part)
 
 
+class StuckError(RuntimeError):
+    """A run in which work is left that will never go on: replica, requests and why."""
+
+
 class SpecError(Exception):
     """The input cannot be used. `problems` holds all that is wrong with it, in file order."""
 

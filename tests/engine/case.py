@@ -73,6 +73,7 @@ def look(machine: Any, case: Case) -> list[int]:
         machine.completed,
         *(show(r) for r in replicas for show in (machine.state, machine.running, machine.waiting)),
         *(machine.used(pool) for pool in below),
+        *(machine.stuck() or ()),
     ]
 
 
@@ -93,7 +94,11 @@ def run(engine: Any, case: Case, lifted: bool) -> dict[str, Any]:
                 getattr(machine, kind)(*arguments)
         except ValueError:
             refused.append(number)
+    machine.run_until(case.horizon)
+    stuck = machine.stuck()
     out: dict[str, Any] = dict(machine.finish())
+    out["stuck"] = np.array(stuck or (), dtype=np.int64)
     out["refused"] = np.array(refused, dtype=np.int64)
-    out["looks"] = np.array(looks, dtype=np.int64)
+    most = max(map(len, looks), default=0)
+    out["looks"] = np.array([[*each, *[-1] * (most - len(each))] for each in looks], dtype=np.int64)
     return out

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "content.hpp"
@@ -66,6 +67,10 @@ class Engine {
     i64 running(std::size_t r) { return at(r).batch.running() + static_cast<i64>(at(r).loading.size()); }
     i64 waiting(std::size_t r) { return static_cast<i64>(at(r).waiting.size()); }
     i64 completed() const { return completed_; }
+    // A replica that will never go on: its head waits for room that is kept of a giver for a taker, which
+    // waits for the head: stuck.hpp.
+    struct Stuck { i64 replica, request, giver, taker; };
+    std::optional<Stuck> stuck() const;
     i64 arrived() const { return arrived_; }
 
     void finish();
@@ -258,6 +263,9 @@ class Engine {
     void preempt(std::size_t r);
     Waiting put_back(Batch& batch, std::size_t slot);
 
+    bool waits_for_head(i64 request, std::size_t r, std::set<i64>& seen) const;
+    i64 taker_that_waits(i64 giver, std::size_t r) const;
+
     // ---- preemption by swap: swapping.hpp
     Batch::Held held_of(const Waiting& request) const;
     bool swap_out(std::size_t r, std::size_t slot, Waiting& out);
@@ -432,4 +440,5 @@ class Engine {
 #include "loading.hpp"
 #include "routing.hpp"
 #include "slices.hpp"
+#include "stuck.hpp"
 #include "swapping.hpp"

@@ -75,6 +75,7 @@ class HandOvers {
     }
     // The epoch of its replica in which a request ended; kNotKept: it keeps nothing.
     i64 kept(i64 giver) const { return kept_[static_cast<std::size_t>(giver)]; }
+    bool open(i64 giver) const { return open_[static_cast<std::size_t>(giver)] > 0; }
     // One of its hand-overs is done. Whether it was the last of what is kept.
     bool done(i64 giver) {
         const auto q = static_cast<std::size_t>(giver);

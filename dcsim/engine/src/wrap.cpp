@@ -307,5 +307,12 @@ NB_MODULE(_core, m) {
         .def("waiting", [](PyEngine& p, std::size_t r) { return p.with([r](dcsim::Team& e) { return e.of_replica(r).waiting(r); }); }, "replica"_a)
         .def("give", &PyEngine::give, "requests"_a)
         .def("take", &PyEngine::take)
+        .def("stuck", [](PyEngine& p) {
+            return p.with([](dcsim::Engine& e) -> nb::object {
+                const auto found = e.stuck();
+                if (!found) return nb::none();
+                return nb::make_tuple(found->replica, found->request, found->giver, found->taker);
+            });
+        })
         .def("finish", &PyEngine::finish);
 }
