@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+from oracle import Oracle
+
+from dcsim.engine import Engine
+from engine.beside import beside
+from engine.case import Case, run
 from engine.test_oracle import DECODE, PREFILL, ask
 from engine.world import Play, world
 
@@ -54,3 +60,14 @@ def test_who_waits_for_a_replica_that_is_down_is_not_stuck(play: Play) -> None:
     assert out["stuck"].tolist() == []
     out = play(fork_and_join(15, after=(0,), start=2), script=[(50, "start", 1)])
     assert out["outcome"].tolist() == [2, 2, 2]
+
+
+def test_of_components_on_threads_it_is_the_first_and_by_the_rows_of_all() -> None:
+    # two plants that share nothing, the requests of both in one order of arrival
+    fine, stuck = (Case(fork_and_join(hbm), 1000, 100) for hbm in (16, 15))
+    for one, other in ((fine, stuck), (stuck, fine), (stuck, stuck)):
+        case = beside(one, other)
+        expected = run(Oracle, case, False)["stuck"].tolist()
+        assert len(expected) == 4
+        for threads in (1, 2):
+            assert run(partial(Engine, threads=threads), case, False)["stuck"].tolist() == expected

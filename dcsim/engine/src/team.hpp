@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <thread>
 #include <tuple>
@@ -83,6 +84,20 @@ class Team {
     void take_rest(Put&& put) {
         if (alone()) return parts_[0]->take_rest(put);
         merge(places_.size(), put, [](Engine& e, auto&& columns) { e.take_rest(columns); });
+    }
+
+    // As the engine's. Who hands over is known beforehand, in one slice.
+    std::optional<Engine::Stuck> stuck() const {
+        if (alone()) return parts_[0]->stuck();
+        std::optional<Engine::Stuck> first;
+        for (std::size_t p = 0; p < parts_.size(); ++p) {
+            auto found = parts_[p]->stuck();
+            if (!found || (first && first->replica < found->replica)) continue;
+            for (i64* row : {&found->request, &found->giver, &found->taker})
+                *row = static_cast<i64>(places_.front().rows[p][static_cast<std::size_t>(*row)]);
+            first = found;
+        }
+        return first;
     }
 
     // Those of one time by component, of a component as they happened.

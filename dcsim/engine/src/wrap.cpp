@@ -308,7 +308,7 @@ NB_MODULE(_core, m) {
         .def("give", &PyEngine::give, "requests"_a)
         .def("take", &PyEngine::take)
         .def("stuck", [](PyEngine& p) {
-            return p.with([](dcsim::Engine& e) -> nb::object {
+            return p.with([](dcsim::Team& e) -> nb::object {
                 const auto found = e.stuck();
                 if (!found) return nb::none();
                 return nb::make_tuple(found->replica, found->request, found->giver, found->taker);
