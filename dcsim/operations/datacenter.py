@@ -195,9 +195,9 @@ class DataCenter:
         klass, names = self._under_way[0].klass, self.plan.classes
         head, giver, taker = (f"request {row} of {names[klass[row]]!r}" for row in rows)
         raise StuckError(
-            f"stuck: {self.plan.replicas[replica]} runs nothing. {head} needs room in its HBM beside "
-            f"what {giver} keeps there to hand over to {taker}, and that waits for the first. Give "
-            "it more HBM or more replicas, or let less be handed over"
+            f"stuck: {self.plan.replicas[replica]} runs nothing. {head} needs room in its HBM "
+            f"beside what {giver} keeps there to hand over to {taker}, and that waits for the "
+            "first. Give it more HBM or more replicas, or let less be handed over"
         )
 
     def _drain(self) -> None:
