@@ -14,9 +14,6 @@ from dcsim.models.denoisers.wan import Before, Wan
 from dcsim.models.pipeline import LATENT, Pipeline
 from dcsim.models.tape import Tensor
 
-CLEAN = 1
-"""Passes of a chunk beside its steps: the one that leaves what is kept."""
-
 
 class Streaming:
     """The chunks of a clip on one GPU of a replica, whose latents and condition are prepared."""

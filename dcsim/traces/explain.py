@@ -24,6 +24,7 @@ from dcsim.models.vae import Vae
 from dcsim.spec import Gpu, is_trace
 from dcsim.traces.budget import kv
 from dcsim.traces.report import report
+from dcsim.traces.streaming import brings
 from dcsim.traces.trace import MemoryTrace, Segment
 from dcsim.traces.turns import Server, kv_dtype
 
@@ -108,10 +109,18 @@ def _tokens(network: Networks, trace: MemoryTrace) -> Iterator[Line]:
     if shape.given:
         brought = (shape.given, shape.height, shape.width)
         yield line("pixels that are brought", _product(*brought), prod(brought), "pixels")
-        frames = denoiser.encodes(shape.given, shape.frames)
-        yield line("frames that are encoded", "", frames, "frames")
+        if brings(network, trace.options, shape):
+            frames = denoiser.encodes(shape.given, shape.frames)
+            yield line("frames that are encoded", "", frames, "frames")
         text = f"{shape.strength:g} x {shape.steps}"
         yield line("steps that are run, rounded up", text, shape.denoised, "steps")
+    if denoiser.chunk:
+        each = (2, denoiser.blocks, denoiser.width, denoiser.tokens(1, *sides[1:]))
+        frame = nbytes(each, trace.options["dtype"])
+        text = _product(*each, frame // prod(each))
+        yield line("K and V of a latent frame, all layers", text, frame, "B")
+        text = f"{trace.context // frame} x {frame:,}"
+        yield line("what is left for a clip that goes on", text, trace.context, "B")
     for prompt in network.prompts:
         yield line(f"tokens of a prompt for {prompt.name}", "", prompt.tokens, "tokens")
     branches = 1 if trace.options["cfg"] == "distilled" else 2

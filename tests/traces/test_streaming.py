@@ -17,9 +17,11 @@ from dcsim.models.pipeline import Networks, Pipeline
 from dcsim.models.streaming import Streaming
 from dcsim.models.tape import Tape
 from dcsim.planning import check
+from dcsim.planning.compare import variants
 from dcsim.spec import Layout, load_parts, scenario_from_data
 from dcsim.testing import check_all
 from dcsim.traces import Clip, MemoryTrace, Segment
+from dcsim.traces.explain import explain
 from dcsim.traces.files import load, save
 
 H100 = load_parts().gpus["h100"]
@@ -135,9 +137,17 @@ def test_a_session_is_rebuilt() -> None:
 
 
 def test_it_is_saved_and_explained(tmp_path: Path) -> None:
-    found = traces.trace(NAME, None, Clip(832, 480, 33, 4))
-    save(found, tmp_path / "a.npz")
-    assert load(tmp_path / "a.npz") == found
+    clip = Clip(832, 480, 57, 4, 33)
+    for session in ("kept", "rebuilt"):
+        found = traces.trace(NAME, {"session": session}, clip)
+        save(found, tmp_path / "a.npz")
+        assert load(tmp_path / "a.npz") == found
+        said = {line.what: line for line in explain(NAME, found, H100)}
+        frame = said["K and V of a latent frame, all layers"]
+        assert (frame.expression, frame.value) == ("2 x 30 x 1,536 x 1,560 x 2", FRAME)
+        left = said["what is left for a clip that goes on"]
+        assert (left.expression, left.value) == (f"15 x {FRAME:,}", 15 * FRAME)
+        assert ("frames that are encoded" in said) == (session == "rebuilt")
 
 
 @pytest.mark.parametrize(
@@ -201,3 +211,23 @@ def test_only_a_stream_leaves_something_to_go_on_from(tmp_path: Path) -> None:
     assert any(
         "jobs.world.keep.context: a diffusion job leaves no context" in each for each in said
     )
+
+
+def test_the_shipped_streams_keep_their_sessions() -> None:
+    """A new clip of 33 frames leaves 9 latent frames, one that went on 15 or, by the window, 18."""
+    found = planning.compare(variants("streams_hgx_h100", what_if=["rebuilt"]))
+    for each in found.values():
+        check_all(each)
+    left = {}
+    for name, each in found.items():
+        rows = {key: np.asarray(value) for key, value in each.arrays("requests").items()}
+        left[name] = {
+            job: set(rows["context_bytes"][rows["job"] == job]) for job in ("begin", "go_on")
+        }
+        took = rows["end_ns"] - rows["start_ns"]
+        one = (rows["job"] == "go_on") & (rows["frames"] == 57) & (rows["outcome"] == "completed")
+        left[name]["took"] = int(took[one].min())
+    assert left["base"]["begin"] == {9 * FRAME}
+    assert left["base"]["go_on"] == {15 * FRAME, 18 * FRAME}
+    # A session of 2.59 GB comes in 41 ms; to encode and run 9 latent frames again takes longer.
+    assert left["rebuilt"]["took"] > left["base"]["took"] + 500_000_000
