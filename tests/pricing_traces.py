@@ -59,7 +59,7 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
         kept = stored(t5_shapes(text), matrix)
         reads = gpus * tape.total("dense", "weights")
         params = counted(t5_shapes(text))
-        product = dtype if matrix == "nf4" else matrix
+        product = dtype if matrix in ("nf4", "fp32") else matrix
         phases.append(
             PhaseFigures(
                 "text", text.layers, params, gpus * kept, kept, reads, dtype, product, 0, branches
