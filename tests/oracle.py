@@ -19,6 +19,7 @@ from oracle_content import Content, Load
 from oracle_handover import HandOvers
 from oracle_ledger import TICKS, Ledger, account_rows
 from oracle_replica import DOWN, LOADING, UP, Replica, WeightSet
+from oracle_router import Routers
 from oracle_slack import Slack
 from oracle_store import HBM, Store
 from oracle_stuck import Looks
@@ -43,7 +44,7 @@ def graph(tables: dict[str, np.ndarray], n: int) -> tuple[list[int], list[int], 
     return start, after, delay
 
 
-class Oracle(Weights, HandOvers, Swaps, Looks):
+class Oracle(Weights, HandOvers, Swaps, Looks, Routers):
     """The engine's interface, stepped. Times in ns, sizes in bytes."""
 
     def __init__(
@@ -193,29 +194,7 @@ class Oracle(Weights, HandOvers, Swaps, Looks):
         able = [replica for replica in mine if replica.state in (UP, LOADING)]
         if not able:
             return None
-        waited_for = self.after[request.row]
-        if row.router == 2 and waited_for:
-            before = self.replicas[self.out["replica"][max(waited_for)]]
-            if before in able:
-                return before
-        if row.router == 3:
-            return min(able, key=lambda replica: self.cost(replica, request))
-        if row.router != 1:
-            return min(able, key=lambda replica: (replica.requests, replica.row))
-        pointer = self.pointer[service]
-        order = mine[pointer:] + mine[:pointer]
-        taken = next(replica for replica in order if replica in able)
-        self.pointer[service] = (mine.index(taken) + 1) % len(mine)
-        return taken
-
-    def cost(self, replica: Replica, request: Request) -> tuple[int, int, int]:
-        """What a `prefix_aware` router takes the least of."""
-        hbm = replica.slack.hit(request)
-        found = (hbm, *self.content.look_up(request.reads, replica.plan, len(hbm)))
-        h, d, s = map(self.content.tokens, found)
-        there = replica.batch + replica.stalled + replica.waiting
-        asked = sum(self.prompts[row] for row in [each.row for each in there] + replica.booked)
-        return 4 * asked - (4 * h + 3 * d + s), replica.requests, replica.row
+        return self.BY_NUMBER[row.router](self, able, request)
 
     # Iterations.
 

@@ -9,14 +9,13 @@ from dcsim.assembly.asking import profile_finding, shape_findings
 from dcsim.assembly.counting import check_size, counted_trace, is_countable
 from dcsim.assembly.placement import layout_of
 from dcsim.assembly.rows import Row, phase_row, segment_row
-from dcsim.engine import EVICTIONS, Tables, table
+from dcsim.engine import EVICTIONS, ROUTERS, Tables, table
 from dcsim.models import ModelError
 from dcsim.models import get as get_model
 from dcsim.models.llm import LlmConfig
 from dcsim.models.shapes import Clip
 from dcsim.spec import (
     ORDERS,
-    ROUTERS,
     Gpu,
     Job,
     Layout,

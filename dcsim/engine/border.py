@@ -25,6 +25,9 @@ STATES = ("down", "loading", "up")
 EVICTIONS: tuple[str, ...] = _core.evictions()
 """Which leaf goes first; in the order of the engine's numbers for them."""
 
+ROUTERS: tuple[str, ...] = _core.routers()
+"""Which replica gets a request; likewise."""
+
 TICKS_PER_NS = 65536
 
 COLUMNS: dict[str, tuple[str, ...]] = _core.columns()

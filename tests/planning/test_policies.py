@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from scene import changed
 
+from dcsim import spec
 from dcsim.assembly import make_plan
-from dcsim.engine import COLUMNS, EVICTIONS
+from dcsim.engine import COLUMNS, EVICTIONS, ROUTERS
 from dcsim.planning import simulate
 from dcsim.spec import Eviction, Reuse, SpecError, load_parts, scenario_from_data
 from dcsim.spec import reuse as written
@@ -27,6 +28,7 @@ def policies(reuse: dict[str, Any]) -> dict[str, int]:
 
 def test_the_words_are_the_engines() -> None:
     assert written.EVICTIONS == EVICTIONS
+    assert spec.ROUTERS == ROUTERS
 
 
 def test_one_word_or_one_a_tier() -> None:

@@ -12,6 +12,7 @@
 
 #include "column.hpp"
 #include "eviction.hpp"
+#include "routers.hpp"
 #include "ticks.hpp"
 
 namespace dcsim {
@@ -19,7 +20,6 @@ namespace dcsim {
 enum Tier : i64 { kHbm, kDram, kNand };
 inline constexpr std::size_t kTiers = 3;
 enum Rule : i64 { kFixed, kPrefill, kDecode };
-enum RouterKind : i64 { kLeastLoaded, kRoundRobin, kSessionSticky, kPrefixAware };
 enum Start : i64 { kCold, kWarm, kDown };
 enum Outcome : std::int8_t { kQueued, kRunning, kCompleted, kRejected, kAwaited, kAbandoned };
 enum Category : i64 { kWeights, kLive, kTransient, kCache, kArtifacts };
@@ -232,7 +232,7 @@ inline void Tables::check_services() const {
     using detail::all_at_least, detail::in, detail::require;
     for (std::size_t i = 0; i < services.size(); ++i) {
         const Service& s = services[i];
-        require(s.router >= 0 && s.router <= kPrefixAware && s.replicas >= 1 && in(s.replica, replicas) &&
+        require(s.router >= 0 && s.router < static_cast<i64>(kRouters.size()) && s.replicas >= 1 && in(s.replica, replicas) &&
                     in(s.replica + s.replicas - 1, replicas), "services", i, "no such router or replicas");
         require(s.max_jobs >= 1 && s.max_tokens >= 1 &&
                     all_at_least({s.weights, s.reserve, s.watermark, s.checkpoint, s.cache_hbm, s.cache_dram, s.cache_nand, s.cache_least, s.swap, s.order}, 0) &&

@@ -254,9 +254,10 @@ nb::dict columns() {
     put("policies", dcsim::Policy::columns);
     return out;
 }
-nb::tuple evictions() {
+template <std::size_t N>
+nb::tuple words(const std::array<const char*, N>& names) {
     nb::list out;
-    for (const char* name : dcsim::kEvictions) out.append(name);
+    for (const char* name : names) out.append(name);
     return nb::tuple(out);
 }
 
@@ -275,7 +276,8 @@ nb::dict build() {
 NB_MODULE(_core, m) {
     nb::set_leak_warnings(true);
     m.def("columns", &columns);
-    m.def("evictions", &evictions);
+    m.def("evictions", [] { return words(dcsim::kEvictions); });
+    m.def("routers", [] { return words(dcsim::kRouters); });
     m.def("build", &build);
     m.def("floor_seconds", &dcsim::floor_seconds, "events"_a, "live"_a, "rows"_a, nb::call_guard<nb::gil_scoped_release>());
     nb::class_<dcsim::Forest>(m, "Forest")

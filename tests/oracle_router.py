@@ -1,0 +1,55 @@
+"""The oracle's routers: which replica of those that are up or loading gets a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oracle_replica import Replica
+from oracle_work import Request
+
+Able = list[Replica]
+
+
+class Routers:
+    """What an `Oracle` does to route; of it are all attributes."""
+
+    out: Any
+    after: Any
+    replicas: Any
+    services: Any
+    pointer: Any
+    content: Any
+    prompts: Any
+
+    def least_loaded(self, able: Able, request: Request) -> Replica:
+        return min(able, key=lambda replica: (replica.requests, replica.row))
+
+    def round_robin(self, able: Able, request: Request) -> Replica:
+        row = self.services[request.service]
+        mine = self.replicas[row.replica : row.replica + row.replicas]
+        pointer = self.pointer[request.service]
+        taken: Replica = next(each for each in mine[pointer:] + mine[:pointer] if each in able)
+        self.pointer[request.service] = (mine.index(taken) + 1) % len(mine)
+        return taken
+
+    def session_sticky(self, able: Able, request: Request) -> Replica:
+        waited_for = self.after[request.row]
+        if waited_for:
+            before: Replica = self.replicas[self.out["replica"][max(waited_for)]]
+            if before in able:
+                return before
+        return self.least_loaded(able, request)
+
+    def prefix_aware(self, able: Able, request: Request) -> Replica:
+        return min(able, key=lambda replica: self.cost(replica, request))
+
+    def cost(self, replica: Replica, request: Request) -> tuple[int, int, int]:
+        """What a `prefix_aware` router takes the least of."""
+        hbm = replica.slack.hit(request)
+        found = (hbm, *self.content.look_up(request.reads, replica.plan, len(hbm)))
+        h, d, s = map(self.content.tokens, found)
+        there = replica.batch + replica.stalled + replica.waiting
+        asked = sum(self.prompts[row] for row in [each.row for each in there] + replica.booked)
+        return 4 * asked - (4 * h + 3 * d + s), replica.requests, replica.row
+
+    BY_NUMBER = (least_loaded, round_robin, session_sticky, prefix_aware)
