@@ -70,8 +70,9 @@ def test_an_edit_runs_the_last_steps() -> None:
             return super().forward(w, latents, steps, *more, **named)
 
     watched = Watched(**vars(IMAGE.denoiser))
-    run = run_of(IMAGE, Clip(32, 16, 1, 4, 1, 0.5), sampler="ddim")
-    run.networks = replace(IMAGE, denoiser=watched)
+    clip, chosen = Clip(32, 16, 1, 4, 1, 0.5), options(IMAGE, sampler="ddim")
+    networks = replace(IMAGE, denoiser=watched)
+    run = Pipeline(Tape(execute=True), networks, chosen, clip, arrays=arrays(IMAGE))
     run.label(np.array([3, 10]))
     run.bring(np.tanh(drawn(1, 3, 1, 16, 32)))
     run.prepare()
