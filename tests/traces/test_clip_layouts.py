@@ -118,6 +118,7 @@ def test_fewer_patches_than_stages_leave_gpus_idle() -> None:
     costs = [price(t, H100).segments[0].cost for t in (full, half)]
     assert costs[1].attention == 2 * costs[0].attention
     assert half.phases[0].launches == full.phases[0].launches  # as often as there are stages
+    assert half.phases[0].collectives == full.phases[0].collectives == 4
     more = traced(pp=4, in_flight=8)
     assert more.phases[0].idle == 0
     assert more.phases[0].launches == 2 * full.phases[0].launches

@@ -44,6 +44,15 @@ def test_stages_that_are_not_alike() -> None:
     assert trace.rows[0].live == 32 * 16 * 576 * 2  # latents on every GPU of a stage
 
 
+def test_the_stage_that_keeps_most_is_not_the_one_with_most_parameters() -> None:
+    """gpt-oss-20b in stages of 3 of 24 layers, windows first: the last, with the head, has one
+    window of 128 tokens and two full layers; the first two windows."""
+    trace = traced("gpt-oss-20b", pp=8)
+    token = 2 * 8 * 64 * 2
+    assert trace.rows[0].live == 8 * 2 * token
+    assert trace.state == 8 * 2 * 128 * token
+
+
 def circulated(stages: int, pieces: int, time: Fraction, rounds: int = 50) -> Fraction:
     """Seconds of a round of micro-batches that go through all stages again and again, each
     `time` in each stage, by a schedule: the earliest that is ready goes first."""

@@ -183,6 +183,18 @@ def test_the_second_expert_comes_when_the_boundary_is_passed() -> None:
     more = 2 * EXPERT / 63e9 + 2 * 20e-6
     assert facts["seconds"] == pytest.approx(before["seconds"] + more, rel=1e-9)
     assert plain.peak_bytes - one.peak_bytes == EXPERT
+    first, switch = (next(r for r in one.rows if r.first), one.switch)
+    assert switch is not None
+    assert switch.live == first.live  # a request has its latents and embeddings meanwhile
+
+
+def test_of_shared_out_experts_one_is_gathered() -> None:
+    shared, plain = (
+        traces.trace("wan2.2", {"fsdp": fsdp}, Clip(832, 480, 17, 40), Layout(sp=2))
+        for fsdp in (True, False)
+    )
+    rows = [next(row for row in each.rows if row.first) for each in (shared, plain)]
+    assert rows[0].comm_bytes - rows[1].comm_bytes == EXPERT  # half of it to each of two GPUs
 
 
 def test_image_to_video_switches_earlier() -> None:
