@@ -56,12 +56,16 @@ class TierTop {
     // What a part has been told of those that are its own.
     template <class Mine>
     void absorb(TierTop& part, Mine&& mine) {
+        const std::size_t known = count_;
         for (std::size_t i = 0; i < part.count_; ++i) {
             if (!mine(part.told_[i].replica)) continue;
             if (count_ == told_.size()) told_.resize(2 * count_);
             told_[count_++] = part.told_[i];
         }
         part.count_ = 0;
+        const auto first = told_.begin(), begin = first + static_cast<std::ptrdiff_t>(known), last = first + static_cast<std::ptrdiff_t>(count_);
+        if (!std::is_sorted(begin, last, sooner)) std::sort(begin, last, sooner);
+        std::inplace_merge(first, begin, last, sooner);
     }
 
     // Everything has been told until t ns, the end of the run.
@@ -76,6 +80,7 @@ class TierTop {
         i64 last;
         std::size_t replica;
     };
+    static bool sooner(const Stretch& a, const Stretch& b) { return a.end < b.end; }
 
     // Where live bytes fall from step to step each iteration is a stretch of its own.
     void tell_falling(std::size_t r, const Holding& holding, i128 end) {
@@ -105,7 +110,6 @@ class TierTop {
                 sum_ += bound_[r] = holding.before(end);
         }
         const auto first = told_.begin(), last = first + static_cast<std::ptrdiff_t>(count_);
-        const auto sooner = [](const Stretch& a, const Stretch& b) { return a.end < b.end; };
         // Within a nanosecond they may be told in any order.
         if (!std::is_sorted(first, last, sooner)) std::sort(first, last, sooner);
         auto next = last;
