@@ -276,7 +276,7 @@ def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
     """Pools: budgets from what requests need, DRAM and NAND from weights and objects."""
     pools: list[Row] = []
     byte = mix.scale.byte
-    drams = draw(st.integers(1, 2))
+    drams = draw(st.integers(1, 3))
     nands = draw(st.integers(1, 2))
     for number, service in enumerate(mix.services):
         needs = [mix.need(r) for r in mix.requests if mix.classes[r[1]]["service"] == number]

@@ -255,3 +255,22 @@ def test_wrong_content_is_named(name: str, value: list[Any] | None, message: str
         tables[name] = np.array(value, dtype=np.int64)
     with pytest.raises(ValueError, match=message):
         Engine(tables, 1000, 100)
+
+
+def test_many_pools_have_the_same_node(play: Play) -> None:
+    """Seven replicas with a DRAM each, asked in turn: each computes the 40 tokens, then finds them
+    in its own until they expire there, and computes them again."""
+    many = 7
+    pools = [{"tier": 0, "capacity": 1000} for _ in range(many)]
+    pools += [{"tier": 1, "capacity": 1000} for _ in range(many)] + [{"tier": 2, "capacity": 0}]
+    row = {"home": 2 * many, "store": 2 * many, "start": 1, "onboard": ONBOARD, "offload": OFFLOAD}
+    replicas = [row | {"hbm": i, "dram": many + i} for i in range(many)]
+    service = {"router": 1, "replicas": many, "cache_dram": 5000}
+    starts = [round_ + 200 * i for round_ in (0, 2000, 20_000) for i in range(many)]
+    turns = [turn(at, 40, reads=0, leaves=0) for at in starts]
+    tables = reuse(turns, CHAIN[:1], service=service, pools=pools, replicas=replicas)
+    out = play(tables, horizon=24_000)
+    assert out["hit_dram"].tolist() == [0] * many + [40] * many + [0] * many
+    assert out["replica"].tolist() == list(range(many)) * 3
+    for i in range(many):
+        assert flows(out, (many + i, CACHE)) == {"taken": 80, "read": 40, "expired": 40}

@@ -160,7 +160,8 @@ class Residence : public Evictor {
     }
 
   private:
-    static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+    static constexpr std::size_t kNone = static_cast<std::size_t>(-1), kCrowded = kNone - 1;
+    static constexpr int kFew = 3;  // copies of a node that are walked
     // A node in a pool.
     struct Entry {
         i64 pool, node;
@@ -204,8 +205,40 @@ class Residence : public Evictor {
 
     std::size_t find(i64 pool, i64 n) const {
         std::size_t e = first_[static_cast<std::size_t>(n)];
+        if (e == kCrowded) {
+            const auto found = crowded_.find(place(pool, n));
+            return found == crowded_.end() ? kNone : found->second;
+        }
         while (e != kNone && entries_[e].pool != pool) e = entries_[e].other;
         return e;
+    }
+    // Entries of a node are a chain while they are few, and then for ever in a table.
+    void chain(std::size_t e) {
+        Entry& entry = entries_[e];
+        std::size_t& first = first_[static_cast<std::size_t>(entry.node)];
+        if (first != kCrowded) {
+            int copies = 0;
+            for (std::size_t other = first; other != kNone; other = entries_[other].other) ++copies;
+            if (copies < kFew) {
+                entry.other = first;
+                first = e;
+                return;
+            }
+            for (std::size_t other = first; other != kNone; other = entries_[other].other)
+                crowded_[place(entries_[other].pool, entry.node)] = other;
+            first = kCrowded;
+        }
+        crowded_[place(entry.pool, entry.node)] = e;
+    }
+    void unchain(std::size_t e) {
+        const Entry& entry = entries_[e];
+        std::size_t* at = &first_[static_cast<std::size_t>(entry.node)];
+        if (*at == kCrowded) {
+            crowded_.erase(place(entry.pool, entry.node));
+            return;
+        }
+        while (*at != e) at = &entries_[*at].other;
+        *at = entry.other;
     }
     std::size_t create(i64 pool, i64 n) {
         std::size_t e = entries_.size();
@@ -222,12 +255,11 @@ class Residence : public Evictor {
         entry.account = objects_.account(row.klass, kCache, pool);
         entry.list = list_of(service_of(n), pool);
         entry.mark = {++takings_, 1, uses_};
-        entry.other = first_[static_cast<std::size_t>(n)];
         entry.life = entries_[e].life;
         entry.children = take_orphans(pool, n);
         if (row.parent >= 0 && find(pool, row.parent) == kNone) ++orphans_[place(pool, row.parent)];
         entries_[e] = entry;
-        first_[static_cast<std::size_t>(n)] = e;
+        chain(e);
         return e;
     }
     // Evicted or expired: one in DRAM may be written back first.
@@ -246,9 +278,7 @@ class Residence : public Evictor {
         unlink(e);
         drop_from_parent(entry.pool, row.parent);
         if (entry.children > 0) orphans_[place(entry.pool, entry.node)] = entry.children;
-        std::size_t* at = &first_[static_cast<std::size_t>(entry.node)];
-        while (*at != e) at = &entries_[*at].other;
-        *at = entry.other;
+        unchain(e);
         ++entry.life;
         free_.push_back(e);
         refresh(t, entry.list);
@@ -367,7 +397,8 @@ class Residence : public Evictor {
     Pools& pools_;
     const Objects& objects_;
     WriteBack* back_ = nullptr;
-    std::vector<std::size_t> first_;  // entry of each node in some pool
+    std::vector<std::size_t> first_;  // entry of each node in some pool, or kCrowded
+    std::unordered_map<i64, std::size_t> crowded_;  // by place: only looked up, never walked
     std::vector<Entry> entries_;
     std::vector<std::size_t> free_;
     std::vector<i64> frequency_;  // by node: requests that have left it
