@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from scene import scene
 
-from dcsim.assembly import make_plan
-from dcsim.planning import simulate
+from dcsim.assembly import Plan, make_plan
+from dcsim.engine import COLUMNS
+from dcsim.planning import load, simulate
 from dcsim.spec import scenario_from_data
 
+STORE = COLUMNS["replicas"].index("store")
 BLOCK, BLOCKS = 512, 10
 KV = 131_072  # bytes a token of Llama 3.1 8B: 2 x 32 layers x 8 heads x 128 x 2
 BYTES = BLOCK * BLOCKS * KV
@@ -126,3 +128,57 @@ def test_where_memories_are_apart_the_router_decides_what_is_found() -> None:
     all_ = share("round_robin", pooled=True)
     assert share("session_sticky", pooled=False) == pytest.approx(all_, rel=0.01)
     assert share("round_robin", pooled=False) == pytest.approx(all_ * 35 / 18 / 15, rel=0.1)
+
+
+# The shipped pod, in small
+
+
+def pod(what_if: str | None = None) -> Plan:
+    """Two of its racks for ten minutes."""
+    few = ("topology.racks.rack.count=2", "jobs.agent.replicas=72", "jobs.agent.arrivals.rate=1/s")
+    return load("pod_agentic", overrides=[*few, "duration=10 min"], what_if=what_if)
+
+
+def shares(plan: Plan) -> tuple[float, float]:
+    """Of the prompt tokens admitted, what was loaded from DRAM and from below it."""
+    out = simulate(plan).outputs
+    asked = plan.tables["prompt"][out["start"] >= 0].sum()
+    return tuple(float(out[f"hit_{tier}"].sum() / asked) for tier in ("dram", "nand"))  # type: ignore[return-value]
+
+
+def test_the_pod_has_a_pool_a_tray_and_one_shelf() -> None:
+    plan = load("pod_agentic")
+    drams = [pool for pool in plan.pools if pool.tier == "dram"]
+    assert [pool.capacity for pool in drams] == [960 * 10**9] * 288
+    assert plan.scenario.topology.gpus == 1152
+    (shelf,) = plan.scenario.topology.shelves
+    assert (shelf.capacity, shelf.network) == (9600 * 10**12, 64 * 100 * 10**9)
+    assert len(shelf.racks) == 16
+    stores = {plan.pools[row].name for row in plan.tables["replicas"][:, STORE].tolist()}
+    assert stores == {"context/nand"}
+
+
+def test_variants_of_the_pod() -> None:
+    links = {
+        name: {c.name: c.bandwidth for c in pod(name).channels}
+        for name in (None, "half_shelf_bandwidth", "one_enclosure", "remote_store")
+    }
+    for link in ("network/in", "network/out", "nand/read", "nand/write"):
+        whole = links[None][f"context/{link}"]
+        assert links["half_shelf_bandwidth"][f"context/{link}"] * 2 == whole
+        assert links["one_enclosure"][f"context/{link}"] * 16 == whole
+    assert links["remote_store"]["remote/network/out"] == 4 * 2 * 50 * 10**9
+    remote = pod("remote_store")
+    stores = {remote.pools[row].name for row in remote.tables["replicas"][:, STORE].tolist()}
+    assert stores == {"remote/nand"}
+
+
+def test_the_pods_router_and_shelf_decide_what_is_found() -> None:
+    near, below = shares(pod())
+    assert 5 * below < near  # system prompts that a tray sees for the first time
+    near_too, _ = shares(pod("pooled"))
+    assert near_too == pytest.approx(near + below, abs=0.01)  # DRAM has room for ten minutes
+    anywhere, behind = shares(pod("least_loaded"))
+    assert anywhere < 0.6 * near
+    assert anywhere + behind == pytest.approx(near + below, abs=0.01)
+    assert shares(pod("no_shelf"))[1] == 0
