@@ -57,8 +57,8 @@ class Comparison:
                 "figure": figure.name,
                 "unit": figure.unit,
                 "variant": name,
-                "value": value,
-                "difference": difference,
+                "value": None if value is None else float(value),
+                "difference": None if difference is None else float(difference),
                 "ratio": ratio,
             }
             for figure in self.figures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from results_scene import GB, made_up, make_plan, make_results
 
-from dcsim.results import Results, compare
+from dcsim.results import Comparison, Figure, Results, compare
 
 
 def test_every_figure_has_its_difference_to_the_base() -> None:
@@ -52,3 +52,12 @@ def test_a_job_that_only_one_variant_has() -> None:
 def test_nothing_to_compare() -> None:
     with pytest.raises(ValueError, match="at least one"):
         compare({})
+
+
+def test_a_pod_has_more_bytes_than_a_double_counts() -> None:
+    """13.3 PB are above 2**53: a table took them for integers and refused them."""
+    bytes_ = 2**53 + 1
+    figure = Figure("tier", "nand", "capacity", "bytes", (bytes_, 2 * bytes_))
+    table = Comparison(("base", "other"), (figure,)).table().to_pydict()
+    assert table["value"] == [float(bytes_), float(2 * bytes_)]
+    assert table["difference"] == [0.0, float(bytes_)]
