@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 import oracle_ledger as books
-from oracle_content import Content, Load
+from oracle_content import Content
 from oracle_handover import HandOvers
 from oracle_ledger import TICKS, Ledger, account_rows
+from oracle_loading import HITS, SOURCES, Loads
 from oracle_replica import DOWN, LOADING, UP, Replica, WeightSet
 from oracle_router import Routers
 from oracle_slack import Slack
@@ -28,10 +29,9 @@ from oracle_useful import Useful
 from oracle_weights import Weights
 from oracle_work import Request, rows
 
-EDGE, _, _, ARRIVAL, LATE = range(5)
+EDGE, _, _, ARRIVAL, _ = range(5)
 QUEUED, RUNNING, COMPLETED, REJECTED, AWAITED, ABANDONED = range(6)
 NEVER = 2**63 - 1
-HITS = ("hit_hbm", "hit_dram", "hit_nand", "hit_again")
 _, _, WENT_DOWN, CAPACITY = range(4)
 COLD, WARM = 0, 1
 
@@ -44,7 +44,7 @@ def graph(tables: dict[str, np.ndarray], n: int) -> tuple[list[int], list[int], 
     return start, after, delay
 
 
-class Oracle(Weights, HandOvers, Swaps, Looks, Routers):
+class Oracle(Weights, HandOvers, Loads, Swaps, Looks, Routers):
     """The engine's interface, stepped. Times in ns, sizes in bytes."""
 
     def __init__(
@@ -62,7 +62,10 @@ class Oracle(Weights, HandOvers, Swaps, Looks, Routers):
         self.services = rows(tables, "services")
         self.classes = rows(tables, "classes")
         plans = rows(tables, "replicas")
-        accounts = account_rows(plans, self.classes, self.services)
+        nodes = rows(tables, "nodes") if "nodes" in tables else []
+        brought = tables.get("brought", [0] * len(nodes))
+        bringing = {row.klass for row, each in zip(nodes, brought, strict=True) if each}
+        accounts = account_rows(plans, self.classes, self.services, bringing)
         self.ledger = Ledger(
             accounts, tables["pools"][:, 0].tolist(), len(tables["channels"]), horizon_ns, bin_ns
         )
@@ -100,6 +103,8 @@ class Oracle(Weights, HandOvers, Swaps, Looks, Routers):
             self.out["swaps"] = [0] * n
         if self.content.nodes:
             self.out |= {name: [0] * n for name in HITS}
+        if "brought" in tables:
+            self.out |= {f"brought_{source}": [0] * n for source in (*SOURCES, "again")}
         start, after, self.delay = graph(tables, n)
         self.after = [after[start[row] : start[row + 1]] for row in range(n)]
         self.open = [set(after[start[row] : start[row + 1]]) for row in range(n)]
@@ -172,7 +177,9 @@ class Oracle(Weights, HandOvers, Swaps, Looks, Routers):
         self.out["outcome"][request.row] = QUEUED
         self.out["arrived"][request.row] = self.now
         budgets = [r.budget for r in self.replicas if r.plan.service == request.service]
-        if any(budget is not None and request.need > budget for budget in budgets):
+        brought = self.content.bytes(self.content.brought_of(request.reads))
+        need = request.need + brought
+        if any(budget is not None and need > budget for budget in budgets):
             self.refused(self.ended(request.row, REJECTED))
         else:
             self.route(request)
@@ -214,7 +221,7 @@ class Oracle(Weights, HandOvers, Swaps, Looks, Routers):
             request = replica.waiting.pop(0)
             first = self.out["start"][request.row] == -1
             taken = first and self.takes_over(replica, request, ns)
-            taken = taken or self.swap_in(replica, request, ns)
+            taken = taken or self.swap_in(replica, request, instant)
             if taken or self.loads(replica, request, instant):
                 replica.stalled.append(request)
             else:
@@ -239,73 +246,6 @@ class Oracle(Weights, HandOvers, Swaps, Looks, Routers):
             self.begin(replica, instant)
         else:
             replica.begun = instant
-
-    def loads(self, replica: Replica, request: Request, instant: int) -> bool:
-        """Whether a request that is admitted has a prefix to load; then its transfers start."""
-        hbm = replica.slack.hit(request)
-        found = self.content.look_up(request.reads, replica.plan, len(hbm))
-        found = self.content.worth(hbm, found, request, replica.plan)
-        worth = sum(map(self.content.tokens, found)) >= max(1, replica.service.cache_least)
-        if not worth:
-            found = ([], [])
-        ns = -(-instant // TICKS)
-        replica.slack.hold(request, hbm, instant)
-        tokens = [self.content.tokens(nodes) for nodes in (hbm, *found)]
-        load = Load(tokens[0], tokens[1:], self.content.tokens(self.content.head(found)))
-        first = self.out["start"][request.row] == -1
-        generation = replica.generation
-
-        def count(before: int) -> None:
-            if not self.content.nodes:
-                return
-            if first:
-                for name, each in zip(HITS, load.tokens, strict=False):
-                    self.out[name][request.row] = each
-            else:
-                self.out["hit_again"][request.row] += sum(load.tokens) - before
-
-        def fed() -> int:
-            return min(sum(load.tokens), request.prompt - 1)
-
-        def ready(now: int) -> None:
-            request.fed = fed()
-            replica.ready.append(request)
-            if not replica.batch:
-                self.edge(replica, now * TICKS)
-
-        def done(tier: str, end: int) -> None:
-            if tier in load.waits and replica.generation == generation:
-                load.waits.remove(tier)
-                if not load.waits:
-                    ready(end)
-
-        def run_out() -> None:
-            if "nand" in load.waits and replica.generation == generation:
-                before = sum(load.tokens)
-                load.late()
-                count(before)
-                if not load.waits:
-                    ready(self.now)
-
-        if not worth:
-            count(0)
-            request.fed = fed() if hbm else 0
-            self.content.touch(hbm, [replica.plan.dram, replica.plan.store], ns)
-            return False
-        load.waits = {tier for tier, nodes in zip(("dram", "nand"), found, strict=True) if nodes}
-        patience = self.content.patience(found)
-        if patience == 0:
-            load.late()
-        elif patience is not None and ns + patience <= NEVER:
-            self.lookups += 1
-            self.at(ns + patience, LATE, self.lookups, run_out)
-        count(0)
-        self.content.load(
-            hbm, found, replica.plan, ns, partial(done, "dram"), partial(done, "nand")
-        )
-        if not load.waits:
-            request.fed = fed()
-        return bool(load.waits)
 
     def book_idle(self, replica: Replica, until: int) -> None:
         """Account for what loads or is kept while nothing runs, since `begun` (ticks)."""

@@ -17,14 +17,14 @@ class Load:
     def __init__(self, hbm: int, found: list[int], head: int) -> None:
         self.tokens = [hbm, *found]
         self.head = head
-        self.waits: set[str] = set()
+        self.waits: set[str | int] = set()  # brought nodes, and what tiers have of the prefix
 
     def late(self) -> None:
         """What comes from NAND is waited for no more."""
         self.tokens[1:] = [self.head, 0]
         self.waits.remove("nand")
         if not self.head:
-            self.waits.clear()
+            self.waits.discard("dram")
 
 
 class Content(Residence):
@@ -123,6 +123,31 @@ class Content(Residence):
             from_nand(end)
 
         self.store.transfer(now, self.bytes(nand), [plan.fetch, plan.onboard], arrived)
+
+    def bring(self, node: int, plan: SimpleNamespace, now: int, then: Callable[[int], None]) -> str:
+        """Start the transfer of a brought node to HBM; where it comes from."""
+        taken: list[Lies] = []
+        if self.resident(plan.dram, node):
+            source, paths = "dram", [plan.onboard]
+            self.flow(node, plan.dram, books.READ, now)
+        elif self.resident(plan.store, node):
+            source, paths = "nand", [plan.fetch, plan.onboard]
+            self.flow(node, plan.store, books.READ, now)
+        else:
+            source, paths = "library", [plan.bring]
+        often = (
+            source == "nand" or self.frequency[node] >= self.policy(node, plan.dram, "admit") - 1
+        )
+        wanted = source != "dram" and self.services[plan.service].cache_dram > 0 and often
+        if wanted and self.find(plan.dram, node) is None and self.take(plan.dram, node, plan, now):
+            taken.append(self.pool(plan.dram).nodes[-1])
+
+        def arrived(end: int) -> None:
+            self.come(taken, plan, end)
+            then(end)
+
+        self.store.transfer(now, self.nodes[node].bytes, paths, arrived)
+        return source
 
     def come(self, taken: list[Lies], plan: SimpleNamespace, now: int) -> None:
         """A transfer has brought nodes to DRAM; where the tiers are exclusive they leave NAND."""

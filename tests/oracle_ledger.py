@@ -18,7 +18,7 @@ import numpy as np
 TICKS = 65536
 BILLION = 10**9
 """Work of a byte: what a rate of a byte a second does in a nanosecond is 1."""
-WEIGHTS, LIVE, TRANSIENT, CACHE, ARTIFACTS = range(5)
+WEIGHTS, LIVE, TRANSIENT, CACHE, ARTIFACTS, ADAPTERS = range(6)
 TAKEN, MOVED, EXPIRED, EVICTED, LOST, DROPPED, SPILLED, READ = range(8)
 
 Account = tuple[int, int, int, int]
@@ -156,9 +156,8 @@ class Ledger:
         """Each pool's bytes as a staircase. In HBM only weights: iterations give the rest."""
         changes: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         for span in self.spans:
-            pool, category, _, klass = span.account
-            in_hbm = self.tiers[pool] == 0 and category in (LIVE, TRANSIENT)
-            if in_hbm or (category, klass) == (CACHE, -1):
+            pool, category, _, _ = span.account
+            if self.tiers[pool] == 0 and category != WEIGHTS:
                 continue
             changes[pool][span.start] += span.bytes
             if span.end is not None:
@@ -190,21 +189,31 @@ class Ledger:
 
 
 def account_rows(
-    plans: list[SimpleNamespace], classes: list[SimpleNamespace], services: list[SimpleNamespace]
+    plans: list[SimpleNamespace],
+    classes: list[SimpleNamespace],
+    services: list[SimpleNamespace],
+    bringing: set[int],
 ) -> list[Account]:
-    """The accounts in the order of the output."""
+    """The accounts in the order of the output; `bringing`: classes that have brought nodes."""
     out: list[Account] = []
+    bring = {classes[klass].service for klass in bringing}
     for p in plans:
         cache = [CACHE] if services[p.service].cache_hbm else []
+        cache += [ADAPTERS] if p.service in bring else []
         out += [(p.hbm, c, p.service, -1) for c in (WEIGHTS, LIVE, TRANSIENT, *cache)]
     out += dict.fromkeys((p.dram, WEIGHTS, p.service, -1) for p in plans)
-    out += dict.fromkeys((p.home, WEIGHTS, p.service, -1) for p in plans)
+    libraries = [p for p in plans if p.service in bring]
+    out += dict.fromkeys(
+        [(p.home, WEIGHTS, p.service, -1) for p in plans]
+        + [(p.library, WEIGHTS, p.service, -1) for p in libraries]
+    )
     for row, klass in enumerate(classes):
         service = services[klass.service]
         mine = plans[service.replica : service.replica + service.replicas]
         for tier in ("dram", "store"):
             for pool in dict.fromkeys(getattr(p, tier) for p in mine):
-                out += [(pool, c, klass.service, row) for c in (ARTIFACTS, CACHE)]
+                kinds = (ARTIFACTS, CACHE, ADAPTERS) if row in bringing else (ARTIFACTS, CACHE)
+                out += [(pool, c, klass.service, row) for c in kinds]
     for row, klass in enumerate(classes):
         service = services[klass.service]
         mine = plans[service.replica : service.replica + service.replicas]

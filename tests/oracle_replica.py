@@ -52,13 +52,13 @@ class Replica:
     @property
     def holds(self) -> int:
         """Holds of all for the coming iteration, and what is kept."""
-        held = sum(request.hold for request in self.batch + self.stalled) - self.slack.twice
+        held = sum(request.hold for request in self.batch + self.stalled) + self.slack.beside
         return held + sum(self.kept.values())
 
     @property
     def live(self) -> int:
         """Live bytes of all, those that load included, and what is kept."""
-        held = sum(request.live for request in self.batch + self.stalled) - self.slack.twice
+        held = sum(request.live for request in self.batch + self.stalled) + self.slack.beside
         return held + sum(self.kept.values())
 
     @property
@@ -80,7 +80,7 @@ class Replica:
             return False
         if there and self.left_for(head) < (1 if head.is_token else head.segment.tokens):
             return False
-        more = head.hold - self.slack.shares(head)
+        more = head.hold - self.slack.shares(head) + self.slack.brings(head)
         return self.budget is None or self.holds + more <= self.budget - service.watermark
 
     def share_out(self) -> int:

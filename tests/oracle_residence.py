@@ -42,6 +42,7 @@ class Residence:
         self.uses = 0
         self.takings = 0
         self.frequency = [0 for _ in self.nodes]
+        self.brought = [bool(each) for each in tables.get("brought", [0] * len(self.nodes))]
         store.residence = self
 
     def path(self, node: int) -> list[int]:
@@ -56,7 +57,17 @@ class Residence:
         return int(self.classes[self.nodes[node].klass].service)
 
     def account(self, node: int, pool: int) -> books.Account:
-        return (pool, books.CACHE, self.service(node), self.nodes[node].klass)
+        kind = books.ADAPTERS if self.brought[node] else books.CACHE
+        return (pool, kind, self.service(node), self.nodes[node].klass)
+
+    def brought_of(self, node: int) -> list[int]:
+        """The brought nodes of a path, root first."""
+        return [each for each in self.path(node) if self.brought[each]]
+
+    @property
+    def bringing_services(self) -> set[int]:
+        """Services that have brought nodes."""
+        return {self.service(node) for node, brought in enumerate(self.brought) if brought}
 
     def flow(self, node: int, pool: int, cause: int, now: int) -> None:
         self.ledger.flow(self.account(node, pool), cause, self.nodes[node].bytes, now)

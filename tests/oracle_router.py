@@ -46,7 +46,8 @@ class Routers:
     def cost(self, replica: Replica, request: Request) -> tuple[int, int, int]:
         """What a `prefix_aware` router takes the least of."""
         hbm = replica.slack.hit(request)
-        found = (hbm, *self.content.look_up(request.reads, replica.plan, len(hbm)))
+        above = max(hbm, self.content.brought_of(request.reads), key=len)
+        found = (hbm, *self.content.look_up(request.reads, replica.plan, len(above)))
         h, d, s = map(self.content.tokens, found)
         there = replica.batch + replica.stalled + replica.waiting
         asked = sum(self.prompts[row] for row in [each.row for each in there] + replica.booked)

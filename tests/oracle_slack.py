@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import oracle_ledger as books
@@ -19,6 +20,8 @@ class InHbm:
     users: list[Request] = field(default_factory=list)
     use: int = 0
     span: Span | None = None
+    in_flight: bool = False
+    waiting: list[Callable[[int], None]] = field(default_factory=list)
 
 
 class Slack:
@@ -30,14 +33,20 @@ class Slack:
         self.room = room
         self.nodes: dict[int, InHbm] = {}
         self.touches = 0
-        self.account = (replica.plan.hbm, books.CACHE, replica.plan.service, -1)
 
     def bytes(self, node: int) -> int:
         return int(self.content.nodes[node].bytes)
 
     @property
     def on(self) -> bool:
+        if self.replica.plan.service in self.content.bringing_services:
+            return True
         return bool(self.replica.service.cache_hbm) and bool(self.content.nodes)
+
+    def path(self, node: int) -> list[int]:
+        """What of a path may be in H."""
+        whole = self.content.path(node)
+        return whole if self.replica.service.cache_hbm else self.content.brought_of(node)
 
     @property
     def cached(self) -> int:
@@ -45,27 +54,45 @@ class Slack:
         return sum(self.bytes(here.node) for here in self.nodes.values() if not here.users)
 
     @property
-    def twice(self) -> int:
-        """Bytes that requests hold, but for the first that uses each node."""
-        shared = (here for here in self.nodes.values() if here.users)
-        return sum(self.bytes(here.node) * (len(here.users) - 1) for here in shared)
+    def beside(self) -> int:
+        """Bytes in use that no request holds, less those that more than one does."""
+        used = [here for here in self.nodes.values() if here.users]
+        brought = sum(self.bytes(h.node) for h in used if self.content.brought[h.node])
+        twice = sum(
+            self.bytes(h.node) * (len(h.users) - 1)
+            for h in used
+            if not self.content.brought[h.node]
+        )
+        return brought - twice
 
     def shares(self, request: Request) -> int:
         """Bytes of nodes in use that the request would use too."""
         if request.takes_over or request.swapped:
             return 0
-        found = (self.nodes.get(node) for node in self.content.path(request.reads))
-        return sum(self.bytes(here.node) for here in found if here and here.users)
+        used = [node for node in self.path(request.reads) if self.in_use(node)]
+        return sum(self.bytes(node) for node in used if not self.content.brought[node])
+
+    def brings(self, request: Request) -> int:
+        """Bytes of brought nodes that come into use with the request."""
+        brought = self.content.brought_of(request.reads)
+        return sum(self.bytes(node) for node in brought if not self.in_use(node))
+
+    def in_use(self, node: int) -> bool:
+        return node in self.nodes and bool(self.nodes[node].users)
 
     # One node.
 
+    def account(self, node: int) -> books.Account:
+        kind = books.ADAPTERS if self.content.brought[node] else books.CACHE
+        return (self.replica.plan.hbm, kind, self.replica.plan.service, -1)
+
     def flow(self, node: int, cause: int, instant: int) -> None:
-        self.content.ledger.flow(self.account, cause, self.bytes(node), instant // TICKS)
+        self.content.ledger.flow(self.account(node), cause, self.bytes(node), instant // TICKS)
 
     def cache(self, here: InHbm, instant: int) -> None:
         self.flow(here.node, books.TAKEN, instant)
         amount = self.bytes(here.node)
-        here.span = self.content.ledger.hold(self.account, amount, instant)
+        here.span = self.content.ledger.hold(self.account(here.node), amount, instant)
 
     def no_longer_cached(self, here: InHbm, cause: int, instant: int) -> None:
         assert here.span is not None
@@ -113,20 +140,20 @@ class Slack:
 
     def prefill_ended(self, request: Request, instant: int) -> None:
         if self.on:
-            self.use(request, self.content.path(request.reads), instant)
+            self.use(request, self.path(request.reads), instant)
 
     def completed(self, request: Request, instant: int) -> None:
         if not self.on:
             return
         self.touch(self.use_no_more(request, instant))
-        path = self.content.path(request.leaves)
+        path = self.path(request.leaves)
         self.come(path, instant)
         self.touch(path)
 
     def preempted(self, request: Request, instant: int) -> None:
         if not self.on:
             return
-        path = self.content.path(request.reads)
+        path = self.path(request.reads)
         fed = 0
         if request.in_prefill:
             done = (self.content.tokens(path[: n + 1]) <= request.fed for n in range(len(path)))
@@ -138,7 +165,7 @@ class Slack:
     def hit(self, request: Request) -> list[int]:
         """The nodes of what it reads that are in HBM, root first."""
         found = []
-        for node in self.content.path(request.reads):
+        for node in self.path(request.reads):
             if node not in self.nodes or not self.on:
                 break
             found.append(node)

@@ -137,7 +137,7 @@ class Store:
             (books.ARTIFACTS, artifact, klass.artifact_dram, klass.artifact_nand),
             (
                 books.CACHE,
-                0 if request.leaves >= 0 else context,
+                0 if self.leaves_content(request) else context,
                 klass.context_dram,
                 klass.context_nand,
             ),
@@ -147,6 +147,10 @@ class Store:
                     category, request.service, request.klass, amount, replica, dram_ns, nand_ns
                 )
                 self.keep(kept, now)
+
+    def leaves_content(self, request: Request) -> bool:
+        """Whether it leaves a node that is computed."""
+        return request.leaves >= 0 and not self.residence.brought[request.leaves]
 
     def keep(self, kept: Kept, now: int) -> None:
         dram, store = kept.replica.dram, kept.replica.store

@@ -32,6 +32,9 @@ class Swaps:
     pools: Any
     store: Any
     edge: Any
+    wake: Any
+    bring: Any
+    content: Any
     replicas: Any
 
     def swap_out(self, replica: Replica, request: Request, ns: int) -> bool:
@@ -58,21 +61,33 @@ class Swaps:
         self.store.transfer(ns, amount, [replica.plan.offload], came)
         return True
 
-    def swap_in(self, replica: Replica, request: Request, ns: int) -> bool:
+    def swap_in(self, replica: Replica, request: Request, instant: int) -> bool:
         """Whether a request that is admitted lies in DRAM; if so it is on its way back."""
         swapped = request.swapped
         if swapped is None:
             return False
         generation = replica.generation
+        ns = -(-instant // TICKS)
+        brought = self.content.brought_of(request.reads)
+        here = [node for node in brought if node in replica.slack.nodes]
+        replica.slack.hold(request, here, instant)
+
+        def arrived(what: str | int) -> None:
+            if replica.generation != generation:
+                return
+            waits.remove(what)
+            if not waits:
+                request.swapped = None
+                replica.ready.append(request)
+
+        waits = self.bring(replica, request, instant, arrived)
+        waits.add("swap")
 
         def back(end: int) -> None:
             self.free(swapped, books.MOVED, end)
-            if replica.generation != generation:
-                return
-            request.swapped = None
-            replica.ready.append(request)
-            if not replica.batch:
-                self.edge(replica, end * TICKS)
+            if replica.generation == generation:
+                arrived("swap")
+                self.wake(replica, end)
 
         self.store.transfer(ns, swapped.bytes, [replica.plan.onboard], back)
         return True

@@ -21,6 +21,7 @@ class Weights:
     pools: Any
     store: Any
     sets: dict[Any, WeightSet]
+    content: Any
     limbo: Any
     event: Any
     edge: Any
@@ -31,6 +32,11 @@ class Weights:
             checkpoint = self.services[service].checkpoint
             self.ledger.hold((home, books.WEIGHTS, service, -1), checkpoint, 0)
             self.pools[home].weights += checkpoint
+        for service, pool in dict.fromkeys((p.service, p.library) for p in plans):
+            if service in self.content.bringing_services:
+                library = self.services[service].library
+                self.ledger.hold((pool, books.WEIGHTS, service, -1), library, 0)
+                self.pools[pool].weights += library
 
     def weight_set(self, replica: Replica) -> WeightSet:
         return self.sets[replica.plan.service, replica.plan.dram]

@@ -21,14 +21,14 @@ COLUMNS = {
     "peak mean first",
     "works": "segment segments artifact context",
     "services": "router replica replicas max_jobs max_tokens same_shape weights reserve "
-    "watermark checkpoint keep cache_hbm cache_dram cache_nand cache_least "
+    "watermark checkpoint library keep cache_hbm cache_dram cache_nand cache_least "
     "swap order",
     "classes": "service artifact_dram artifact_nand context_dram context_nand",
     "nodes": "parent tokens bytes klass",
     "policies": "evict_dram evict_nand admit_dram admit_nand back exclusive "
     "high_dram low_dram high_nand low_nand faster wait wait_base wait_ki",
     "replicas": "service hbm dram home store load onboard offload spill fetch start "
-    "domain near_out near_in far_out far_in",
+    "domain near_out near_in far_out far_in library bring",
 }
 
 

@@ -21,6 +21,7 @@ from dcsim.assembly.services import (
     Catalogue,
     Pricer,
     Served,
+    adapter_sizes,
     gigabytes,
     policy_row,
     service_row,
@@ -28,7 +29,7 @@ from dcsim.assembly.services import (
 from dcsim.engine import Tables, table
 from dcsim.engine.border import STARTS
 from dcsim.models.shapes import Clip
-from dcsim.spec import Job, Problem, Scenario, SpecError
+from dcsim.spec import Adapters, Job, Problem, Scenario, SpecError
 from dcsim.workload import WINDOW, Graph, Requests, Stream, stream_of
 
 
@@ -126,14 +127,24 @@ class _Builder:
         for placed in self.placement.of(served.job.name):
             home = self._nand(served.job, placed, LOCAL)
             store = self._nand(served.job, placed, served.job.keep.store)
-            if home is None or store is None:
+            library = home
+            if self._adapters(served):
+                library = self._nand(
+                    served.job, placed, served.job.keep.adapters.home, "adapters.home"
+                )
+            if home is None or store is None or library is None:
                 continue
-            wiring = self.plant.wire(placed, store=store, home=home, hands_over=self.hands_over)
+            wiring = self.plant.wire(placed, store, home, library, hands_over=self.hands_over)
             start = "cold" if self.scenario.start_cold else "warm"
             rows.append({"service": service, **vars(wiring), "start": STARTS.index(start)})
         return rows
 
-    def _nand(self, job: Job, placed: Placed, wanted: str) -> Nand | None:
+    def _adapters(self, served: Served) -> dict[str, Adapters]:
+        """The adapters that a service has to have, by job class."""
+        jobs = ((name, self.scenario.jobs[name]) for name in served.works)
+        return {name: job.adapters for name, job in jobs if job.adapters is not None}
+
+    def _nand(self, job: Job, placed: Placed, wanted: str, what: str = "store") -> Nand | None:
         """The NAND to use; without drives of its own a domain uses a shelf. None: a problem."""
         domain = placed.domain
         if wanted == LOCAL and domain.nand:
@@ -142,7 +153,7 @@ class _Builder:
         for shelf in reachable:
             if wanted in (LOCAL, shelf.name) and domain.nic:
                 return shelf
-        path = f"jobs.{job.name}.keep.store"
+        path = f"jobs.{job.name}.keep.{what}"
         if wanted == LOCAL:
             message = f"{domain.name!r} has no drives and reaches no shelf: no NAND for weights"
         elif not domain.nic:
@@ -155,16 +166,27 @@ class _Builder:
     def _check_homes(self) -> None:
         """Checkpoints lie in NAND for the whole run, so they must fit there."""
         held: dict[int, int] = {}
-        homes = dict.fromkeys((row["service"], row["home"]) for row in self.replica_rows)
-        for service, home in homes:
-            held[home] = held.get(home, 0) + self.services[service].checkpoint
-            pool = self.plant.pools[home]
+        homes = [(row["service"], row["home"], "model", "checkpoints") for row in self.replica_rows]
+        homes += [
+            (row["service"], row["library"], "adapters", "checkpoints and adapters")
+            for row in self.replica_rows
+        ]
+        for service, home, key, what in dict.fromkeys(homes):
+            served, pool = self.services[service], self.plant.pools[home]
+            held[home] = held.get(home, 0) + (
+                served.checkpoint if key == "model" else self._library(served)
+            )
             if held[home] > pool.capacity:
                 self._problem(
-                    f"jobs.{self.services[service].job.name}.model",
-                    f"checkpoints of {gigabytes(held[home])} in {pool.name}, which holds "
+                    f"jobs.{served.job.name}.{key}",
+                    f"{what} of {gigabytes(held[home])} in {pool.name}, which holds "
                     f"{gigabytes(pool.capacity)}",
                 )
+
+    def _library(self, served: Served) -> int:
+        """Bytes of all adapters of a service, each once."""
+        found = self._adapters(served).values()
+        return sum(each.count * adapter_sizes(served.job, each)[0] for each in found)
 
     def _check_network(self) -> None:
         """What is handed over from one domain to another needs a port at both ends."""
@@ -204,7 +226,8 @@ class _Builder:
             count = len(self.placement.of(served.job.name))
             # Replicas of a service run on equal GPUs, as many each.
             hbm = self.plant.pools[self.replica_rows[first]["hbm"]].capacity
-            rows.append(service_row(served, first, count, hbm))
+            library = self._library(served)
+            rows.append(service_row(served, first, count, hbm) | {"library": library})
             first += count
         return {
             **self.plant.tables(),
@@ -248,10 +271,22 @@ class _Builder:
             jobs = list(self.scenario.jobs.values())
             layers = [self._server(job).layers for job in self.scenario.jobs]
             out |= hand_over_columns(r.graph, r.klass, works.of(r), jobs, kv, layers, made)
-        found = content_of(r)
+        adapters = {
+            list(self.scenario.jobs).index(name): (each.count, adapter_sizes(served.job, each)[1])
+            for served in self.services
+            for name, each in self._adapters(served).items()
+        }
+        found = content_of(r, {klass: count for klass, (count, _) in sorted(adapters.items())})
         if found is not None:
             live = np.array(kv, dtype=np.int64)
-            rows = (found.parent, found.tokens, found.tokens * live[found.klass], found.klass)
+            size = found.tokens * live[found.klass]
+            if found.brought is not None:
+                brought = np.zeros(len(kv), dtype=np.int64)
+                for klass, (_, amount) in adapters.items():
+                    brought[klass] = amount
+                size = np.where(found.brought == 1, brought[found.klass], size)
+                out["brought"] = found.brought
+            rows = (found.parent, found.tokens, size, found.klass)
             out["nodes"] = np.ascontiguousarray(np.stack(rows, axis=1), dtype=np.int64)
             out["reads"], out["leaves"] = found.reads, found.leaves
             out["gaps"] = np.array(GAPS, dtype=np.int64)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from dcsim.engine import Forest, Int64
-from dcsim.workload import Content, Requests
+from dcsim.workload import Content, Requests, under_adapters
 
 __all__ = ["GAPS", "content_of"]
 
@@ -20,12 +22,20 @@ its geometric middle is off by a factor of two at most, which is less than price
 Below the first nothing is worth a write, above the last nothing is worth DRAM."""
 
 
-def content_of(requests: Requests) -> Content | None:
-    """The forest of all classes; None where no content is known.
+def content_of(requests: Requests, adapters: Mapping[int, int]) -> Content | None:
+    """The forest of all classes, below their adapters, of which there are so many by class; None
+    where no content is known.
 
     A request of a log with blocks reads and leaves all full blocks of its prompt: what blocks its
     output fills the log does not say.
     """
+    found = _known(requests)
+    if requests.adapter is None:
+        return found
+    return under_adapters(found, requests.klass, requests.adapter, adapters)
+
+
+def _known(requests: Requests) -> Content | None:
     found = requests.content
     if not requests.blocks:
         return found

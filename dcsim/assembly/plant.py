@@ -32,6 +32,8 @@ class Wiring:
     offload: int
     spill: int
     fetch: int
+    library: int
+    bring: int
     domain: int = 0
     near_out: int = 0
     near_in: int = 0
@@ -69,10 +71,12 @@ class Plant:
         for shelf in topology.shelves:
             self._add_shelf(shelf)
 
-    def wire(self, placed: Placed, store: Nand, home: Nand, *, hands_over: bool) -> Wiring:
-        """Gives a replica its HBM pool and its paths to the NAND it uses, and, where requests hand
-        something over, to other replicas: over the scale-up links of its GPUs within a domain, over
-        the ports of the domains between them."""
+    def wire(
+        self, placed: Placed, store: Nand, home: Nand, library: Nand, *, hands_over: bool
+    ) -> Wiring:
+        """Gives a replica its HBM pool and its paths to the NAND it uses (`library`: for adapters),
+        and, where requests hand something over, to other replicas: over the scale-up links of its
+        GPUs within a domain, over the ports of the domains between them."""
         domain, size, site = placed.domain, len(placed.gpus), self.sites.of(placed)
         hbm = self._pool(PoolInfo(f"{placed.name}/hbm", "hbm", size * domain.gpu.hbm, placed.name))
         link = size * domain.gpu.host_link
@@ -89,6 +93,8 @@ class Plant:
             offload=self._path((offload, *between)),
             spill=self._path(self._writing(site, store)),
             fetch=self._path(self._reading(site, store)),
+            library=self.nand(placed, library),
+            bring=self._path((*self._reading(site, library), *between, onboard)),
             **(self._to_others(placed) if hands_over else {}),
         )
 

@@ -12,6 +12,7 @@ from dcsim.assembly.rows import Row, phase_row, segment_row
 from dcsim.engine import EVICTIONS, ROUTERS, Tables, table
 from dcsim.models import ModelError
 from dcsim.models import get as get_model
+from dcsim.models.adapters import lora_params
 from dcsim.models.llm import LlmConfig
 from dcsim.models.shapes import Clip
 from dcsim.spec import (
@@ -25,7 +26,8 @@ from dcsim.spec import (
     is_trace,
     parts_of,
 )
-from dcsim.spec.reuse import Patience, Watermarks
+from dcsim.spec.adapters import Adapters
+from dcsim.spec.reuse import Eviction, Patience, Watermarks
 from dcsim.traces import MemoryTrace, Work, handed_over, part, price, request_of, token_work
 
 NO_LIMIT = 1 << 62
@@ -276,12 +278,10 @@ def policy_row(job: Job) -> dict[str, int]:
     """One row of the engine's `policies`."""
     reuse = job.keep.reuse
     if reuse is None:
-        return {}
+        kept = job.keep.adapters
+        return _order(kept.eviction, kept.admission.dram, kept.admission.nand)
     return {
-        "evict_dram": EVICTIONS.index(reuse.eviction.dram),
-        "evict_nand": EVICTIONS.index(reuse.eviction.nand),
-        "admit_dram": reuse.admission.dram,
-        "admit_nand": reuse.admitted_to_nand,
+        **_order(reuse.eviction, reuse.admission.dram, reuse.admitted_to_nand),
         "back": int(reuse.write == "write_back"),
         "exclusive": int(reuse.exclusive),
         **_marks("dram", reuse.watermarks.dram),
@@ -289,6 +289,34 @@ def policy_row(job: Job) -> dict[str, int]:
         "faster": int(reuse.faster),
         **_patience(reuse.onboarding),
     }
+
+
+def _order(eviction: Eviction, dram: int, nand: int) -> dict[str, int]:
+    return {
+        "evict_dram": EVICTIONS.index(eviction.dram),
+        "evict_nand": EVICTIONS.index(eviction.nand),
+        "admit_dram": dram,
+        "admit_nand": nand,
+    }
+
+
+def adapter_sizes(job: Job, adapters: Adapters) -> tuple[int, int]:
+    """Bytes of one adapter of the model of a job: as it lies at home, and on all GPUs of a replica.
+
+    GPUs that do not share a matrix hold a copy each.
+    """
+    layout = layout_of(job)
+    copies = layout.gpus // layout.tp
+    if adapters.bytes is not None:
+        return adapters.bytes, adapters.bytes * copies
+    assert job.model is not None
+    assert adapters.rank is not None
+    model = get_model(job.model)
+    network = model.built(model.resolve(job.options))
+    whole, part = (
+        2 * lora_params(network, adapters.rank, adapters.targets, tp) for tp in (1, layout.tp)
+    )
+    return whole, part * layout.gpus
 
 
 def _patience(patience: Patience) -> dict[str, int]:
@@ -316,7 +344,7 @@ def _cache(job: Job) -> dict[str, int]:
     """How long nodes of the prefix forest stay, and from which length on they are loaded."""
     keep = job.keep
     if keep.reuse is None:
-        return {}
+        return {"cache_dram": keep.adapters.dram, "cache_nand": keep.adapters.nand}
     return {
         "cache_hbm": int(keep.reuse.hbm),
         "cache_dram": keep.context.dram,

@@ -17,7 +17,7 @@ TIERS = ("hbm", "dram", "nand")
 RULES = ("fixed", "prefill", "decode")
 STARTS = ("cold", "warm", "down")
 OUTCOMES = ("queued", "running", "completed", "rejected", "awaited", "abandoned")
-CATEGORIES = ("weights", "live", "transient", "cache", "artifacts")
+CATEGORIES = ("weights", "live", "transient", "cache", "artifacts", "adapters")
 CAUSES = ("taken", "moved", "expired", "evicted", "lost", "dropped", "spilled", "read")
 EVENTS = ("loading", "up", "down", "capacity")
 STATES = ("down", "loading", "up")
@@ -57,6 +57,11 @@ class Rows(TypedDict):
     hit_dram: NotRequired[Int64]
     hit_nand: NotRequired[Int64]
     hit_again: NotRequired[Int64]
+    brought_hbm: NotRequired[Int64]
+    brought_dram: NotRequired[Int64]
+    brought_nand: NotRequired[Int64]
+    brought_library: NotRequired[Int64]
+    brought_again: NotRequired[Int64]
     handed: NotRequired[Int64]
     swaps: NotRequired[npt.NDArray[np.int32]]
 

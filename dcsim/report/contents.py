@@ -59,7 +59,7 @@ def plot_contents(outline: Outline, path: Path) -> None:
         frame(axes, times, ticks(0, most, 6), title=title, x_label=last, y_label=unit)
     name = outline.summary["scenario"]
     heading(figure, f"Bytes held, by category and job: {name}")
-    categories = [Patch(color=color, label=each) for each, color in CATEGORY_COLORS.items()]
+    categories = [Patch(color=CATEGORY_COLORS[each], label=each) for each in outline.categories]
     owners = [
         Patch(facecolor="#EEEEEE", edgecolor=_INK, hatch=hatch, lw=0.6, label=job)
         for job, hatch in zip(jobs, _HATCHES, strict=False)

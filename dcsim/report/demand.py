@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from dcsim.engine import CATEGORIES, TIERS
+from dcsim.engine import TIERS
 from dcsim.report.frame import Ticks, frame, ticks
 from dcsim.report.outline import Outline, TierSeries
 from dcsim.report.quantities import byte_unit, bytes_text, time_unit
@@ -53,7 +53,7 @@ def plot_demand(outline: Outline, path: Path) -> None:
         last = label if axes is panels[-1] else None
         frame(axes, times, y, title=title, x_label=last, y_label=unit)
     heading(figure, f"Memory demand: {outline.summary['scenario']}")
-    legend_below(figure, _handles())
+    legend_below(figure, _handles(outline))
     save(figure, path)
 
 
@@ -89,7 +89,7 @@ def _draw_tier(axes: Any, series: TierSeries, edges: Floats) -> tuple[str, Ticks
     top, within = vertical_range(most, capacity)
     size, unit = byte_unit(top)
     floor = np.zeros(len(edges) - 1)
-    for category in CATEGORIES:
+    for category in series.categories:
         roof = floor + columns[category] / size
         draw_area(axes, edges, floor, roof, color=CATEGORY_COLORS[category], lw=0)
         floor = roof
@@ -110,9 +110,9 @@ def _draw_tier(axes: Any, series: TierSeries, edges: Floats) -> tuple[str, Ticks
     return note, ticks(0, top / size, 6), unit
 
 
-def _handles() -> list[Any]:
+def _handles(outline: Outline) -> list[Any]:
     """The legend."""
-    held = [Patch(color=color, label=name) for name, color in CATEGORY_COLORS.items()]
+    held = [Patch(color=CATEGORY_COLORS[name], label=name) for name in outline.categories]
     return [
         *held,
         Line2D([], [], color=DEMAND, lw=1.3, label="demand (mean of bin)"),

@@ -24,7 +24,6 @@ Ints = NDArray[np.int64]
 MOST_STRETCHES = 1000
 """A picture is as many pixels wide; runs of more bins are drawn in stretches of several bins."""
 
-_MEANS = ("capacity", *CATEGORIES, "demand")
 _SHORT = "shortfall"
 _TOPS = ("peak", "demand_peak")
 _RATES = ("read", "taken")
@@ -44,9 +43,15 @@ class TierSeries:
     slack: bool = False
     """Whether its cache makes room for anything at no cost (HBM)."""
 
+    @property
+    def categories(self) -> list[str]:
+        """Those that it has columns of."""
+        return [category for category in CATEGORIES if category in self.columns]
+
     def occupancy(self) -> Ints:
         """Bytes held, all categories but a cache in the slack, int64[S]."""
-        held = [self.columns[c] for c in CATEGORIES if not (self.slack and c == "cache")]
+        spare = ("cache", "adapters") if self.slack else ()
+        held = [self.columns[c] for c in self.categories if c not in spare]
         return np.asarray(sum(held))
 
 
@@ -96,6 +101,11 @@ class Outline:
     useful: Mapping[tuple[int, int | None], Ints]
     """Useful bytes of all jobs with capacities lifted, int64[S], by class of reuse gaps: its limits
     in ns, None: no end."""
+
+    @property
+    def categories(self) -> list[str]:
+        """Those that the run has."""
+        return list(dict.fromkeys(c for tier in self.tiers.values() for c in tier.categories))
 
     @classmethod
     def of(cls, results: Results) -> Outline:
@@ -157,8 +167,10 @@ def _tiers(timeline: Any, peaks: Any, stretches: _Stretches) -> dict[str, TierSe
     bins = len(stretches.length)
     names, tier = _words(timeline["tier"])
     tier = tier[::bins]
+    held = [category for category in CATEGORIES if category in timeline.column_names]
+    means = ("capacity", *held, "demand")
     tables = {
-        name: timeline[name].to_numpy().reshape(-1, bins) for name in (*_MEANS, _SHORT, *_RATES)
+        name: timeline[name].to_numpy().reshape(-1, bins) for name in (*means, _SHORT, *_RATES)
     }
     tops = {name: peaks[name].to_numpy().reshape(len(TIERS), bins) for name in _TOPS}
     series = {}
@@ -166,7 +178,7 @@ def _tiers(timeline: Any, peaks: Any, stretches: _Stretches) -> dict[str, TierSe
         mine = np.flatnonzero(tier == code)
         if len(mine):
             sums = {each: table[mine].sum(axis=0) for each, table in tables.items()}
-            columns = {each: stretches.means(sums[each]) for each in _MEANS}
+            columns = {each: stretches.means(sums[each]) for each in means}
             columns[_SHORT] = stretches.tops(sums[_SHORT])
             row = TIERS.index(name)
             columns |= {each: stretches.tops(tops[each][row]) for each in _TOPS}

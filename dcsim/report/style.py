@@ -40,6 +40,7 @@ CATEGORY_COLORS = {
     "transient": "#F0E442",
     "cache": "#009E73",
     "artifacts": "#CC79A7",
+    "adapters": "#56B4E9",
 }
 DEMAND = "#000000"
 CAPACITY = "#D55E00"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dcsim.assembly.plan import Plan
 from dcsim.engine import OUTCOMES, Outputs, Rows
+from dcsim.results.adapters import AdapterRecord
 from dcsim.results.outcomes import NEVER_CAME, arrived_of, counted
 from dcsim.results.queue import Queue
 from dcsim.results.statistics import Spread
@@ -40,6 +41,8 @@ class JobRecord:
         self._spreads = {name: Spread() for name in ("wait", "first", "latency", "token", "handed")}
         self._queue = Queue(plan.scenario.duration)
         self._reuses = False
+        adapters = plan.scenario.jobs[plan.classes[klass]].adapters
+        self._adapters = None if adapters is None else AdapterRecord(adapters.count)
 
     def add(self, requests: Requests, rows: Rows, mine: Members) -> None:
         """Some more: these of some requests, and what came of them."""
@@ -61,6 +64,8 @@ class JobRecord:
             handed = rows["handed"][mine]
             came = _which(handed >= 0)
             spreads["handed"].add(handed[came] - start[came])
+        if self._adapters is not None:
+            self._adapters.add(requests, rows, mine)
         if len(self._frames):
             sums["frames"] += int(self._frames[requests.shape[mine][done]].sum())
             return
@@ -106,6 +111,8 @@ class JobRecord:
                 figures["per_token_ns"] = spreads["token"]
             if self._reuses:
                 figures["reuse"] = self._reuse() | kept_and_useful(self._plan, built, self._klass)
+        if self._adapters is not None:
+            figures["adapters"] = self._adapters.figures()
         return figures | {"throughput": throughput}
 
     def _reuse(self) -> dict[str, Any]:

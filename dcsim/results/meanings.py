@@ -222,6 +222,22 @@ SUMMARY: tuple[Entry, ...] = (
     Entry(
         "jobs.JOB.reuse.useful_bytes", "int", "bytes", "Context that will be used again, likewise."
     ),
+    Entry("jobs.JOB.adapters.requests", "int", "", "Admitted requests (of jobs with `adapters`)."),
+    Entry("jobs.JOB.adapters.used", "int", "", "Different adapters that they needed."),
+    *(
+        Entry(f"jobs.JOB.adapters.{place}_bytes", "int", "bytes", f"{what} at first admissions.")
+        for place, what in (
+            ("hbm", "Adapters that were in HBM"),
+            ("dram", "Those that came from DRAM"),
+            ("nand", "From NAND that keeps them"),
+            ("library", "From where all of them lie"),
+        )
+    ),
+    Entry("jobs.JOB.adapters.again_bytes", "int", "bytes", "That came at later admissions."),
+    *(
+        Entry(f"jobs.JOB.adapters.{place}_share", "float?", "", "Of these requests.")
+        for place in ("hbm", "dram", "nand", "library")
+    ),
     Entry("jobs.JOB.throughput.requests_per_s", "float", "1/s", "Completed."),
     Entry("jobs.JOB.throughput.frames_per_s", "float", "1/s", "Of completed clips."),
     Entry("jobs.JOB.throughput.prompt_tokens_per_s", "float", "1/s", "Of completed requests."),

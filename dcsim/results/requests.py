@@ -61,6 +61,10 @@ def requests_table(plan: Plan, requests: Requests, built: Rows) -> Any:
     for tier in ("hbm", "dram", "nand", "again"):  # null where no content is known
         hits = dict(built).get(f"hit_{tier}")
         columns[f"hit_{tier}_tokens"] = nothing if hits is None else pa.array(hits)
+    for where in ("hbm", "dram", "nand", "library", "again") if "brought_hbm" in built else ():
+        columns[f"adapter_{where}_bytes"] = pa.array(dict(built)[f"brought_{where}"])
+    if requests.adapter is not None:
+        columns["adapter"] = optional(requests.adapter, requests.adapter >= 0, nothing)
     if "handed" in built:
         columns["handed_ns"] = optional(built["handed"], built["handed"] >= 0, nothing)
     if requests.asked is not None and requests.number is not None:

@@ -12,9 +12,18 @@ from dcsim.engine import CATEGORIES, CAUSES, EVENTS, Outputs
 from dcsim.engine.border import ACCOUNTS, CONTROL
 from dcsim.results.columns import by_name
 
-__all__ = ["Bins", "Series", "pool_series"]
+__all__ = ["Bins", "Series", "categories", "pool_series"]
 
 Ints = NDArray[np.int64]
+
+
+SPARE = [CATEGORIES.index(category) for category in ("cache", "adapters")]
+"""What is cached in HBM."""
+
+
+def categories(plan: Plan) -> tuple[str, ...]:
+    """The categories that there are in a run: adapters where jobs have any."""
+    return CATEGORIES if "brought" in plan.tables else CATEGORIES[: CATEGORIES.index("adapters")]
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ class Series:
         return self._firm(self.demand)
 
     def _firm(self, held: Ints) -> Ints:
-        return np.asarray(held.sum(axis=0) - held[CATEGORIES.index("cache")] * self.slack[:, None])
+        return np.asarray(held.sum(axis=0) - held[SPARE].sum(axis=0) * self.slack[:, None])
 
     @property
     def shortfall(self) -> Ints:

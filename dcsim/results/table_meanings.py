@@ -92,6 +92,18 @@ TABLES: Mapping[str, Table] = {
             Entry("hit_nand_tokens", "int64?", "tokens", "The same, loaded from NAND."),
             Entry("hit_again_tokens", "int64?", "tokens", "Found or loaded at later admissions."),
             Entry(
+                "adapter_hbm_bytes",
+                "int64",
+                "bytes",
+                "Of the adapter that it needs, found in HBM at its first admission. Only where "
+                "jobs have adapters, as the five below.",
+            ),
+            Entry("adapter_dram_bytes", "int64", "bytes", "The same, from DRAM."),
+            Entry("adapter_nand_bytes", "int64", "bytes", "From NAND that keeps it."),
+            Entry("adapter_library_bytes", "int64", "bytes", "From where all of them lie."),
+            Entry("adapter_again_bytes", "int64", "bytes", "Brought at later admissions."),
+            Entry("adapter", "int64?", "", "Which of its job's adapters, the most popular is 0."),
+            Entry(
                 "handed_ns",
                 "int64?",
                 "ns",
@@ -121,6 +133,7 @@ TABLES: Mapping[str, Table] = {
             _held("transient", "Activations while a step runs."),
             _held("cache", "Contexts kept after their turns have ended, to be used again or not."),
             _held("artifacts", "Finished clips and images."),
+            _held("adapters", "Adapters kept to be used again; only where jobs have any."),
             _held("free", "What is left of the capacity."),
             Entry("peak", "int64", "bytes", "Most held at any time of the bin, all categories."),
             Entry("demand", "int64", "bytes", "Mean held with capacities lifted."),

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcsim.assembly.plan import Plan
-from dcsim.engine import CATEGORIES, CAUSES, TIERS, Outputs
-from dcsim.results.series import Bins, Series
+from dcsim.engine import CAUSES, TIERS, Outputs
+from dcsim.results.series import Bins, Series, categories
 from dcsim.results.statistics import weighted_percentile
 from dcsim.results.wear import wear_figures
 
@@ -44,8 +44,8 @@ def _figures(plan: Plan, built: Outputs, series: Series, tier: str) -> dict[str,
             demanded, series.tier_demand_peak[row], series.demand_peak[rows], series.bins
         ),
         "utilisation": _ratio(_mean(occupied, series.bins), _mean(capacity, series.bins)),
-        "occupancy_by_category": _by_category(held, series.bins),
-        "demand_by_category": _by_category(demand, series.bins),
+        "occupancy_by_category": _by_category(plan, held, series.bins),
+        "demand_by_category": _by_category(plan, demand, series.bins),
         **_shortfall(plan, series, rows),
         "flows": dict(zip(CAUSES, series.flow[:, rows].sum(axis=(1, 2)).tolist(), strict=True)),
     }
@@ -72,10 +72,9 @@ def _over_time(mean: Ints, peak: Ints, pools: Ints, bins: Bins) -> dict[str, int
     }
 
 
-def _by_category(held: Ints, bins: Bins) -> dict[str, int]:
-    return {
-        category: round(_mean(each, bins)) for category, each in zip(CATEGORIES, held, strict=True)
-    }
+def _by_category(plan: Plan, held: Ints, bins: Bins) -> dict[str, int]:
+    named = zip(categories(plan), held, strict=False)
+    return {category: round(_mean(each, bins)) for category, each in named}
 
 
 def _shortfall(plan: Plan, series: Series, rows: list[int]) -> dict[str, Any]:

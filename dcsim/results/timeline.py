@@ -12,7 +12,7 @@ from dcsim.assembly.plan import Plan
 from dcsim.engine import CATEGORIES, CAUSES, TIERS, Outputs
 from dcsim.engine.border import ACCOUNTS
 from dcsim.results.columns import by_name, names
-from dcsim.results.series import Bins, Series
+from dcsim.results.series import SPARE, Bins, Series, categories
 
 __all__ = ["channels_table", "contents_table", "tiers_table", "timeline_table"]
 
@@ -22,10 +22,10 @@ Ints = NDArray[np.int64]
 def timeline_table(plan: Plan, series: Series) -> Any:
     """One row a pool and bin, in the order of the pools. Bytes, unless a name says otherwise.
 
-    `weights` to `artifacts` are time-weighted means, which with `free` add up to `capacity`;
-    `peak` is the most at any time of the bin; `demand` and `demand_peak` are mean and most with
-    capacities lifted, but for what is cached in HBM, which makes room for anything; `taken` to
-    `spilled` are the bytes of objects that came and went.
+    `weights` to `artifacts`, and `adapters` where jobs have any, are time-weighted means, which
+    with `free` add up to `capacity`; `peak` is the most at any time of the bin; `demand` and
+    `demand_peak` are mean and most with capacities lifted, but for what is cached in HBM, which
+    makes room for anything; `taken` to `spilled` are the bytes of objects that came and went.
     """
     bins, pools = series.bins, len(plan.pools)
     row = np.repeat(np.arange(pools), len(bins))
@@ -38,7 +38,7 @@ def timeline_table(plan: Plan, series: Series) -> Any:
         "capacity_low": series.capacity_low.ravel(),
         "capacity_high": series.capacity_high.ravel(),
     }
-    for category, held in zip(CATEGORIES, series.held, strict=True):
+    for category, held in zip(categories(plan), series.held, strict=False):
         columns[category] = held.ravel()
     columns |= {
         "free": (series.capacity - series.held.sum(axis=0)).ravel(),
@@ -80,7 +80,7 @@ def contents_table(plan: Plan, built: Outputs, lifted: Outputs) -> Any:
     sums = np.zeros((2, len(groups), len(bins)), dtype=np.int64)
     for total, outputs in zip(sums, (built, lifted), strict=True):
         np.add.at(total, group.ravel(), outputs["mean"])
-    spare = (groups[:, 0] == TIERS.index("hbm")) & (groups[:, 1] == CATEGORIES.index("cache"))
+    spare = (groups[:, 0] == TIERS.index("hbm")) & np.isin(groups[:, 1], SPARE)
     sums[1, spare] = 0
     used = sums.any(axis=(0, 2))
     row = np.repeat(np.arange(int(used.sum())), len(bins))

@@ -26,8 +26,8 @@ YEAR_DAYS = 365
 
 WRITTEN = ("artifacts", "contexts", "reused")
 """What is written: finished clips; contexts of jobs that only keep them; those of jobs with
-`keep.reuse`, written through or back. Weights are not: their checkpoints lie there when a run
-begins."""
+`keep.reuse`, written through or back, and adapters. Weights are not: their checkpoints lie there
+when a run begins."""
 
 
 def wear_figures(plan: Plan, built: Outputs, series: Series) -> dict[str, Any]:
@@ -147,7 +147,9 @@ def _taken(plan: Plan, built: Outputs) -> Ints:
     way there."""
     of = by_name(built["accounts"], ACCOUNTS)
     reuses = [plan.scenario.jobs[name].keep.reuse is not None for name in plan.classes]
-    contexts = np.where(np.array([*reuses, False])[of["class"]], 2, 1)
+    again = np.array([*reuses, False])[of["class"]]
+    again |= of["category"] == CATEGORIES.index("adapters")
+    contexts = np.where(again, 2, 1)
     kind = np.where(of["category"] == CATEGORIES.index("artifacts"), 0, contexts)
     flow = built["flow"][:, CAUSES.index("taken")]
     bins = len(Bins.of(plan.scenario.duration, plan.scenario.bin))

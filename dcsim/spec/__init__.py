@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dcsim.reading.errors import Problem, SpecError, did_you_mean
+from dcsim.spec.adapters import Adapters, KeptAdapters
 from dcsim.spec.compose import find_scenario, shipped_file, shipped_files
 from dcsim.spec.draws import (
     Choice,
@@ -58,6 +59,7 @@ __all__ = [
     "ORDERS",
     "ROUTERS",
     "TRACE_SUFFIX",
+    "Adapters",
     "Admission",
     "Arrivals",
     "AsTraced",
@@ -81,6 +83,7 @@ __all__ = [
     "Job",
     "Keep",
     "KeepTimes",
+    "KeptAdapters",
     "Layout",
     "LogNormal",
     "Nic",

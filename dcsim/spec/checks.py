@@ -15,6 +15,7 @@ from dcsim.reading.errors import Finding, bad_names, did_you_mean
 from dcsim.reading.forms import sure
 from dcsim.reading.tree import Node
 from dcsim.reading.units import shown
+from dcsim.spec.adapters import adapter_findings
 from dcsim.spec.draws import FromLog
 from dcsim.spec.jobs import Closed, Job, Replay
 from dcsim.spec.operations import Operation
@@ -34,7 +35,7 @@ def checks(scenario: Scenario, tree: Node) -> Iterator[Iterable[Finding]]:
     yield _names(scenario)
     taken: dict[tuple[str, int], str] = {}
     for name, job in scenario.jobs.items():
-        for check in (_shares, _from_log, _session, _keep, _reuse, _options):
+        for check in (_shares, _from_log, _session, _keep, _reuse, _adapters, _options):
             yield _below(f"jobs.{name}", check(scenario, job))
         yield _below(f"jobs.{name}", stage_findings(job))
         yield _below(f"jobs.{name}", step_findings(job, scenario.jobs))
@@ -115,6 +116,11 @@ def _session(scenario: Scenario, job: Job) -> Iterator[Finding]:
         yield "session", "clients send one request after the other; leave session out"
     if isinstance(sure(session.turns), FromLog):
         yield "session.turns", "no request log has it"
+
+
+def _adapters(scenario: Scenario, job: Job) -> Iterator[Finding]:
+    server = None if job.shares is None else scenario.jobs.get(job.shares)
+    yield from adapter_findings(job, server, [shelf.name for shelf in scenario.topology.shelves])
 
 
 def _reuse(scenario: Scenario, job: Job) -> Iterator[Finding]:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from dcsim.reading.concept import Called, Concept, Count, Duration, Entry, Instant, Unwritten
-from dcsim.reading.forms import LATER, File, Number, Quantity, Word, sure
-from dcsim.reading.units import TIME
+from dcsim.reading.forms import LATER, File, Number, Word, sure
+from dcsim.spec.adapters import NOT_KEPT, Adapters, KeptAdapters
 from dcsim.spec.logs import FORMATS
 from dcsim.spec.rates import RateOverTime
-from dcsim.spec.reuse import Reuse
+from dcsim.spec.reuse import Kept, Reuse
 from dcsim.spec.serving import (
     CLIP_STAGES,
     LLM_STAGES,
@@ -100,10 +100,6 @@ class Closed(Arrivals):
 # What stays
 
 
-Kept = Annotated[int, Quantity(TIME, years=50)]
-"""64 bits hold 292 years of ns."""
-
-
 @dataclass(frozen=True)
 class KeepTimes(Concept):
     """How long an object stays in each tier; absent: it is not put there."""
@@ -128,12 +124,16 @@ class Keep(Concept):
     """Weights stay in DRAM after loading. Default false."""
     reuse: Reuse | None = None
     """Later turns load it instead of computing it again; absent: they do not."""
+    adapters: KeptAdapters = NOT_KEPT
+    """Adapters, below HBM."""
 
     def of(self, server: Keep) -> Keep:
-        """With the store, the weights and the reuse of the job that has the replicas."""
+        """With the store, the weights, the reuse and the adapters of the job that has the
+        replicas."""
         store = self.store or server.store or "local"
         weights = bool(server.weights_in_dram)
-        return replace(self, store=store, weights_in_dram=weights, reuse=server.reuse)
+        reuse, adapters = server.reuse, server.adapters
+        return replace(self, store=store, weights_in_dram=weights, reuse=reuse, adapters=adapters)
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,8 @@ class Job(Concept):
     `layout`, `replicas` or `scheduler` then."""
     keep: Keep = Keep()
     """What stays after a job has ended."""
+    adapters: Adapters | None = None
+    """What each request needs beside the model: one of many styles; absent: nothing."""
     stage: Annotated[str, Unwritten()] = ""
     """The stage that this is of a job in stages."""
     overlap: Annotated[bool, Unwritten()] = False

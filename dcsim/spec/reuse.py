@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from dcsim.reading.concept import Concept, Count, CountOrZero, Instant, Share, form_of
-from dcsim.reading.forms import Either, Made, Word
+from dcsim.reading.forms import Either, Made, Quantity, Word
+from dcsim.reading.units import TIME
 from dcsim.spec.part import Part
 
 EVICTIONS = ("lru", "lfu", "fifo")
@@ -17,6 +18,8 @@ SELECTIVE = 2
 `admission` asks for more: SGLang's `write_through_threshold` of that policy."""
 
 Order = Annotated[str, Word(EVICTIONS)]
+Kept = Annotated[int, Quantity(TIME, years=50)]
+"""64 bits hold 292 years of ns."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,13 @@ class Admission(Concept):
     def alike(cls, least: int) -> Admission:
         """The same for both."""
         return cls(least, least)
+
+
+LRU = Eviction()
+AT_ONCE = Admission()
+Evictions = Annotated[Eviction, Either(Made(form_of(Order), Eviction.alike), form_of(Eviction))]
+Admissions = Annotated[Admission, Either(Made(form_of(Count), Admission.alike), form_of(Admission))]
+"""One word or number for both tiers, or by tier."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +115,9 @@ class Reuse(Part):
     automatic prefix caching of vLLM and the radix cache of SGLang, which are on by default."""
     faster: bool = False
     """Only what would come sooner over idle links than it is computed is loaded."""
-    eviction: Annotated[
-        Eviction,
-        Either(Made(form_of(Order), Eviction.alike), form_of(Eviction)),
-    ] = Eviction()
+    eviction: Evictions = LRU
     """What makes room, in both tiers or by tier."""
-    admission: Annotated[
-        Admission,
-        Either(Made(form_of(Count), Admission.alike), form_of(Admission)),
-    ] = Admission()
+    admission: Admissions = AT_ONCE
     """How many requests must have left a block before it is taken, in both tiers or by tier."""
     write: Annotated[str, Word(WRITES)] = "write_through"
     """When DRAM writes to NAND: `write_through` as soon as it has the block,

@@ -36,7 +36,8 @@ def check_outputs(plan: Plan, outputs: Outputs) -> None:
     held = np.cumsum(taken - freed, axis=1)
     flow.hold("no more is freed than was allocated", held >= 0, held=held)
     mean, before = outputs["mean"], held - taken + freed
-    objects = np.isin(flow.category, [CATEGORIES.index(name) for name in OBJECTS])[:, None]
+    kinds = [CATEGORIES.index(name) for name in (*OBJECTS, "adapters")]
+    objects = np.isin(flow.category, kinds)[:, None]
     swapped = (flow.category == CATEGORIES.index("live")) & (flow.tier != TIERS.index("hbm"))
     objects = objects | swapped[:, None]
     slack = np.where((taken == 0) & (freed == 0), 0, 1)

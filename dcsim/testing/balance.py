@@ -38,7 +38,7 @@ def check_flows(results: Results) -> None:
               held=held, capacity=grid["capacity_high"])  # fmt: skip
     taken, freed = grid["taken"], np.asarray(sum(grid[cause] for cause in OUT))
     swapped = np.where((grid.tier == "hbm")[:, None], 0, grid["live"])
-    mean, before = grid["cache"] + grid["artifacts"] + swapped, held - taken + freed
+    mean, before = grid.again + grid["artifacts"] + swapped, held - taken + freed
     above = (grid.tier == "hbm")[:, None] & (grid["artifacts"] > 0)
     if not _in_hbm(results):
         above |= (grid.tier == "hbm")[:, None] & ((taken > 0) | (mean > 0))
@@ -52,9 +52,10 @@ def check_flows(results: Results) -> None:
 
 
 def _in_hbm(results: Results) -> bool:
-    """Whether contexts to be used again stay in HBM."""
+    """Whether contexts to be used again, or adapters, stay in HBM."""
     jobs = results.manifest["inputs"]["jobs"].values()
-    return any(((job.get("keep") or {}).get("reuse") or {}).get("hbm") for job in jobs)
+    reuses = ((job.get("keep") or {}).get("reuse") or {} for job in jobs)
+    return any(reuse.get("hbm") for reuse in reuses) or any(job.get("adapters") for job in jobs)
 
 
 def check_transfers(results: Results) -> None:
@@ -66,8 +67,8 @@ def check_transfers(results: Results) -> None:
       lost on the way) may be missing.
     - A channel moves no more in a bin than its bandwidth allows.
 
-    Where contexts are used again only what is not there yet is taken, and what is swapped comes and
-    goes too: no word of the first two.
+    Where contexts are used again, and of adapters, only what is not there yet is taken, and what is
+    swapped comes and goes too: no word of the first two.
     Exclusive tiers alone move anything on from NAND, to DRAM.
     """
     grid = Grid(results)
@@ -83,7 +84,8 @@ def check_transfers(results: Results) -> None:
         if cause == "spilled" or not any(reuse and reuse.get("exclusive") for reuse in reuses):
             must_equal("nothing moves on from NAND", cause, bytes=total["nand", cause], limit=0)
     swaps = any("swap" in figures for figures in results.summary["jobs"].values())
-    if swaps or any(reuse is not None for reuse in reuses):
+    brought = any(job.get("adapters") for job in jobs)
+    if swaps or brought or any(reuse is not None for reuse in reuses):
         return
     wanted, direct = _kept_bytes(results, grid)
     here = (grid["taken"] + grid["spilled"])[grid.tier == "dram"].sum(axis=0)

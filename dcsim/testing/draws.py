@@ -140,6 +140,24 @@ def reuses(draw: Draw) -> dict[str, Any]:
 
 
 @st.composite
+def adapters(draw: Draw) -> dict[str, Any]:
+    """Adapters of a job, as written: small ones."""
+    size = draw(st.sampled_from([{"rank": 1}, {"rank": 2, "targets": "all"}, {"bytes": "1 MB"}]))
+    return {"count": draw(st.integers(1, 5)), "zipf": draw(st.sampled_from([0, 1.1])), **size}
+
+
+@st.composite
+def kept_adapters(draw: Draw, keep: Span) -> dict[str, Any]:
+    """How adapters stay, as written."""
+    kept: dict[str, Any] = {tier: draw(times(keep)) for tier in ("dram", "nand")}
+    if draw(st.booleans()):
+        kept.pop("nand")
+    if draw(st.booleans()):
+        kept |= {"eviction": draw(st.sampled_from(EVICTIONS)), "admission": draw(st.integers(1, 2))}
+    return kept
+
+
+@st.composite
 def keeps(draw: Draw, keep: Span, kind: str, stores: Sequence[str]) -> dict[str, Any]:
     """What stays of a finished job and where: `stores` are the NAND it may go to, if any."""
     times_kept = {}

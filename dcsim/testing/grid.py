@@ -39,7 +39,9 @@ class Grid:
         self.start, self.end = start[:bins], end[:bins]
 
     def __getitem__(self, column: str) -> Ints:
-        """A column as int64[P, B]."""
+        """A column as int64[P, B]; without adapters theirs is 0."""
+        if column == "adapters" and column not in self.rows.table.column_names:
+            return np.zeros(self.shape, dtype=np.int64)
         return self.rows.ints(column).reshape(self.shape)
 
     @cached_property
@@ -58,9 +60,14 @@ class Grid:
         return np.asarray(sum(self[category] for category in CATEGORIES))
 
     @cached_property
+    def again(self) -> Ints:
+        """Mean bytes held of what is used again, contexts and adapters, int64[P, B]."""
+        return np.asarray(self["cache"] + self["adapters"])
+
+    @cached_property
     def firm(self) -> Ints:
         """The same but for what is cached in HBM, which makes room for anything, int64[P, B]."""
-        return np.asarray(self.held - self["cache"] * (self.tier == "hbm")[:, None])
+        return np.asarray(self.held - self.again * (self.tier == "hbm")[:, None])
 
     @cached_property
     def objects(self) -> Ints:

@@ -11,7 +11,15 @@ from hypothesis.errors import InvalidArgument
 
 from dcsim.reading.units import TIME, whole
 from dcsim.spec import Domain, Gpu, Layout, Scheduler, TokenShape
-from dcsim.testing.draws import clip_shapes, keeps, processes, sessions, token_shapes
+from dcsim.testing.draws import (
+    adapters,
+    clip_shapes,
+    keeps,
+    kept_adapters,
+    processes,
+    sessions,
+    token_shapes,
+)
 from dcsim.testing.fit import (
     Options,
     checkpoint_bytes,
@@ -164,6 +172,10 @@ def _server(draw: Draw, site: Site, bounds: _Bounds) -> dict[str, Any] | None:
     }
     if kind_of(model) == "llm" and draw(st.integers(0, 2)) == 2:
         job["session"] = draw(sessions())
+    if draw(st.integers(0, 2)) == 2:
+        job["adapters"] = draw(adapters())
+        if "reuse" not in job["keep"] and draw(st.booleans()):
+            job["keep"] = job["keep"] | {"adapters": draw(kept_adapters(bounds.keep))}
     return {key: value for key, value in job.items() if value}
 
 
@@ -178,6 +190,8 @@ def _sharer(draw: Draw, mix: Written, server: str, site: Site, bounds: _Bounds) 
     kept = draw(keeps(bounds.keep, kind_of(of["model"]), ["local"] if stored else []))
     for key in ("weights_in_dram", "reuse"):  # for the server to say
         kept.pop(key, None)
+    if draw(st.integers(0, 3)) == 3:
+        job["adapters"] = draw(adapters())
     return job | ({"keep": kept} if kept else {})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dcsim.workload.adapters import under_adapters
 from dcsim.workload.blocks import BlockLog, Blocks, read_blocks
 from dcsim.workload.graph import Graph
 from dcsim.workload.logs import LogError, RequestLog, read_log
@@ -26,4 +27,5 @@ __all__ = [
     "read_log",
     "stream",
     "stream_of",
+    "under_adapters",
 ]

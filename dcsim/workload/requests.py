@@ -19,6 +19,7 @@ from dcsim.spec import (
     SpecError,
     Step,
 )
+from dcsim.workload.adapters import draw_adapters
 from dcsim.workload.arrivals import renewal_pieces
 from dcsim.workload.blocks import Blocks
 from dcsim.workload.drawing import (
@@ -58,7 +59,8 @@ class Requests:
     else None: `asked` int64[N], row of the job as it is written, `number` int64[N], which of its
     requests this is a part of, and `shown` bool[N], whether its first result is one for the user.
     `content` where contexts are reused; `blocks` by class the prefix blocks of its requests, where
-    a replayed log tells them.
+    a replayed log tells them. `adapter` int64[N] where a job has adapters: which of them a request
+    needs, -1 for none.
     """
 
     arrival: Ints
@@ -73,6 +75,7 @@ class Requests:
     shown: NDArray[np.bool_] | None = None
     content: Content | None = None
     blocks: Mapping[int, Blocks] = field(default_factory=dict)
+    adapter: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.arrival)
@@ -116,17 +119,18 @@ def generate(scenario: Scenario) -> Requests:
             problems += error.problems
     if problems:
         raise LogError(problems)
-    return joined_requests(len(scenario.jobs), drawn)
+    return _with_adapters(scenario, joined_requests(len(scenario.jobs), drawn))
 
 
 def parts(scenario: Scenario) -> list[Part] | None:
     """The requests of each job, to be drawn or read piece by piece; None where what they have in
-    common, or who waits for whom, is to be known beforehand: sessions, stages, steps, closed
-    arrivals, blocks of a log. Raises `LogError` with the broken rows of all logs."""
+    common, or who waits for whom, is to be known beforehand: sessions, adapters, stages, steps,
+    closed arrivals, blocks of a log. Raises `LogError` with the broken rows of all logs."""
     found: list[Part] = []
     problems: list[Problem] = []
     for job in scenario.asked.values():
         told = job.steps is not None or job.session is not None or job.name not in scenario.jobs
+        told |= job.adapters is not None
         if told or isinstance(job.arrivals, Closed) or has_blocks(job):
             return None
         try:
@@ -152,6 +156,21 @@ def _part(scenario: Scenario, job: Job) -> Part:
                 yield in_one(shaped(arrival), klass)
 
     return pieces
+
+
+def _with_adapters(scenario: Scenario, requests: Requests) -> Requests:
+    jobs = [(row, job) for row, job in enumerate(scenario.jobs.values()) if job.adapters]
+    if not jobs:
+        return requests
+    adapter = np.full(len(requests), -1, dtype=np.int64)
+    for klass, job in jobs:
+        rows = np.flatnonzero(requests.klass == klass)
+
+        def random(purpose: str, name: str = job.name) -> np.random.Generator:
+            return stream(scenario.seed, name, purpose)
+
+        adapter[rows] = draw_adapters(job, rows, requests.graph, random)
+    return replace(requests, adapter=adapter)
 
 
 def _classes(scenario: Scenario, name: str) -> list[int]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dcsim.spec import Closed, Session
 
-__all__ = ["MOST_TOKENS", "Turns", "closed_turns", "draw_turns"]
+__all__ = ["MOST_TOKENS", "Stream", "Turns", "closed_turns", "draw_turns", "popular"]
 
 Ints = NDArray[np.int64]
 Numbers = Callable[[str, int], Ints]
@@ -113,7 +113,7 @@ def _with_content(
     shared = 0 if system is None else system.tokens // block * block
     begins = np.full(starts, -1, dtype=np.int64)
     if system is not None:
-        begins = _popular(system.count, system.zipf, starts, random("system"))
+        begins = popular(system.count, system.zipf, starts, random("system"))
     first = turn.after < 0
     row = np.arange(len(turn.session), dtype=np.int64)
     leaves = prompts + row
@@ -128,7 +128,7 @@ def _with_content(
     )
 
 
-def _popular(count: int, zipf: float, draws: int, random: np.random.Generator) -> Ints:
+def popular(count: int, zipf: float, draws: int, random: np.random.Generator) -> Ints:
     """Which of `count` things each draw takes, the i-th in proportion to 1 / i^zipf."""
     weight = np.arange(1, count + 1, dtype=np.float64) ** -zipf
     share = np.cumsum(weight) / weight.sum()

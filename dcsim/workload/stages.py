@@ -24,7 +24,8 @@ class Content:
 
     `parent`, `tokens` and `klass` int64[M]: the node above (of a lower row, -1 for none), its own
     tokens, the job class. `reads` and `leaves` int64[N]: the node in which what a request may find
-    of its prompt ends, and that in which its context ends; -1 for none.
+    of its prompt ends, and that in which its context ends; -1 for none. `brought` int64[M]: 1 for
+    an adapter, which is no part of a prompt; None where there are none.
     """
 
     parent: Ints
@@ -32,6 +33,7 @@ class Content:
     klass: Ints
     reads: Ints
     leaves: Ints
+    brought: Ints | None = None
 
 
 @dataclass(frozen=True)

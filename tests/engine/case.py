@@ -51,12 +51,18 @@ def hand_overs(handover: list[list[int]], ahead: list[list[int]], fed: list[int]
 
 
 def content(
-    nodes: list[Row], reads: list[int], leaves: list[int], gaps: list[int]
+    nodes: list[Row],
+    reads: list[int],
+    leaves: list[int],
+    gaps: list[int],
+    brought: list[int],
 ) -> dict[str, np.ndarray]:
     """The tables of a prefix forest; none where there is no node."""
     if not nodes:
         return {}
     edges = {"gaps": np.array(gaps, dtype=np.int64)} if gaps else {}
+    if any(brought):
+        edges["brought"] = np.array(brought, dtype=np.int64)
     return edges | {
         "nodes": table("nodes", nodes),
         "reads": np.array(reads, dtype=np.int64),

@@ -53,45 +53,82 @@ def lives(mix: Any, service: int) -> list[int]:
     return [mix.segments[mix.works[work]["segment"] + 1]["live"] for work in works]
 
 
+def path(mix: Any, node: int) -> list[int]:
+    """The nodes from this one to its root."""
+    out = []
+    while node >= 0:
+        out.append(node)
+        node = mix.nodes[node]["parent"]
+    return out
+
+
 def held(mix: Any, node: int) -> int:
-    """Bytes of the path of a node."""
-    row = mix.nodes[node]
-    return int(row["bytes"]) + (held(mix, row["parent"]) if row["parent"] >= 0 else 0)
+    """Bytes of the path of a node, but for what is brought."""
+    return sum(int(mix.nodes[each]["bytes"]) for each in path(mix, node) if not mix.brought[each])
+
+
+def brought_of(mix: Any, node: int) -> list[int]:
+    """The brought nodes of a path."""
+    return [each for each in path(mix, node) if mix.brought[each]]
+
+
+def brought_bytes(mix: Any, node: int) -> int:
+    """Their bytes."""
+    return sum(int(mix.nodes[each]["bytes"]) for each in brought_of(mix, node))
+
+
+def bringing_services(mix: Any) -> set[int]:
+    """Services that have brought nodes."""
+    rows = zip(mix.nodes, mix.brought, strict=True)
+    return {mix.classes[row["klass"]]["service"] for row, brought in rows if brought}
 
 
 def draw_content(draw: Draw, mix: Any) -> None:
     """In half of the cases (in `reuse` and `slack`: in all) token works share prefixes.
 
     A service has a forest. One that keeps it in HBM has nodes no larger than a prompt's own bytes.
+    In half of these cases (in `adapters`: in all) some of the uppermost are brought: fixed works
+    need them too.
     """
     klasses = [row["service"] for row in mix.classes]
     depth: list[int] = []
-    few = draw(st.integers(1, 9)) if mix.focus in ("reuse", "slack") or draw(st.booleans()) else 0
+    focused = mix.focus in ("reuse", "slack", "adapters")
+    most = 4 if mix.focus == "adapters" else 9
+    few = draw(st.integers(1, most)) if focused or draw(st.booleans()) else 0
+    bring = mix.focus == "adapters" or draw(st.booleans())
     for _ in range(few):
         klass = draw(st.integers(0, len(klasses) - 1))
         kin = [i for i, n in enumerate(mix.nodes) if klasses[n["klass"]] == klasses[klass]]
         parent = draw(st.sampled_from([-1, *kin, *kin[-2:], *kin[-2:]]))
         tokens = draw(st.sampled_from([0, 1, 2, 4, 8]))
+        brought = bring and (parent < 0 or mix.brought[parent]) and draw(st.booleans())
         size = draw(st.sampled_from([0, tokens, tokens, 2 * tokens, 5])) * mix.scale.byte
         if mix.services[klasses[klass]]["cache_hbm"]:
             size = tokens * draw(st.sampled_from([*lives(mix, klasses[klass]), 0, 1]))
+        if brought:
+            tokens, size = 0, draw(st.sampled_from([0, 1, 2, 5, 5])) * mix.scale.byte
+        mix.brought.append(int(brought))
         mix.nodes.append({"parent": parent, "tokens": tokens, "bytes": size, "klass": klass})
         depth.append(tokens + (depth[parent] if parent >= 0 else 0))
     edges = st.sampled_from([1, 5, 20, 100]).map(lambda n: n * mix.scale.ns)
     mix.gaps = sorted(draw(st.sets(edges, max_size=3)))
     left: set[int] = set()
-    for _, klass, work, prompt, _ in mix.requests:
+    for row, (_, klass, work, prompt, _) in enumerate(mix.requests):
         kin = [i for i, n in enumerate(mix.nodes) if klasses[n["klass"]] == klasses[klass]]
-        known = kin if mix.is_token(work) else []
+        if any(mix.handover[row]):
+            kin = [i for i in kin if not brought_of(mix, i)]
+        known = [i for i in kin if mix.brought[i] or mix.is_token(work)]
         short = [i for i in known if depth[i] <= prompt]
         again = [i for i in short if i in left]
-        if mix.services[klasses[klass]]["cache_hbm"]:
+        if mix.services[klasses[klass]]["cache_hbm"] and mix.is_token(work):
             live = mix.segments[mix.works[work]["segment"] + mix.works[work]["segments"] - 1][
                 "live"
             ]
             short = [i for i in short if held(mix, i) <= live * prompt]
             again = [i for i in short if i in left]
         mix.reads.append(draw(st.sampled_from([-1, *short, *again, *again])))
+        needs = brought_of(mix, mix.reads[-1])
+        known = [i for i in known if brought_of(mix, i) == needs]
         grown = [i for i in known if mix.nodes[i]["parent"] == mix.reads[-1]]
         mix.leaves.append(draw(st.sampled_from([-1, *known, *grown, *grown])))
         node = mix.leaves[-1]

@@ -8,7 +8,8 @@ what the drawn requests need. A focus bends the choices towards one kind of trou
 links carry objects), `loading` (cold starts, failures),
 `links` (many transfers at once over slow links that they share),
 `long` (few requests of hundreds of steps, arrivals anywhere), `reuse` (prefixes that come again),
-`handover` (stages on several services), `slack` (prefixes stay in an HBM that is nearly full).
+`handover` (stages on several services), `slack` (prefixes stay in an HBM that is nearly full),
+`adapters` (what is brought to several replicas, and has to leave their HBM).
 """
 
 from __future__ import annotations
@@ -21,11 +22,24 @@ from hypothesis import strategies as st
 from oracle_work import COLUMNS
 
 from engine.case import Case, Control, Row, content, graph, hand_overs, table
-from engine.relations import draw_content, draw_graph, draw_policies, shares_of_nodes
+from engine.relations import (
+    bringing_services,
+    brought_bytes,
+    draw_content,
+    draw_graph,
+    draw_policies,
+    shares_of_nodes,
+)
 
 TICKS = 65536
-PATHS = ("load", "onboard", "offload", "spill", "fetch", "near_out", "near_in", "far_out", "far_in")
-FOCI = ("any", "storm", "tiers", "shelf", "loading", "links", "long", "reuse", "handover", "slack")
+PATHS = (
+    *("load", "onboard", "offload", "spill", "fetch"),
+    *("near_out", "near_in", "far_out", "far_in", "bring"),
+)
+FOCI = (
+    *("any", "storm", "tiers", "shelf", "loading", "links", "long", "reuse", "handover", "slack"),
+    "adapters",
+)
 Draw = Any
 LONG = [30, 1000, 10**5, 10**5]
 
@@ -119,6 +133,7 @@ class Mix:
     replicas: list[Row] = field(default_factory=list)
     requests: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     nodes: list[Row] = field(default_factory=list)
+    brought: list[int] = field(default_factory=list)
     reads: list[int] = field(default_factory=list)
     leaves: list[int] = field(default_factory=list)
     gaps: list[int] = field(default_factory=list)
@@ -132,10 +147,10 @@ class Mix:
     def bend(self, usual: list[Any], **focused: list[Any]) -> st.SearchStrategy[Any]:
         """One of `usual`, or of the choices given for the focus.
 
-        `shelf` and `reuse` are as `tiers` but for their own, `slack` as `reuse`.
+        `shelf` and `reuse` are as `tiers` but for their own, `slack` and `adapters` as `reuse`.
         """
-        if self.focus == "slack":
-            focused = {"slack": focused.get("reuse", focused.get("tiers", usual))} | focused
+        if self.focus in ("slack", "adapters"):
+            focused = {self.focus: focused.get("reuse", focused.get("tiers", usual))} | focused
         if self.focus in ("shelf", "reuse"):
             focused = {self.focus: focused.get("tiers", usual)} | focused
         return st.sampled_from(focused.get(self.focus, usual))
@@ -189,6 +204,7 @@ def draw_work(draw: Draw, mix: Mix) -> None:
                     long=[token_rows],
                     tiers=[token_rows, token_rows, fixed_rows],
                     reuse=[token_rows],
+                    adapters=[token_rows, fixed_rows],
                 )
             )
             rows = rule(draw, scale, len(mix.phases))
@@ -204,7 +220,10 @@ def draw_work(draw: Draw, mix: Mix) -> None:
             mix.segments += rows
         mix.work_of.append(works)
         few = {"storm": [1, 1, 2], "loading": [2, 3], "links": [2, 3, 4], "reuse": [1, 1, 2]}
+        few["adapters"] = [2, 3]
         replicas = draw(mix.bend([1, 1, 2, 3], **few))
+        in_dram = {"tiers": [6, 30, 1000, 5000], "reuse": LONG, "adapters": [0, *LONG]}
+        in_nand = {"tiers": [0, 30, 1000, 5000], "reuse": [0, *LONG], "adapters": LONG}
         weights = draw(mix.bend([0, 1, 5], loading=[1, 5, 40])) * scale.byte
         mix.services.append({
             "router": draw(st.sampled_from([0, 1, 2, 3, 3])),
@@ -214,12 +233,11 @@ def draw_work(draw: Draw, mix: Mix) -> None:
             "same_shape": draw(st.sampled_from([0, 0, 1])), "weights": weights,
             "reserve": draw(st.sampled_from([0, 1])) * scale.byte, "watermark": 0,
             "checkpoint": draw(st.sampled_from([weights, weights, weights // 2 + 1])),
+            "library": draw(small(3)) * scale.byte,
             "keep": draw(st.integers(0, 1)),
             "cache_hbm": draw(mix.bend([0, 1], slack=[1])),
-            "cache_dram": scale.ns
-            * draw(mix.bend([0, 1, 6, 30, 1000], tiers=[6, 30, 1000, 5000], reuse=LONG)),
-            "cache_nand": scale.ns
-            * draw(mix.bend([0, 6, 30, 1000], tiers=[0, 30, 1000, 5000], reuse=[0, *LONG])),
+            "cache_dram": scale.ns * draw(mix.bend([0, 1, 6, 30, 1000], **in_dram)),
+            "cache_nand": scale.ns * draw(mix.bend([0, 6, 30, 1000], **in_nand)),
             "cache_least": draw(st.sampled_from([0, 0, 1, 4, 20])),
             "swap": draw(st.integers(0, 1)),
             "order": draw(st.integers(0, 1)),
@@ -247,7 +265,7 @@ def draw_requests(draw: Draw, mix: Mix, most: int) -> int:
     if mix.focus == "long":
         most = min(most, 5)
         gaps = st.integers(0, 400 * ns)
-    if mix.focus in ("reuse", "slack"):
+    if mix.focus in ("reuse", "slack", "adapters"):
         gaps = st.sampled_from([0, ns, 10 * ns, 60 * ns, 60 * ns, 200 * ns])
     t = draw(st.sampled_from([0, 0, ns]))
     crowd = mix.focus == "storm" and draw(st.booleans())
@@ -260,7 +278,7 @@ def draw_requests(draw: Draw, mix: Mix, most: int) -> int:
             chunk = mix.segments[mix.works[work]["segment"]]["tokens"]
             short = st.sampled_from([1, chunk, 2 * chunk, chunk + 1, max(1, chunk - 1)])
             prompt = draw(short if mix.focus == "storm" else st.one_of(short, st.integers(1, 40)))
-            if mix.focus in ("reuse", "slack"):
+            if mix.focus in ("reuse", "slack", "adapters"):
                 prompt = draw(st.integers(8, 40))
             outputs = {"storm": [1, 5, 9, 20, 30], "long": [100, 400], "reuse": [1, 2, 5, 20]}
             outputs["slack"] = [1, 5, 20, 60]
@@ -279,12 +297,16 @@ def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
     drams = draw(st.integers(1, 3))
     nands = draw(st.integers(1, 2))
     for number, service in enumerate(mix.services):
-        needs = [mix.need(r) for r in mix.requests if mix.classes[r[1]]["service"] == number]
+        needs = [
+            mix.need(r) + brought_bytes(mix, reads)
+            for r, reads in zip(mix.requests, mix.reads, strict=True)
+            if mix.classes[r[1]]["service"] == number
+        ]
         most = max(needs, default=byte)
         tight = [most, most + 1, most + byte, most + most // 2, 2 * most]
         average = sum(needs) // max(1, len(needs))
         usual = [*tight, 4 * most, 100 * most, most - 1, average]
-        budget = draw(mix.bend(usual, storm=tight, slack=[*tight, 3 * most]))
+        budget = draw(mix.bend(usual, storm=tight, slack=[*tight, 3 * most], adapters=tight))
         watermark = draw(mix.bend([0, 0, 1, budget // 20, budget // 3], storm=[0, 0, 1]))
         service["watermark"] = max(0, watermark)
         capacity = budget + service["weights"] + service["reserve"]
@@ -296,6 +318,7 @@ def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
         row["dram"] = len(pools) + draw(st.integers(0, drams - 1))
         row["home"] = len(pools) + drams + draw(st.integers(0, nands - 1))
         row["store"] = len(pools) + drams + draw(st.integers(0, nands - 1))
+        row["library"] = len(pools) + drams + draw(st.integers(0, nands - 1))
         row["start"] = draw(mix.bend([0, 1, 1, 2], storm=[1], tiers=[1], loading=[0, 0, 1, 2]))
     sizes = mix.objects() or [byte]
     top = max(sizes)
@@ -316,6 +339,8 @@ def draw_sizes(draw: Draw, mix: Mix) -> list[Row]:
     for row_number in range(len(pools), len(pools) + nands):
         mine = {r["service"] for r in mix.replicas if r["home"] == row_number}
         sets = sum(mix.services[s]["checkpoint"] for s in mine)
+        libraries = {r["service"] for r in mix.replicas if r["library"] == row_number}
+        sets += sum(mix.services[s]["library"] for s in libraries & bringing_services(mix))
         pools.append({"tier": 2, "capacity": max(0, sets + draw(room))})
     return pools
 
@@ -409,7 +434,7 @@ def cases(draw: Draw, most: int = 14, control: bool = True, focus: tuple[str, ..
     }
     for name, column in zip(("arrival", "klass", "work", "prompt", "output"), columns, strict=True):
         tables[name] = np.array(column, dtype=np.int64)
-    tables |= content(mix.nodes, mix.reads, mix.leaves, mix.gaps)
+    tables |= content(mix.nodes, mix.reads, mix.leaves, mix.gaps, mix.brought)
     tables |= graph(mix.after, mix.delay) | hand_overs(mix.handover, mix.ahead, mix.fed)
     if policies := draw_policies(draw, mix):
         tables["policies"] = table("policies", policies)

@@ -23,7 +23,7 @@ DEFAULTS: dict[str, list[Row]] = {
     "works": [{"segments": 1}],
     "services": [{"replicas": 1, "max_jobs": 8, "max_tokens": 1000}],
     "classes": [{}],
-    "replicas": [{"dram": 1, "home": 2, "store": 2, "start": 1}],
+    "replicas": [{"dram": 1, "home": 2, "store": 2, "library": 2, "start": 1}],
 }
 
 
@@ -39,7 +39,8 @@ def world(
 
     A table given as a dict of columns changes the only row that the default has. A request may
     have `after` (rows it waits for) and `delay`, with them `handover` and `ahead` (a list each, as
-    long) and `fed`, with `nodes` also `reads` and `leaves`; `gaps` are edges of gaps.
+    long) and `fed`, with `nodes` also `reads` and `leaves`; a node may be `brought`; `gaps` are
+    edges of gaps.
     """
     tables: dict[str, Any] = {}
     for name, default in DEFAULTS.items():
@@ -54,9 +55,11 @@ def world(
         tables[name] = np.array([r.get(name, 0) for r in requests], dtype=np.int64)
     if "policies" in rows:
         tables["policies"] = table("policies", [whole("policies", row) for row in rows["policies"]])
-    nodes = [whole("nodes", {"parent": -1} | row) for row in rows.get("nodes", [])]
+    given = [dict(row) for row in rows.get("nodes", [])]
+    brought = [row.pop("brought", 0) for row in given]
+    nodes = [whole("nodes", {"parent": -1} | row) for row in given]
     reads, leaves = ([r.get(name, -1) for r in requests] for name in ("reads", "leaves"))
-    tables |= content(nodes, reads, leaves, rows.get("gaps", []))
+    tables |= content(nodes, reads, leaves, rows.get("gaps", []), brought)
     after = [list(r.get("after", ())) for r in requests]
     tables |= graph(after, [r.get("delay", 0) for r in requests])
     handed = [

@@ -127,9 +127,10 @@ def results() -> Results:
         "jobs.chat.arrivals={process: poisson, rate: 2/s}",
         "jobs.chat.session={turns: 3, think: 10 s}",
         "jobs.chat.keep.reuse={}",
-        "jobs.helper={extends: chat, session: null, stages: {prefill: {replicas: 1}, "
-        "decode: {replicas: 1}}, replicas: null, keep: {}}",
+        "jobs.helper={extends: chat, session: null, adapters: null, replicas: null, keep: {}, "
+        "stages: {prefill: {replicas: 1}, decode: {replicas: 1}}}",
         "jobs.chat.replicas=1",
+        "jobs.chat.adapters={count: 3, rank: 8}",
         "topology.racks.rack0.node.ssd.dwpd=3",
         "operations=[{kind: sampler, every: 1 min}]",
     ]

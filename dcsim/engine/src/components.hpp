@@ -23,10 +23,15 @@ class Components {
         services_ = tables.services.size();
         std::iota(parent_.begin(), parent_.end(), std::size_t{0});
         const bool hands_over = !tables.requests.handover.empty();
+        const std::vector<bool> brings = tables.services_that_bring();
         for (const ReplicaRow& r : tables.replicas) {
             service_of_replica_.push_back(static_cast<std::size_t>(r.service));
             for (const i64 pool : {r.hbm, r.dram, r.home, r.store}) unite(r.service, pool_row(pool));
             for (const i64 path : {r.load, r.onboard, r.offload, r.spill, r.fetch}) unite_path(tables, r.service, path);
+            if (brings[static_cast<std::size_t>(r.service)]) {
+                unite(r.service, pool_row(r.library));
+                unite_path(tables, r.service, r.bring);
+            }
             if (!hands_over) continue;
             for (const i64 path : {r.near_out, r.near_in, r.far_out, r.far_in}) unite_path(tables, r.service, path);
         }
@@ -62,7 +67,7 @@ class Components {
         for (std::size_t r = 0; r < out.replicas.size(); ++r)
             if (part_of_replica(r) != part) out.replicas[r].start = kDown;
         for (std::size_t s = 0; s < out.services.size(); ++s)
-            if (part_[find(s)] != part) out.services[s].checkpoint = 0;
+            if (part_[find(s)] != part) out.services[s].checkpoint = out.services[s].library = 0;
         out.requests = some(all.requests, places(all.requests).rows[part]);
         return out;
     }

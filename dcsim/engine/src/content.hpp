@@ -7,6 +7,7 @@
 
 #include "channels.hpp"
 #include "residence.hpp"
+#include "rows.hpp"
 
 namespace dcsim {
 
@@ -21,7 +22,7 @@ class Content : public WriteBack {
         bool any() const { return from_dram != kNone || from_nand != kNone; }
     };
     // What a move that has ended was for; loading -1: nobody waits for it.
-    struct Ended { std::size_t replica; i64 loading; std::size_t move; };
+    struct Ended { std::size_t replica; i64 loading; std::size_t move; i64 brought; };
 
     Content(const Tables& tables, Channels& channels, Residence& lies) : tables_(tables), channels_(channels), lies_(lies) {
         lies_.set_write_back(this);
@@ -43,7 +44,7 @@ class Content : public WriteBack {
         path_.resize(above + found.dram.size() + found.nand.size());
         touch(t, r);
         if (!found.dram.empty()) {
-            hit.from_dram = begin(t, {replica, loading, -1, false, {}}, epoch, read(t, r.dram, found.dram), r.onboard);
+            hit.from_dram = begin(t, {replica, loading, -1, false, -1, {}}, epoch, read(t, r.dram, found.dram), r.onboard);
         }
         if (found.nand.empty()) return hit;
         const i64 bytes = read(t, r.store, found.nand);
@@ -54,9 +55,23 @@ class Content : public WriteBack {
                 if (!lies_.take(t, r.dram, n, replica, taken)) break;
             }
         if (!taken.empty()) touch(t, r);
-        hit.from_nand = begin(t, {replica, loading, -1, true, std::move(taken)}, epoch, bytes, r.fetch, r.onboard);
+        hit.from_nand = begin(t, {replica, loading, -1, true, -1, std::move(taken)}, epoch, bytes, r.fetch, r.onboard);
         hit.patience = patience(policy(r), hit.nand);
         return hit;
+    }
+
+    // A brought node starts on its way to HBM; from where.
+    Source bring(i64 t, i64 n, std::size_t replica, i64 epoch) {
+        const ReplicaRow& r = tables_.replicas[replica];
+        const bool in_dram = lies_.resident(r.dram, n), in_nand = !in_dram && lies_.resident(r.store, n);
+        if (in_dram || in_nand) lies_.flow(t, n, in_dram ? r.dram : r.store, kRead);
+        std::vector<Taken> taken;
+        if (!in_dram && tables_.services[static_cast<std::size_t>(r.service)].cache_dram > 0 && lies_.absent(r.dram, n) &&
+            (in_nand || lies_.admitted(r.dram, n, 1)))
+            lies_.take(t, r.dram, n, replica, taken);
+        begin(t, {replica, -1, -1, true, n, std::move(taken)}, epoch, node(n).bytes, in_dram ? r.onboard : in_nand ? r.fetch : r.bring,
+              in_nand ? r.onboard : -1);
+        return in_dram ? kFromDram : in_nand ? kFromNand : kFromLibrary;
     }
 
     // Tokens of the longest prefix of `reads` near a replica but for its first nodes.
@@ -78,7 +93,7 @@ class Content : public WriteBack {
             touch(t, r);
             if (taken.empty()) return write_through(t, leaves, replica);
             const i64 bytes = bytes_of(taken);
-            begin(t, {replica, -1, leaves, true, std::move(taken)}, 0, bytes, r.offload);
+            begin(t, {replica, -1, leaves, true, -1, std::move(taken)}, 0, bytes, r.offload);
         } else if (s.cache_nand > 0) {
             std::vector<Taken> taken = fill(t, r.store, -1, path_, replica);
             touch(t, r);
@@ -94,7 +109,7 @@ class Content : public WriteBack {
         const ReplicaRow& r = tables_.replicas[moving.replica];
         if (moving.brings && policy(r).exclusive == 1) lies_.leave_other(t, moving.taken, r.store);
         if (moving.leaves >= 0) write_through(t, moving.leaves, moving.replica);
-        return {moving.replica, moving.loading, id};
+        return {moving.replica, moving.loading, id, moving.node};
     }
     // Nobody waits for the move any more.
     void let_go(std::size_t id) { moves_[id].loading = -1; }
@@ -115,6 +130,7 @@ class Content : public WriteBack {
         std::size_t replica;
         i64 loading, leaves;
         bool brings;  // nodes to DRAM
+        i64 node;     // that it brings to HBM; -1: none
         std::vector<Taken> taken;
     };
 
@@ -218,7 +234,7 @@ class Content : public WriteBack {
     void write(i64 t, std::size_t replica, std::vector<Taken> taken, i64 path, i64 then = -1) {
         if (taken.empty()) return;
         const i64 bytes = bytes_of(taken);
-        begin(t, {replica, -1, -1, false, std::move(taken)}, 0, bytes, path, then);
+        begin(t, {replica, -1, -1, false, -1, std::move(taken)}, 0, bytes, path, then);
     }
 
     // Bytes of the nodes, counted as read in the pool.

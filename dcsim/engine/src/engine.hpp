@@ -23,7 +23,7 @@ class Engine {
     Engine(Tables tables, i64 horizon, i64 bin, bool lifted, bool apart = false)
         : tables_(std::move(tables)), lifted_(lifted), apart_(apart), timeline_({bin, horizon}, tables_.pools.size(), tables_.channels.size()),
           pools_(tables_, timeline_, lifted, apart), tier_top_(tables_.replicas.size(), timeline_, apart), useful_(tables_, timeline_.bins()), channels_(tables_, timeline_),
-          works_(work_infos(tables_)), graph_(tables_.requests), hand_overs_(tables_.requests), router_(tables_),
+          works_(work_infos(tables_)), bring_(tables_.services_that_bring()), graph_(tables_.requests), hand_overs_(tables_.requests), router_(tables_),
           limbo_(tables_.services.size()), out_(tables_, graph_),
           edges_(tables_.replicas.size(), kNever) {
         for (std::size_t r = 0; r < tables_.replicas.size(); ++r) add_replica(r);
@@ -76,6 +76,7 @@ class Engine {
     void finish();
 
     bool has_content() const { return !tables_.nodes.empty(); }
+    bool brings() const { return !tables_.brought.empty(); }
     Timeline& timeline() { return timeline_; }
     TierTop& tier_top() { return tier_top_; }
     Pools& pools() { return pools_; }
@@ -107,10 +108,10 @@ class Engine {
                             timeline_.add_account({row.hbm, kTransient, row.service, -1})};
         const i64 budget = tables_.pools[static_cast<std::size_t>(row.hbm)].capacity - s.weights - s.reserve;
         replica.budget = lifted_ ? kNever / 4 : budget;
-        if (s.cache_hbm != 0) {
-            const std::size_t cache = timeline_.add_account({row.hbm, kCache, row.service, -1});
-            if (has_content()) replica.slack = Slack(tables_, timeline_, cache, budget);
-        }
+        const bool brings = bring_[static_cast<std::size_t>(row.service)], whole = s.cache_hbm != 0;
+        const std::size_t cache = whole ? timeline_.add_account({row.hbm, kCache, row.service, -1}) : 0;
+        const std::size_t adapters = brings ? timeline_.add_account({row.hbm, kAdapters, row.service, -1}) : 0;
+        if (has_content() && (whole || brings)) replica.slack = Slack(tables_, timeline_, cache, adapters, budget, whole);
         replica.watermark = lifted_ ? 0 : s.watermark;
         replicas_.push_back(std::move(replica));
     }
@@ -286,6 +287,9 @@ class Engine {
     Loading take_loading(Replica& replica, i64 id);
     i64 reads_of(i64 request) const { return has_content() ? tables_.requests.reads[static_cast<std::size_t>(request)] : -1; }
     i64 shares(const Replica& replica, const Waiting& request) const;
+    void bring(std::size_t r, Loading& loading);
+    void landed(std::size_t r, i64 node);
+    i64 brought_count(i64 reads) const { return brings() ? tables_.path_length(tables_.last_brought(reads)) : 0; }
     i64 saved(std::size_t r, i64 request);
 
     // An edge now, of a replica that runs nothing.
@@ -327,14 +331,12 @@ class Engine {
         const WorkInfo& work = works_[static_cast<std::size_t>(request.work)];
         objects_->put(now_, klass, kArtifacts, work.artifact, r);
         const i64 leaves = has_content() ? tables_.requests.leaves[q] : -1;
+        if (leaves < 0 || tables_.is_brought(leaves)) objects_->put(now_, klass, kCache, work.token ? request.course.context() : work.context, r);
         Replica& replica = replicas_[r];
         if (replica.slack.on()) replica.slack.completed(replica.batch, replica.began, request.uses, leaves);
-        if (leaves >= 0) {
-            content_->left(now_, leaves, r);
-            if (useful_.any()) useful_.left(now_, leaves);
-        } else {
-            objects_->put(now_, klass, kCache, work.token ? request.course.context() : work.context, r);
-        }
+        if (leaves < 0) return;
+        content_->left(now_, leaves, r);
+        if (useful_.any()) useful_.left(now_, leaves);
     }
 
     // ---- arrivals and routing: routing.hpp
@@ -361,7 +363,10 @@ class Engine {
             objects_->arrive(now_, subject);
         } else if (errand.bound == Bound::kContent) {
             const Content::Ended ended = content_->arrive(now_, subject);
-            if (ended.loading >= 0 && replicas_[ended.replica].epoch == errand.epoch) loaded(ended.replica, ended.loading, ended.move);
+            if (replicas_[ended.replica].epoch == errand.epoch) {
+                if (ended.brought >= 0) landed(ended.replica, ended.brought);
+                if (ended.loading >= 0) loaded(ended.replica, ended.loading, ended.move);
+            }
         } else if (errand.bound == Bound::kHandOver) {
             handed_over(errand);
         } else if (errand.bound == Bound::kSwap) {
@@ -410,6 +415,7 @@ class Engine {
     Useful useful_;
     Channels channels_;
     std::vector<WorkInfo> works_;
+    std::vector<bool> bring_;  // services that have brought nodes
     Graph graph_;
     HandOvers hand_overs_;
     Router router_;

@@ -42,7 +42,11 @@ inline void Engine::admit(std::size_t r) {
 }
 
 inline void Engine::join(std::size_t r, const Loading& from) {
-    if (from.request.swap >= 0) return replicas_[r].batch.admit(swaps_->remove(now_, from.request.swap, kMoved).state);
+    if (from.request.swap >= 0) {
+        Running state = swaps_->remove(now_, from.request.swap, kMoved).state;
+        state.uses = from.uses;
+        return replicas_[r].batch.admit(state);
+    }
     const auto q = static_cast<std::size_t>(from.request.row);
     const i64 work = work_of(from.request.row);
     const WorkInfo& info = works_[static_cast<std::size_t>(work)];
@@ -62,8 +66,7 @@ inline void Engine::prefilled(std::size_t r, Running& request) {
     if (!replica.slack.on()) return;
     const i64 reads = reads_of(request.row);
     if (reads < 0) return;
-    replica.slack.prefilled(replica.batch, replica.began, reads, request.uses);
-    request.uses = reads;
+    request.uses = replica.slack.prefilled(replica.batch, replica.began, reads, request.uses);
 }
 
 // A request that leaves before its end waits with what it has put out so far.

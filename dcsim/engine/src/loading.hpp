@@ -14,16 +14,18 @@ inline void Engine::look_up(std::size_t r, const Waiting& request) {
     const i64 reads = reads_of(request.row);
     if (reads < 0) return join(r, {request, 0, 0, 0});
     const Slack::Hit here = replica.slack.on() ? replica.slack.admit(replica.batch, replica.began, reads) : Slack::Hit{};
-    const SegmentRow& prefill = *works_[static_cast<std::size_t>(work_of(request.row))].rows;
-    const Content::Hit hit =
-        content_->load(now_, reads, prefill, r, loads_begun_, replica.epoch, static_cast<std::size_t>(here.nodes));
-    Loading loading{request, loads_begun_, here.tokens + hit.dram + hit.nand, 0, false, here.node};
+    Loading loading{request, loads_begun_, 0, 0, false, here.node};
     loading.first = out_.start[q] < 0;
+    if (brings()) bring(r, loading);
+    const SegmentRow& prefill = *works_[static_cast<std::size_t>(work_of(request.row))].rows;
+    const std::size_t above = static_cast<std::size_t>(std::max(here.nodes, brought_count(reads)));
+    const Content::Hit hit = content_->load(now_, reads, prefill, r, loads_begun_, replica.epoch, above);
+    loading.tokens = here.tokens + hit.dram + hit.nand;
     loading.head = here.tokens + hit.head;
     loading.head_dram = hit.head;
     loading.from_dram = hit.from_dram;
     loading.from_nand = hit.from_nand;
-    loading.transfers = (hit.from_dram != Content::kNone) + (hit.from_nand != Content::kNone);
+    loading.transfers += (hit.from_dram != Content::kNone) + (hit.from_nand != Content::kNone);
     if (!loading.first) {
         out_.hit_again[q] += loading.tokens;
     } else if (loading.tokens > 0) {
@@ -36,6 +38,34 @@ inline void Engine::look_up(std::size_t r, const Waiting& request) {
     ++loads_begun_;
     if (hit.patience > 0 && hit.patience < kNever - now_) late_.push({{now_ + hit.patience, loading.id}, r, replica.epoch});
     stall(r, loading);
+}
+
+// What it needs of what is brought comes, unless it is in HBM; it waits for all that is on its way.
+inline void Engine::bring(std::size_t r, Loading& loading) {
+    Replica& replica = replicas_[r];
+    const auto q = static_cast<std::size_t>(loading.request.row);
+    std::vector<i64> path;
+    for (i64 n = tables_.last_brought(reads_of(loading.request.row)); n >= 0; n = tables_.nodes[static_cast<std::size_t>(n)].parent) path.push_back(n);
+    for (auto n = path.rbegin(); n != path.rend(); ++n) {
+        Source from = kFromHbm;
+        if (!replica.slack.has(*n)) {
+            replica.slack.fly(replica.batch, replica.began, *n);
+            from = content_->bring(now_, *n, r, replica.epoch);
+            loading.uses = *n;
+        }
+        if (replica.slack.wait(*n, loading.id)) ++loading.transfers;
+        const i64 bytes = tables_.nodes[static_cast<std::size_t>(*n)].bytes;
+        if (loading.first || from != kFromHbm) out_.brought[loading.first ? from : kAgain][q] += bytes;
+    }
+}
+
+// What is brought is here: those that waited for nothing else are ready.
+inline void Engine::landed(std::size_t r, i64 node) {
+    Replica& replica = replicas_[r];
+    const std::size_t before = replica.ready.size();
+    for (const i64 id : replica.slack.land(node))
+        if (--replica.find(id)->transfers == 0) replica.ready.push_back(id);
+    if (replica.ready.size() > before) edge_soon(r);
 }
 
 // What comes from NAND is late: it does without, and what it has found in DRAM has to begin its prompt.
@@ -68,9 +98,13 @@ inline void Engine::run_out() {
     edge_soon(late.replica);
 }
 
-// Bytes of the head of a queue that others hold already. What is handed over comes as its own, and so does what was swapped.
+// Bytes of the head of a queue that others hold already, less those that it brings. What is handed over comes as its own, and
+// so does what was swapped.
 inline i64 Engine::shares(const Replica& replica, const Waiting& request) const {
-    return replica.slack.on() && request.swap < 0 && !hand_overs_.to(request.row) ? replica.slack.shares(reads_of(request.row)) : 0;
+    if (!replica.slack.on()) return 0;
+    const i64 reads = reads_of(request.row);
+    const bool own = request.swap >= 0 || hand_overs_.to(request.row);
+    return (own ? 0 : replica.slack.shares(reads)) - (brings() ? replica.slack.brings(reads) : 0);
 }
 
 // What a replica has of its prompt now, in quarters of tokens: 4 a token in HBM, 3 in DRAM, 1 in NAND.
@@ -86,7 +120,7 @@ inline i64 Engine::saved(std::size_t r, i64 request) {
         if (!batch.empty() && seen > 0) replica.slack.run(batch, replica.began, batch.cost().steps_within(seen));
         here = replica.slack.hit(reads);
     }
-    const Content::Hit below = content_->hit(reads, r, static_cast<std::size_t>(here.nodes));
+    const Content::Hit below = content_->hit(reads, r, static_cast<std::size_t>(std::max(here.nodes, brought_count(reads))));
     return 4 * here.tokens + 3 * below.dram + below.nand;
 }
 

@@ -19,7 +19,8 @@ class Objects {
   public:
     Objects(const Tables& tables, Timeline& timeline, Pools& pools, Channels& channels)
         : tables_(tables), timeline_(timeline), pools_(pools), channels_(channels), dues_(1, kNoDue) {
-        for (std::size_t c = 0; c < tables.classes.size(); ++c) add_accounts(c);
+        const std::vector<bool> bring = tables.classes_that_bring();
+        for (std::size_t c = 0; c < tables.classes.size(); ++c) add_accounts(c, bring[c]);
         dues_ = WinnerTree<Due>(shelves_.size(), kNoDue);
     }
 
@@ -139,7 +140,7 @@ class Objects {
         return kind == kArtifacts ? std::pair{c.artifact_dram, c.artifact_nand} : std::pair{c.context_dram, c.context_nand};
     }
 
-    void add_accounts(std::size_t klass) {
+    void add_accounts(std::size_t klass, bool brings) {
         const Class& c = tables_.classes[klass];
         const Service& s = tables_.services[static_cast<std::size_t>(c.service)];
         for (const bool nand : {false, true})
@@ -147,7 +148,8 @@ class Objects {
                 const ReplicaRow& row = tables_.replicas[static_cast<std::size_t>(r)];
                 const i64 pool = nand ? row.store : row.dram;
                 if (index_.count({static_cast<i64>(klass), kArtifacts, pool})) continue;
-                for (const Category kind : {kArtifacts, kCache}) {
+                for (const Category kind : {kArtifacts, kCache, kAdapters}) {
+                    if (kind == kAdapters && !brings) continue;
                     const auto [in_dram, in_nand] = times(static_cast<i64>(klass), kind);
                     index_[{static_cast<i64>(klass), kind, pool}] = shelves_.size();
                     shelves_.push_back({static_cast<i64>(klass), pool, kind, nand ? in_nand : in_dram,

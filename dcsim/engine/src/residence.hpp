@@ -86,10 +86,10 @@ class Residence : public Evictor {
             }
         }
     }
-    // Whether the node was left often enough for the tier of the pool.
-    bool admitted(i64 pool, i64 n) const {
+    // Whether the node was left often enough for the tier of the pool, with `soon` that will leave it.
+    bool admitted(i64 pool, i64 n, i64 soon = 0) const {
         const Policy& p = policy(n);
-        return frequency_[static_cast<std::size_t>(n)] >= (is_dram(pool) ? p.admit_dram : p.admit_nand);
+        return frequency_[static_cast<std::size_t>(n)] + soon >= (is_dram(pool) ? p.admit_dram : p.admit_nand);
     }
 
     // The path is used now: the deepest gets the lowest number.
@@ -156,7 +156,7 @@ class Residence : public Evictor {
 
     // Bytes that pass a pool or are refused there.
     void flow(i64 t, i64 n, i64 pool, Cause cause) {
-        timeline_.flow(pools_.timeline_account(objects_.account(node(n).klass, kCache, pool)), cause, t, node(n).bytes);
+        timeline_.flow(pools_.timeline_account(account(n, pool)), cause, t, node(n).bytes);
     }
 
   private:
@@ -203,6 +203,9 @@ class Residence : public Evictor {
     const Policy& policy(i64 n) const { return tables_.policies[static_cast<std::size_t>(service_of(n))]; }
     i64 service_of(i64 n) const { return tables_.classes[static_cast<std::size_t>(node(n).klass)].service; }
 
+    std::size_t account(i64 n, i64 pool) const {
+        return objects_.account(node(n).klass, tables_.is_brought(n) ? kAdapters : kCache, pool);
+    }
     std::size_t find(i64 pool, i64 n) const {
         std::size_t e = first_[static_cast<std::size_t>(n)];
         if (e == kCrowded) {
@@ -252,7 +255,7 @@ class Residence : public Evictor {
         Entry entry;
         entry.pool = pool;
         entry.node = n;
-        entry.account = objects_.account(row.klass, kCache, pool);
+        entry.account = account(n, pool);
         entry.list = list_of(service_of(n), pool);
         entry.mark = {++takings_, 1, uses_};
         entry.life = entries_[e].life;

@@ -8,7 +8,8 @@ namespace dcsim {
 inline void Engine::admit_request(i64 request) {
     const auto q = static_cast<std::size_t>(request);
     const WorkInfo& info = works_[static_cast<std::size_t>(work_of(request))];
-    const i64 need = info.need(tables_.requests.prompt[q], tables_.requests.output[q]);
+    const i64 brought = brings() ? tables_.path_bytes(tables_.last_brought(reads_of(request))) : 0;
+    const i64 need = info.need(tables_.requests.prompt[q], tables_.requests.output[q]) + brought;
     if (need <= budgets_[service_of_request(request)]) return route({request, 0});
     out_.outcome[q] = kRejected;
     std::vector<i64> gone{request};

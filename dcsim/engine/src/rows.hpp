@@ -1,6 +1,7 @@
 // What is written down of each request; and how requests come, and go once they are over, in slices.
 #pragma once
 
+#include <array>
 #include <deque>
 #include <vector>
 
@@ -10,17 +11,22 @@
 
 namespace dcsim {
 
+// Where a brought node was at a request's first admission; at a later one, if not in HBM.
+enum Source : std::size_t { kFromHbm, kFromDram, kFromNand, kFromLibrary, kAgain };
+inline constexpr std::array<const char*, 5> kSources{"brought_hbm", "brought_dram", "brought_nand", "brought_library", "brought_again"};
+
 class RequestRows {
   public:
     Column<i64> arrived, start, first, end;
     Column<std::int8_t> outcome;
     Column<std::int32_t> preemptions, replica;
     Column<i64> hit_hbm, hit_dram, hit_nand, hit_again;  // where content is known
+    std::array<Column<i64>, kSources.size()> brought;    // where anything is
     Column<i64> handed;                                  // where anything is handed over
     Column<std::int32_t> swaps;                          // where a service swaps
 
     RequestRows(const Tables& tables, const Graph& graph)
-        : whole_(graph.any()), content_(!tables.nodes.empty()), handing_(!tables.requests.handover.empty()) {
+        : whole_(graph.any()), content_(!tables.nodes.empty()), bringing_(!tables.brought.empty()), handing_(!tables.requests.handover.empty()) {
         for (const Service& s : tables.services) swapping_ = swapping_ || s.swap == 1;
         come(tables.requests);
         for (std::size_t q = 0; whole_ && q < start.size(); ++q)
@@ -88,11 +94,12 @@ class RequestRows {
             act("hit_nand", hit_nand, i64{0});
             act("hit_again", hit_again, i64{0});
         }
+        for (std::size_t s = 0; bringing_ && s < kSources.size(); ++s) act(kSources[s], brought[s], i64{0});
         if (handing_) act("handed", handed, i64{-1});
         if (swapping_) act("swaps", swaps, std::int32_t{0});
     }
 
-    bool whole_, content_, handing_, swapping_ = false;
+    bool whole_, content_, bringing_, handing_, swapping_ = false;
     std::deque<std::size_t> slices_;  // their ends
     std::size_t begin_ = 0, over_ = 0;
 };

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "batch.hpp"
@@ -17,16 +20,16 @@ class Slack {
     struct Hit { i64 node = -1, tokens = 0, nodes = 0; };
 
     Slack() = default;  // off
-    // `room`: bytes for holds and cache.
-    Slack(const Tables& tables, Timeline& timeline, std::size_t account, i64 room)
-        : tables_(&tables), timeline_(&timeline), account_(account), room_(room) {}
+    // `room`: bytes for holds and cache; `whole`: what is computed comes here too, not only what is brought.
+    Slack(const Tables& tables, Timeline& timeline, std::size_t cache, std::size_t adapters, i64 room, bool whole)
+        : tables_(&tables), timeline_(&timeline), kinds_{Kind{cache}, Kind{adapters}}, room_(room), whole_(whole) {}
 
     bool on() const { return tables_ != nullptr; }
 
     // The longest prefix of what it reads.
     Hit hit(i64 reads) const {
         Hit hit;
-        const std::uint32_t deepest = find(reads);
+        const std::uint32_t deepest = find(here(reads));
         if (deepest != Slots::kNone) hit.node = entries_[deepest].node;
         for (std::uint32_t e = deepest; e != Slots::kNone; e = entries_[e].above) {
             hit.tokens += node(entries_[e].node).tokens;
@@ -40,36 +43,38 @@ class Slack {
     // One that reads is admitted, and uses from now on what is here.
     Hit admit(Batch& batch, i128 t, i64 reads) {
         const Hit here = hit(reads);
-        i64 bytes = 0;
         for (std::uint32_t e = find(here.node); e != Slots::kNone; e = entries_[e].above) {
-            bytes += bytes_of(e);
+            flow(t, kind(e), kRead, bytes_of(e));
             use(batch, t, e);
         }
-        flow(t, kRead, bytes);
         return here;
     }
     // Bytes in use of what it reads: it would hold them twice.
     i64 shares(i64 reads) const {
-        std::uint32_t e = find(reads);
+        std::uint32_t e = find(here(reads));
         while (e != Slots::kNone && entries_[e].users == 0) e = entries_[e].above;
         i64 bytes = 0;
-        for (; e != Slots::kNone; e = entries_[e].above) bytes += bytes_of(e);
+        for (; e != Slots::kNone && !brought(e); e = entries_[e].above) bytes += bytes_of(e);
         return bytes;
     }
-    // Its prefill has ended: it uses all that it reads, where it used the path of `used`.
-    void prefilled(Batch& batch, i128 t, i64 reads, i64 used) {
+    // Its prefill has ended: it uses all that it reads, where it used the path of `used`. Down to where.
+    i64 prefilled(Batch& batch, i128 t, i64 reads, i64 used) {
+        reads = here(reads);
+        if (reads == used) return used;
         for (std::uint32_t e = come(t, reads, true); e != Slots::kNone && entries_[e].node != used; e = entries_[e].above)
             use(batch, t, e);
+        return reads;
     }
     void completed(Batch& batch, i128 t, i64 used, i64 leaves) {
         leave(batch, t, used, used);
+        leaves = here(leaves);
         if (leaves < 0) return;
         come(t, leaves, false);
         leave(batch, t, leaves, -1);
     }
     // `fed`: tokens of its prompt that are computed; all of what it reads is used once all are.
     void preempted(Batch& batch, i128 t, i64 reads, i64 used, i64 fed) {
-        walk(reads);
+        walk(here(reads));
         i64 computed = -1;
         for (auto n = path_.rbegin(); n != path_.rend() && node(*n).tokens <= fed; ++n) {
             fed -= node(*n).tokens;
@@ -78,6 +83,38 @@ class Slack {
         // parents have lower rows
         if (computed > used) come(t, computed, false);
         leave(batch, t, std::max(computed, used), used);
+    }
+
+    // ---- what is brought: it is in use by requests, and part of none.
+
+    // Bytes of it that come into use with one that reads.
+    i64 brings(i64 reads) const {
+        i64 bytes = 0;
+        for (i64 n = tables_->last_brought(reads); n >= 0; n = node(n).parent) {
+            const std::uint32_t e = slots_.find(n);
+            if (e == Slots::kNone || entries_[e].users == 0) bytes += node(n).bytes;
+        }
+        return bytes;
+    }
+    bool has(i64 n) const { return slots_.find(n) != Slots::kNone; }
+    // It comes, in flight and in use; its parent is here.
+    void fly(Batch& batch, i128 t, i64 n) {
+        const std::uint32_t e = come(t, n, true);
+        use(batch, t, e);
+        in_flight_[n] = {};
+    }
+    // Whether it is in flight; then `loading` waits for it.
+    bool wait(i64 n, i64 loading) {
+        const auto found = in_flight_.find(n);
+        if (found == in_flight_.end()) return false;
+        found->second.push_back(loading);
+        return true;
+    }
+    // It is here; who has waited for it.
+    std::vector<i64> land(i64 n) {
+        std::vector<i64> waiting = std::move(in_flight_.at(n));
+        in_flight_.erase(n);
+        return waiting;
     }
 
     // ---- room
@@ -99,6 +136,7 @@ class Slack {
     void lose(Batch& batch, i128 t) {
         while (front_ != Slots::kNone) drop(t, front_, kLost);
         hold_twice(batch, -twice_);
+        in_flight_.clear();
         entries_.clear();
         free_.clear();
         slots_.clear();
@@ -112,7 +150,14 @@ class Slack {
         std::uint32_t before = Slots::kNone, after = Slots::kNone;  // cached: in the list, by use
     };
 
+    // Cached bytes of what is computed, and of what is brought.
+    struct Kind { std::size_t account; i64 cached = 0; };
+
     const Node& node(i64 n) const { return tables_->nodes[static_cast<std::size_t>(n)]; }
+    // The last node of a path that may be here.
+    i64 here(i64 n) const { return whole_ ? n : tables_->last_brought(n); }
+    bool brought(std::uint32_t e) const { return tables_->is_brought(entries_[e].node); }
+    std::size_t kind(std::uint32_t e) const { return brought(e) ? 1 : 0; }
     i64 bytes_of(std::uint32_t e) const { return node(entries_[e].node).bytes; }
     // The deepest node of the path that is here.
     std::uint32_t find(i64 n) const {
@@ -154,17 +199,13 @@ class Slack {
     }
 
     void use(Batch& batch, i128 t, std::uint32_t e) {
-        Entry& entry = entries_[e];
-        if (entry.users == kFresh) {
-            entry.users = 1;
-            return;
-        }
-        if (entry.users++ == 0) {
+        const i64 before = twice(e);
+        if (entries_[e].users == 0) {
             unlink(e);
-            change(t, -bytes_of(e), kMoved);
-        } else {
-            hold_twice(batch, bytes_of(e));
+            change(t, e, -1, kMoved);
         }
+        entries_[e].users = std::max<i64>(0, entries_[e].users) + 1;
+        hold_twice(batch, twice(e) - before);
     }
     // Touches the path of `n`; a request that used down to `used` does no more.
     void leave(Batch& batch, i128 t, i64 n, i64 used) {
@@ -176,12 +217,17 @@ class Slack {
                 if (entry.users > 0) continue;
                 unlink(e);
                 link(e);
-            } else if (--entry.users == 0) {
-                cache(t, e);
             } else {
-                hold_twice(batch, -bytes_of(e));
+                const i64 before = twice(e);
+                if (--entry.users == 0) cache(t, e);
+                hold_twice(batch, twice(e) - before);
             }
         }
+    }
+    // Bytes that are held too often: each user holds what is computed, nobody what is brought.
+    i64 twice(std::uint32_t e) const {
+        const i64 users = std::max<i64>(0, entries_[e].users);
+        return bytes_of(e) * (brought(e) ? -std::min<i64>(1, users) : std::max<i64>(0, users - 1));
     }
     void hold_twice(Batch& batch, i64 bytes) {
         twice_ += bytes;
@@ -189,7 +235,7 @@ class Slack {
     }
     void cache(i128 t, std::uint32_t e) {
         link(e);
-        change(t, bytes_of(e), kTaken);
+        change(t, e, 1, kTaken);
     }
 
     void evict(i128 t, i64 slack) {
@@ -197,20 +243,25 @@ class Slack {
     }
     void drop(i128 t, std::uint32_t e, Cause cause) {
         unlink(e);
-        change(t, -bytes_of(e), cause);
+        change(t, e, -1, cause);
         slots_.erase(entries_[e].node);
         free_.push_back(e);
     }
 
-    void change(i128 t, i64 bytes, Cause cause) {
+    void change(i128 t, std::uint32_t e, i64 sign, Cause cause) {
         settle(t);
-        cached_ += bytes;
-        flow(t, cause, std::abs(bytes));
+        cached_ += sign * bytes_of(e);
+        kinds_[kind(e)].cached += sign * bytes_of(e);
+        flow(t, kind(e), cause, bytes_of(e));
     }
     // In the bin that the tick is in, as what is held.
-    void flow(i128 t, Cause cause, i64 bytes) { timeline_->flow(account_, cause, static_cast<i64>(t / kTicksPerNs), bytes); }
+    void flow(i128 t, std::size_t kind, Cause cause, i64 bytes) {
+        timeline_->flow(kinds_[kind].account, cause, static_cast<i64>(t / kTicksPerNs), bytes);
+    }
     void settle(i128 t) {
-        if (t > since_ && cached_ > 0) timeline_->hold_ticks(account_, cached_, since_, t);
+        if (t > since_)
+            for (const Kind& kind : kinds_)
+                if (kind.cached > 0) timeline_->hold_ticks(kind.account, kind.cached, since_, t);
         since_ = t;
     }
 
@@ -230,8 +281,10 @@ class Slack {
 
     const Tables* tables_ = nullptr;
     Timeline* timeline_ = nullptr;
-    std::size_t account_ = 0;
+    std::array<Kind, 2> kinds_{};
     i64 room_ = 0;
+    bool whole_ = true;
+    std::unordered_map<i64, std::vector<i64>> in_flight_;  // brought nodes on their way, and who waits for them
     Slots slots_;
     std::vector<Entry> entries_;
     std::vector<std::uint32_t> free_;

@@ -39,7 +39,14 @@ inline bool Engine::swap_out(std::size_t r, std::size_t slot, Waiting& out) {
 inline void Engine::swap_in(std::size_t r, const Waiting& request) {
     Swaps::Swapped& swapped = *swaps_->find(request.swap);
     swapped.loading = loads_begun_;
-    stall(r, {request, loads_begun_++, 0, 1});
+    Loading loading{request, loads_begun_, 0, 1};
+    if (brings()) {
+        Replica& replica = replicas_[r];
+        loading.uses = replica.slack.on() ? replica.slack.admit(replica.batch, replica.began, tables_.last_brought(reads_of(request.row))).node : -1;
+        bring(r, loading);
+    }
+    ++loads_begun_;
+    stall(r, loading);
     channels_.start(now_, swapped.live, {Bound::kSwap, static_cast<std::size_t>(request.swap), 0}, tables_.replicas[r].onboard);
 }
 

@@ -22,7 +22,7 @@ inline constexpr std::size_t kTiers = 3;
 enum Rule : i64 { kFixed, kPrefill, kDecode };
 enum Start : i64 { kCold, kWarm, kDown };
 enum Outcome : std::int8_t { kQueued, kRunning, kCompleted, kRejected, kAwaited, kAbandoned };
-enum Category : i64 { kWeights, kLive, kTransient, kCache, kArtifacts };
+enum Category : i64 { kWeights, kLive, kTransient, kCache, kArtifacts, kAdapters };
 enum Cause { kTaken, kMoved, kExpired, kEvicted, kLost, kDropped, kSpilled, kRead, kCauses };
 enum EventKind : i64 { kLoading, kUp, kWentDown, kCapacity };
 
@@ -49,9 +49,9 @@ struct Work {
 };
 struct Service {
     static constexpr const char* columns =
-        "router replica replicas max_jobs max_tokens same_shape weights reserve watermark checkpoint keep "
+        "router replica replicas max_jobs max_tokens same_shape weights reserve watermark checkpoint library keep "
         "cache_hbm cache_dram cache_nand cache_least swap order";
-    i64 router, replica, replicas, max_jobs, max_tokens, same_shape, weights, reserve, watermark, checkpoint, keep;
+    i64 router, replica, replicas, max_jobs, max_tokens, same_shape, weights, reserve, watermark, checkpoint, library, keep;
     i64 cache_hbm, cache_dram, cache_nand, cache_least, swap, order;
 };
 struct Class {
@@ -60,9 +60,11 @@ struct Class {
 };
 struct ReplicaRow {
     static constexpr const char* columns =
-        "service hbm dram home store load onboard offload spill fetch start domain near_out near_in far_out far_in";
+        "service hbm dram home store load onboard offload spill fetch start domain near_out near_in far_out far_in "
+        "library bring";
     i64 service, hbm, dram, home, store, load, onboard, offload, spill, fetch, start;
     i64 domain, near_out, near_in, far_out, far_in;
+    i64 library, bring;
 };
 
 struct Node {
@@ -111,6 +113,7 @@ struct Tables {
     std::vector<Class> classes;
     std::vector<ReplicaRow> replicas;
     std::vector<Node> nodes;
+    std::vector<i64> brought;  // by node; empty: none is
     std::vector<i64> gaps;
     std::vector<Policy> policies;  // one a service
     Requests requests;
@@ -120,6 +123,27 @@ struct Tables {
         const auto last = static_cast<std::size_t>(path_start[static_cast<std::size_t>(p) + 1]);
         return std::span<const i64>(path_channels).subspan(first, last - first);
     }
+    bool is_brought(i64 n) const { return !brought.empty() && brought[static_cast<std::size_t>(n)] != 0; }
+    // The last brought node of a path, down to which all are; -1: none.
+    i64 last_brought(i64 n) const {
+        if (brought.empty()) return -1;
+        while (n >= 0 && !is_brought(n)) n = nodes[static_cast<std::size_t>(n)].parent;
+        return n;
+    }
+    // How many nodes, and their bytes, there are down to a node.
+    i64 path_length(i64 n) const {
+        i64 nodes_to = 0;
+        for (; n >= 0; n = nodes[static_cast<std::size_t>(n)].parent) ++nodes_to;
+        return nodes_to;
+    }
+    i64 path_bytes(i64 n) const {
+        i64 bytes = 0;
+        for (; n >= 0; n = nodes[static_cast<std::size_t>(n)].parent) bytes += nodes[static_cast<std::size_t>(n)].bytes;
+        return bytes;
+    }
+    // Classes, and services, that have brought nodes.
+    std::vector<bool> classes_that_bring() const;
+    std::vector<bool> services_that_bring() const;
     // The ns that bytes take over one or two paths, if nothing else does.
     i64 time_to_bring(i64 bytes, i64 path, i64 then = -1) const;
     void check() const;
@@ -135,6 +159,7 @@ struct Tables {
     void check_handovers() const;
     i64 held_at_end(std::size_t request) const;
     void check_content() const;
+    void check_brought() const;
     void check_policies() const;
     i64 service_of(i64 klass) const { return classes[static_cast<std::size_t>(klass)].service; }
 };
@@ -180,6 +205,7 @@ inline void Tables::check() const {
     check_requests(requests, 0, 0);
     check_policies();
     if (!nodes.empty() || !requests.reads.empty() || !requests.leaves.empty()) check_content();
+    if (!brought.empty()) check_brought();
     for (std::size_t i = 0; i < gaps.size(); ++i)
         detail::require(gaps[i] > (i == 0 ? 0 : gaps[i - 1]) && !nodes.empty(), "gaps", i, "rising, at least 1, with content");
     if (!requests.after_start.empty() || !requests.after.empty() || !requests.delay.empty()) check_graph();
@@ -235,7 +261,7 @@ inline void Tables::check_services() const {
         require(s.router >= 0 && s.router < static_cast<i64>(kRouters.size()) && s.replicas >= 1 && in(s.replica, replicas) &&
                     in(s.replica + s.replicas - 1, replicas), "services", i, "no such router or replicas");
         require(s.max_jobs >= 1 && s.max_tokens >= 1 &&
-                    all_at_least({s.weights, s.reserve, s.watermark, s.checkpoint, s.cache_hbm, s.cache_dram, s.cache_nand, s.cache_least, s.swap, s.order}, 0) &&
+                    all_at_least({s.weights, s.reserve, s.watermark, s.checkpoint, s.library, s.cache_hbm, s.cache_dram, s.cache_nand, s.cache_least, s.swap, s.order}, 0) &&
                     s.cache_hbm <= 1 && s.swap <= 1 && s.order <= 1, "services", i, "limit out of range");
     }
     for (std::size_t i = 0; i < classes.size(); ++i)
@@ -252,8 +278,8 @@ inline void Tables::check_replicas() const {
         require(in(r.service, services), "replicas", i, "no such service");
         const Service& s = services[static_cast<std::size_t>(r.service)];
         require(static_cast<i64>(i) >= s.replica && static_cast<i64>(i) < s.replica + s.replicas, "replicas", i, "not among its service's");
-        for (const i64 p : {r.hbm, r.dram, r.home, r.store}) require(in(p, pools), "replicas", i, "no such pool");
-        for (const i64 p : {r.load, r.onboard, r.offload, r.spill, r.fetch, r.near_out, r.near_in, r.far_out, r.far_in})
+        for (const i64 p : {r.hbm, r.dram, r.home, r.store, r.library}) require(in(p, pools), "replicas", i, "no such pool");
+        for (const i64 p : {r.load, r.onboard, r.offload, r.spill, r.fetch, r.near_out, r.near_in, r.far_out, r.far_in, r.bring})
             require(p >= 0 && p < paths, "replicas", i, "no such path");
         require(r.start >= 0 && r.start <= 2, "replicas", i, "start is 0..2");
     }
@@ -285,7 +311,7 @@ inline void Tables::check_content() const {
         const Node& above = nodes[root ? i : static_cast<std::size_t>(n.parent)];
         require(service_of(n.klass) == service_of(above.klass), "nodes", i, "its parent is another service's");
         depth[i] = n.tokens + (root ? 0 : depth[static_cast<std::size_t>(n.parent)]);
-        bytes[i] = n.bytes + (root ? 0 : bytes[static_cast<std::size_t>(n.parent)]);
+        bytes[i] = (is_brought(static_cast<i64>(i)) ? 0 : n.bytes) + (root ? 0 : bytes[static_cast<std::size_t>(n.parent)]);
     }
     for (std::size_t i = 0; i < q.reads.size(); ++i)
         for (const i64 n : {q.reads[i], q.leaves[i]}) {
@@ -294,13 +320,50 @@ inline void Tables::check_content() const {
             const auto node = static_cast<std::size_t>(n);
             const i64 first = works[static_cast<std::size_t>(q.work[i])].segment;
             require(service_of(nodes[node].klass) == service_of(q.klass[i]) &&
-                        segments[static_cast<std::size_t>(first)].rule != kFixed, "requests", i,
+                        (is_brought(n) || segments[static_cast<std::size_t>(first)].rule != kFixed), "requests", i,
                     "a node of another service, or of a fixed work");
             require(n != q.reads[i] || depth[node] <= q.prompt[i], "requests", i, "reads more tokens than its prompt has");
             const bool in_hbm = services[static_cast<std::size_t>(service_of(q.klass[i]))].cache_hbm != 0;
+            if (segments[static_cast<std::size_t>(first)].rule == kFixed) continue;
             const i64 live = segments[static_cast<std::size_t>(first) + 1].live;  // it is token work: decode
             require(!in_hbm || n != q.reads[i] || bytes[node] <= live * q.prompt[i], "requests", i, "reads more bytes than its prompt has");
         }
+}
+
+inline void Tables::check_brought() const {
+    using detail::require;
+    require(brought.size() == nodes.size(), "brought", 0, "one a node");
+    for (std::size_t i = 0; i < nodes.size(); ++i) {
+        require(brought[i] == 0 || brought[i] == 1, "brought", i, "0 or 1");
+        if (brought[i] == 0) continue;
+        require(nodes[i].tokens == 0, "nodes", i, "is brought, and has no tokens");
+        require(nodes[i].parent < 0 || is_brought(nodes[i].parent), "nodes", i, "is brought, and its parent is not");
+    }
+    const Requests& q = requests;
+    for (std::size_t i = 0; i < q.reads.size(); ++i) {
+        const i64 reads = last_brought(q.reads[i]), leaves = last_brought(q.leaves[i]);
+        require(q.leaves[i] < 0 || (q.reads[i] < 0 ? leaves < 0 : leaves == reads), "requests", i, "leaves what it has not brought");
+        if (reads < 0 || q.handover.empty()) continue;
+        for (i64 k = q.after_start[i]; k < q.after_start[i + 1]; ++k)
+            require(q.handover[static_cast<std::size_t>(k)] == 0, "requests", i, "takes a hand-over, and brings something");
+    }
+    for (std::size_t i = 0; i < replicas.size(); ++i)
+        require(pools[static_cast<std::size_t>(replicas[i].library)].tier == kNand, "replicas", i, "the library is NAND");
+}
+
+inline std::vector<bool> Tables::classes_that_bring() const {
+    std::vector<bool> found(classes.size(), false);
+    for (std::size_t i = 0; i < brought.size(); ++i)
+        if (brought[i] != 0) found[static_cast<std::size_t>(nodes[i].klass)] = true;
+    return found;
+}
+
+inline std::vector<bool> Tables::services_that_bring() const {
+    std::vector<bool> found(services.size(), false);
+    const std::vector<bool> by_class = classes_that_bring();
+    for (std::size_t c = 0; c < classes.size(); ++c)
+        if (by_class[c]) found[static_cast<std::size_t>(classes[c].service)] = true;
+    return found;
 }
 
 inline void Tables::check_policies() const {

@@ -20,10 +20,15 @@ class Weights {
             if (added) sets_.push_back({pools.add_account({r.dram, kWeights, r.service, -1}), State::kAbsent, 0, {}});
             set_of_.push_back(it->second);
         }
-        std::map<std::pair<i64, i64>, bool> homes;
+        std::map<std::pair<i64, i64>, std::size_t> homes;
         for (const ReplicaRow& r : tables.replicas)
-            if (homes.try_emplace({r.service, r.home}, true).second)
-                pools.change(0, pools.add_account({r.home, kWeights, r.service, -1}), service(r.service).checkpoint);
+            if (!homes.count({r.service, r.home})) lay_down(homes, r.service, r.home, service(r.service).checkpoint);
+        const std::vector<bool> bring = tables.services_that_bring();
+        for (const ReplicaRow& r : tables.replicas) {
+            const i64 bytes = service(r.service).library;
+            if (bring[static_cast<std::size_t>(r.service)] && libraries_.try_emplace({r.service, r.library}, bytes).second)
+                lay_down(homes, r.service, r.library, bytes);
+        }
     }
 
     // A cold start: loads, or waits for a load, or goes past DRAM. True if it brings
@@ -84,9 +89,11 @@ class Weights {
         waiting.erase(std::remove(waiting.begin(), waiting.end(), replica), waiting.end());
     }
 
-    // Bytes of weights in a DRAM or NAND pool.
+    // Bytes of weights, and of libraries, in a DRAM or NAND pool.
     i64 held(i64 pool) const {
         i64 total = 0;
+        for (const auto& [where, bytes] : libraries_)
+            if (where.second == pool) total += bytes;
         std::map<std::pair<i64, i64>, bool> homes;
         for (const ReplicaRow& r : tables_.replicas)
             if (r.home == pool && homes.try_emplace({r.service, r.home}, true).second)
@@ -111,6 +118,12 @@ class Weights {
 
     const Service& service(i64 s) const { return tables_.services[static_cast<std::size_t>(s)]; }
 
+    // Lies in NAND at all times, in the account of a service and a pool.
+    void lay_down(std::map<std::pair<i64, i64>, std::size_t>& accounts, i64 s, i64 pool, i64 bytes) {
+        if (!accounts.count({s, pool})) accounts[{s, pool}] = pools_.add_account({pool, kWeights, s, -1});
+        pools_.change(0, accounts[{s, pool}], bytes);
+    }
+
     void settle(i64 t, std::size_t replica) {
         Set& set = sets_[set_of_[replica]];
         const Service& s = service(tables_.replicas[replica].service);
@@ -124,6 +137,7 @@ class Weights {
     Channels& channels_;
     std::vector<Set> sets_;
     std::vector<std::size_t> set_of_;
+    std::map<std::pair<i64, i64>, i64> libraries_;  // bytes by service and pool
 };
 
 }  // namespace dcsim

@@ -103,6 +103,7 @@ class PyEngine {
             t.nodes = rows<dcsim::Node>(tables, "nodes");
             t.requests.reads = values(tables, "reads");
             t.requests.leaves = values(tables, "leaves");
+            if (tables.contains("brought")) t.brought = values(tables, "brought");
             if (tables.contains("gaps")) t.gaps = values(tables, "gaps");
         }
         if (tables.contains("after") || tables.contains("after_start") || tables.contains("delay")) {
