@@ -131,6 +131,7 @@ def results() -> Results:
         "stages: {prefill: {replicas: 1}, decode: {replicas: 1}}}",
         "jobs.chat.replicas=1",
         "jobs.chat.adapters={count: 3, rank: 8}",
+        "jobs.chat.scheduler.preemption=swap",
         "topology.racks.rack0.node.ssd.dwpd=3",
         "operations=[{kind: sampler, every: 1 min}]",
     ]
