@@ -47,7 +47,10 @@ class Team {
         if (alone()) return parts_[0]->run_until(t);
         if (t < now() || t > together_.bins().horizon) return parts_[0]->run_until(t);  // refused
         do {
-            if (t > now()) close();
+            if (t > now()) {
+                absorb();
+                top_.come_to(now() + 1, [this](std::size_t r) { return of_replica(r).holding(r); });
+            }
             const i64 to = std::min(t, together_.bins().end(together_.bins().of(now())));
             each([to](Engine& e) { e.run_until(to); });
         } while (now() < t);
@@ -56,7 +59,7 @@ class Team {
         if (alone()) return parts_[0]->finish();
         run_until(together_.bins().horizon);
         each([](Engine& e) { e.finish(); });
-        close();
+        absorb();  // all bins but the last have been closed
         top_.finish(now());
         levels_.finish(now());
         for (std::size_t p = 1; p < parts_.size(); ++p) parts_[0]->timeline().add(parts_[p]->timeline());
@@ -166,13 +169,12 @@ class Team {
             if (error) std::rethrow_exception(error);
     }
 
-    // All parts have come to now, and all that happens then has happened: bins that end by now are closed.
-    void close() {
+    // All parts have come to now, and all that happens then has happened.
+    void absorb() {
         for (std::size_t p = 0; p < parts_.size(); ++p) {
             top_.absorb(parts_[p]->tier_top(), [&](std::size_t r) { return components_.part_of_replica(r) == p; });
             levels_.absorb(parts_[p]->pools().changes());
         }
-        top_.come_to(now() + 1, [this](std::size_t r) { return of_replica(r).holding(r); });
         levels_.settle();
     }
 
