@@ -30,7 +30,7 @@ def in_order(events: np.ndarray) -> np.ndarray:
     return events[np.lexsort(events.T[::-1])]
 
 
-@pytest.mark.xfail(strict=False, reason="the most of a tier differs where prompts run alone")
+@pytest.mark.xfail(strict=False, reason="the most of a tier differs at times: not understood yet")
 @settings(deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(st.lists(cases(), min_size=2, max_size=3), st.booleans())
 def test_any_number_of_threads_gives_the_same(parts: list[Case], lifted: bool) -> None:
@@ -49,7 +49,7 @@ def test_any_number_of_threads_gives_the_same(parts: list[Case], lifted: bool) -
     same("events", in_order(single["events"]), in_order(raw["events"]))
 
 
-@pytest.mark.xfail(strict=False, reason="the most of a tier differs where prompts run alone")
+@pytest.mark.xfail(strict=False, reason="the most of a tier differs at times: not understood yet")
 @settings(deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(cases(most=8), cases(most=8))
 def test_on_threads_it_is_the_oracle(one: Case, other: Case) -> None:
@@ -63,7 +63,7 @@ def test_on_threads_it_is_the_oracle(one: Case, other: Case) -> None:
     same("events", in_order(got["events"]), in_order(expected["events"]))
 
 
-@pytest.mark.xfail(strict=False, reason="the most of a tier differs where prompts run alone")
+@pytest.mark.xfail(strict=False, reason="the most of a tier differs at times: not understood yet")
 @settings(deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(cases(most=20), cases(most=20), st.lists(st.integers(0, 40), max_size=6))
 def test_slices_and_threads_go_together(one: Case, other: Case, inner: list[int]) -> None:
