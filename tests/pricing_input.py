@@ -38,15 +38,14 @@ class Encoder(Decoder):
         out, taps = self.array(width), 27 if self.c.video else 9
         weights = size(width * width * taps, self.dtype) + size(width, self.dtype)
         flops = 2 * out.elements * width * taps
-        t.make("y", "conv", [padded], out, flops=flops, weights=weights)
+        with self.held_once_more(padded, out):
+            t.make("y", "conv", [padded], out, flops=flops, weights=weights)
         t.free("padded")
 
     def run(self) -> None:
         """From `pixels` to `brought`, the fp32 latents."""
         t, c = self.t, self.c
         t.hold("pixels", self.array(3))
-        if self.scratch:
-            t.held["workspace"] = self.scratch * self.cells[1] * self.cells[2]
         before = c.widths[0]
         self.conv("x", 3, before, 3)
         for stage, width in enumerate(c.widths):
@@ -67,8 +66,6 @@ class Encoder(Decoder):
         t.free("x")
         t.rename("m", "plain")  # of kernel 1: not padded
         self.conv("plain", 2 * c.channels, 2 * c.channels, 1)
-        if self.scratch:
-            del t.held["workspace"]
         z = self.array(c.channels)
         t.make("brought", "memory", [z], z)
         t.free("plain", "pixels")
@@ -81,9 +78,9 @@ def bring(
 ) -> tuple[Row, PhaseFigures]:
     """The segment and the phase of an edit: encoded, then noise over it."""
     dtype = o["vae_dtype"]
-    scratch = 512 if o["conv_workspace"] == "calibrated" else 0
+    copies = o["conv_workspace"] == "transposed"
     size_ = (shape.frames, shape.height, shape.width)
-    encoder = Encoder(t, c, dtype, size_, "none", scratch)
+    encoder = Encoder(t, c, dtype, size_, "none", copies)
     encoder.run()
     z = Array(encoder.array(c.channels).elements, "fp32")
     t.hold("latents", z)

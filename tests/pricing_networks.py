@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
 from math import ceil
@@ -150,9 +152,9 @@ class Decoder:
     """A decode: in runs of frames, in tiles, or whole."""
 
     def __init__(
-        self, t: Tape, c: Any, dtype: str, cells: tuple[int, int, int], tiling: str, scratch: int
+        self, t: Tape, c: Any, dtype: str, cells: tuple[int, int, int], tiling: str, copies: bool
     ) -> None:
-        self.t, self.c, self.dtype, self.cells, self.scratch = t, c, dtype, cells, scratch
+        self.t, self.c, self.dtype, self.cells, self.copies = t, c, dtype, cells, copies
         self.whole, self.passes, self.made = cells, 0, 0
         self.sharing = 1
         self.edge = 2 ** (len(c.widths) - 1)
@@ -163,6 +165,15 @@ class Decoder:
     def array(self, channels: int) -> Array:
         a, b, d = self.cells
         return Array(channels * a * b * d, self.dtype)
+
+    @contextmanager
+    def held_once_more(self, x: Array, out: Array) -> Iterator[None]:
+        """What a convolution reads and makes, while it runs."""
+        if self.copies:
+            self.t.hold("workspace", Array(x.elements + out.elements, self.dtype))
+        yield
+        if self.copies:
+            self.t.free("workspace")
 
     def conv(self, name: str, width: int, to: int, side: int, x: str = "") -> None:
         """`name <- conv(name)`; to a new name from x."""
@@ -181,7 +192,8 @@ class Decoder:
             sent = (side - 1) * x.bytes // b
             t = self.t
             t.make("edges", "comm", [x], more, sent=sent)
-        act(name, "conv", [x], out, flops=flops, weights=weights)
+        with self.held_once_more(x, out):
+            act(name, "conv", [x], out, flops=flops, weights=weights)
         if "edges" in self.t.held:
             self.t.free("edges")
         if "padded" in self.t.held:
@@ -289,9 +301,6 @@ class Decoder:
         """A pass: the pixels of so many cells, under a name."""
         t, c, self.cells = self.t, self.c, cells
         self.passes += 1
-        area = cells[1] * cells[2] * self.edge**2
-        if self.scratch:
-            t.held["workspace"] = self.scratch * area
         before = c.widths[-1]
         self.conv("plain", c.channels, c.channels, 1)
         t.rename("plain", "x")
@@ -313,8 +322,6 @@ class Decoder:
         self.conv("p", before, 3, 3)
         t.free("x")
         t.rename("p", name)
-        if self.scratch:
-            del t.held["workspace"]
         return self.array(3)
 
     def blend(self, elements: int) -> None:

@@ -144,8 +144,8 @@ def clip_trace(networks: Any, options: Mapping[str, Any], shape: Any, layout: An
 def _decode(
     tape: Tape, v: Any, o: Mapping[str, Any], latent: Any, gpus: int, segment: Any
 ) -> tuple[Row, int]:
-    scratch = 512 if o["conv_workspace"] == "calibrated" else 0
-    decoder = Decoder(tape, v, o["vae_dtype"], latent, o["vae_tiling"], scratch)
+    copies = o["conv_workspace"] == "transposed"
+    decoder = Decoder(tape, v, o["vae_dtype"], latent, o["vae_tiling"], copies)
     decoder.run(gpus if o["vae_parallel"] == "patch" else 1)
     count = decoder.passes
     steps = ceil(count / gpus) if o["vae_parallel"] is True else count

@@ -23,25 +23,16 @@ from dcsim.models.tape import Array, Shape, Tensor
 from dcsim.models.vae import Chunks, Coder, Overlapping, Pieces, Tiling, Vae
 from dcsim.models.weights import Weights
 
-WORKSPACE = 512
-"""Bytes of convolution scratch a pixel of a pass, see the option `conv_workspace`."""
-
 
 def decode(
-    c: Vae,
-    w: Weights,
-    latents: Tensor,
-    *,
-    tiling: Tiling = "none",
-    workspace: int = 0,
-    gpus: int = 1,
+    c: Vae, w: Weights, latents: Tensor, *, tiling: Tiling = "none", gpus: int = 1
 ) -> Tensor:
     """Pixels (batch, 3, frames, height, width) of latents (batch, channels, frames, rows, columns).
 
-    `workspace`: bytes of scratch a pixel of what a pass decodes. `gpus`: they have a share of the
-    rows each, the last what is left, counted as the others; all have the pixels in the end.
+    `gpus`: they have a share of the rows each, the last what is left, counted as the others; all
+    have the pixels in the end.
     """
-    way = _Way(c, w, "decoder", tiling, workspace)
+    way = _Way(c, w, "decoder", tiling)
     x = ops.affine(ops.cast(latents, w.dtype), 1 / c.scale)
     rows = x.shape[3]
     x.tape.sharing = gpus
@@ -54,11 +45,9 @@ def decode(
     return all_gather(y, gpus, 3)[:, :, :, : rows * c.space] if gpus > 1 else y
 
 
-def encode(
-    c: Vae, w: Weights, pixels: Tensor, *, tiling: Tiling = "none", workspace: int = 0
-) -> Tensor:
+def encode(c: Vae, w: Weights, pixels: Tensor, *, tiling: Tiling = "none") -> Tensor:
     """Latents of pixels in [-1, 1]: the mean of the posterior, scaled; shapes as in `decode`."""
-    way = _Way(c, w, "encoder", tiling, workspace)
+    way = _Way(c, w, "encoder", tiling)
     x = ops.cast(pixels, w.dtype)
     if c.patch > 1:
         x = space_to_depth(x, (1, c.patch, c.patch), columns_first=True)
@@ -104,7 +93,6 @@ class _Way:
     weights: Weights
     name: str
     tiling: Tiling
-    workspace: int
 
     @property
     def down(self) -> bool:
@@ -136,9 +124,6 @@ class _Way:
 
     def run(self, x: Tensor, run: Passing) -> Tensor:
         """One pass."""
-        edge = self.cells[0]
-        pixels = x.shape[3] * x.shape[4] * edge**2
-        scratch = x.tape.allocate(self.workspace * pixels, "workspace") if self.workspace else None
         run.latents = x
         if self.coder.flat:
             batch = x.shape[0]
@@ -146,7 +131,6 @@ class _Way:
             y = frames_together(y, batch)
         else:
             y = through(run, self.name, self.coder.layers, x)
-        del scratch
         return y
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from dcsim.models import ops
 from dcsim.models.parallel import beside
-from dcsim.models.tape import CONV, MEMORY, Array, Shape, Tensor
+from dcsim.models.tape import CONV, MEMORY, Array, Shape, Tensor, nbytes
 
 Sides = tuple[tuple[int, int], ...]
 """How far an axis of space is padded, before and after."""
@@ -56,8 +56,11 @@ def conv(
     flops = 2 * prod(shape) * channels * prod(kernel)
     inputs = (x, weight) if bias is None else (x, weight, bias)
     edges = beside(x, kernel[-2] - steps[-2]) if len(kernel) > 1 else None
+    # Convolutions of single channels run by kernels that need no other layout.
+    copies = nbytes(x.shape, x.dtype) + nbytes(shape, x.dtype) if groups == 1 else 0
+    held = x.tape.allocate(copies, "workspace") if x.tape.transposes and copies else None
     y = x.tape.run("conv", CONV, inputs, shape, x.dtype, compute, flops=flops)
-    del edges
+    del held, edges
     return y
 
 

@@ -178,10 +178,11 @@ DIT = {
         (False, True, "patch"),
     ),
     "conv_workspace": Option(
-        "calibrated",
-        "Scratch memory of convolutions, which no shape shows: 512 B a pixel of what a pass "
-        "decodes, from +0.5 GiB seen for a 1024 x 1024 image.",
-        ("calibrated", "none"),
+        "transposed",
+        "Scratch memory of convolutions, which no shape shows. `transposed`: what a convolution "
+        "reads and makes once more, channels last, as cuDNN's kernels for tensor cores want it; "
+        "`none`: of tensors that are laid out so (`channels_last`).",
+        ("transposed", "none"),
     ),
     "artifact": Option(
         "encoded", "What is stored of a finished clip.", ("encoded", "raw", "latent")

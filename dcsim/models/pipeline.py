@@ -99,6 +99,7 @@ class Pipeline:
             kept_dtype(options, "modulation_dtype"),
             options["attention"],
         )
+        tape.transposes = options["conv_workspace"] == "transposed"
         self.shape = shape
         self.latent = networks.vae.latent(shape.frames, shape.height, shape.width)
         self.padded = networks.denoiser.padded(self.latent)
@@ -196,7 +197,6 @@ class Pipeline:
             self.vae_weights,
             self.tape.tensor(size, dtype, pixels, "inputs"),
             tiling=self.options["vae_tiling"],
-            workspace=self._workspace,
         )
         latents = ops.cast(latents, LATENT)
         if not self.networks.edits(shape):
@@ -217,10 +217,6 @@ class Pipeline:
             start = self.sampler.noised(self.skipped, self.brought, self.latents)
             self.latents = self.tape.keep(start, "latents")
             self.brought = None
-
-    @property
-    def _workspace(self) -> int:
-        return coding.WORKSPACE if self.options["conv_workspace"] == "calibrated" else 0
 
     @property
     def seen(self) -> Latent:
@@ -339,7 +335,6 @@ class Pipeline:
             self.vae_weights,
             self.latents[:, :, self.padded[0] - self.decoded[0] :],
             tiling=self.options["vae_tiling"],
-            workspace=self._workspace,
             gpus=self.layout.gpus if self.options["vae_parallel"] == "patch" else 1,
         )
         self.pixels = self.tape.keep(pixels, "output")

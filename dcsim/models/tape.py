@@ -94,6 +94,8 @@ class Tape:
 
     def __init__(self, *, execute: bool = False) -> None:
         self.execute = execute
+        self.transposes = False
+        """Whether convolutions hold what they read and make once more, see `conv_workspace`."""
         self.events: list[Event] = []
         self.profile: list[tuple[int, tuple[int, ...]]] = []
         self.held = [0] * len(CATEGORIES)

@@ -54,7 +54,7 @@ _OPTIONS = {
     "modulation_dtype": st.sampled_from(["as dtype", "fp32"]),
     "cfg": st.sampled_from(["batched", "sequential"]),
     "attention": st.sampled_from(["fused", "math"]),
-    "conv_workspace": st.sampled_from(["calibrated", "none"]),
+    "conv_workspace": st.sampled_from(["transposed", "none"]),
     "artifact": st.sampled_from(["encoded", "raw", "latent"]),
     "weights_dtype": st.sampled_from(["as dtype", "fp8"]),
 }
