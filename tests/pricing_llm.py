@@ -235,6 +235,9 @@ def ring(t: Tape, g: int, parts: list[Array], q: Array, attend: Any) -> None:
         if turn < g - 1:
             for i in range(len(parts)):
                 t.rename(f"next {i}", f"now {i}")
+        if turn == 0 and q.dtype == "fp32":
+            t.rename("p", "o")
+            continue
         if turn:
             t.swap("o", "memory", [wide, q], wide)
         elif q.dtype != "fp32":

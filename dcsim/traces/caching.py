@@ -88,9 +88,9 @@ def cached(trace: MemoryTrace, hidden: Hidden, blocks: int, passes: int) -> Memo
 def _parts(record: Record) -> Iterator[Part]:
     """The part of each operation of a step, in order."""
     places = [_place(module) for module in record.modules]
-    apart = _apart(record)
+    apart, attended = _apart(record), _attentions(record)
     before, half, begun, ended = None, "", False, False
-    for (block, tail), code, name in zip(places, record.kind.tolist(), record.names, strict=True):
+    for i, ((block, tail), code) in enumerate(zip(places, record.kind.tolist(), strict=True)):
         kind = KINDS[code]
         if block != before:
             half, begun, ended = "", False, False
@@ -105,10 +105,24 @@ def _parts(record: Record) -> Iterator[Part]:
             elif tail in ("out", "down"):
                 half = "attention" if tail == "out" and block in apart else "ffn"
                 ended = True
-        elif block is not None and kind == ATTENTION and name != "scores" and block not in apart:
+        elif i in attended and block not in apart:
             ended = True
         before, begun = block, begun or bool(half)
         yield Part(block, half, begun)
+
+
+def _attentions(record: Record) -> set[int]:
+    """The last operation of each attention of a block, of which there may be several in a row: a
+    product and another, turns of a ring."""
+    found: set[int] = set()
+    last = -1
+    for i, (module, code) in enumerate(zip(record.modules, record.kind.tolist(), strict=True)):
+        if KINDS[code] == ATTENTION and _place(module)[0] is not None:
+            last = i
+        elif KINDS[code] in (DENSE, CONV) and last >= 0:
+            found.add(last)
+            last = -1
+    return found | ({last} if last >= 0 else set())
 
 
 def _apart(record: Record) -> set[int]:
@@ -130,10 +144,7 @@ class _Method:
         self, name: str, record: Record, parts: list[Part], hidden: Hidden, passes: int
     ) -> None:
         self.name, self.hidden, self.passes = name, hidden, passes
-        self.attentions = sum(
-            KINDS[kind] == ATTENTION and op != "scores" and part.block is not None
-            for op, kind, part in zip(record.names, record.kind.tolist(), parts, strict=True)
-        )
+        self.attentions = len(_attentions(record))
         self.modules = self.attentions + passes * len(_apart(record))
         """Outputs that TaylorSeer forecasts in a step."""
 
