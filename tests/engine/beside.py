@@ -17,9 +17,9 @@ REFERS = {
     "nodes": {"parent": "nodes", "klass": "classes"},
     "replicas": {
         "service": "services",
-        **dict.fromkeys(("hbm", "dram", "home", "store"), "pools"),
+        **dict.fromkeys(("hbm", "dram", "home", "store", "library"), "pools"),
         **dict.fromkeys(("load", "onboard", "offload", "spill", "fetch"), "paths"),
-        **dict.fromkeys(("near_out", "near_in", "far_out", "far_in"), "paths"),
+        **dict.fromkeys(("near_out", "near_in", "far_out", "far_in", "bring"), "paths"),
     },
 }
 ROWS = ("pools", "channels", "phases", "segments", "works", "services", "classes", "replicas")
@@ -53,6 +53,9 @@ def beside(one: Case, other: Case) -> Case:
         none = np.zeros((0, len(COLUMNS["nodes"].split())), np.int64)
         nodes = [a.get("nodes", none), moved("nodes", b.get("nodes", none), by)]
         out["nodes"] = np.concatenate(nodes)
+        if "brought" in a or "brought" in b:
+            flags = [t.get("brought", np.zeros(len(t.get("nodes", ())), np.int64)) for t in (a, b)]
+            out["brought"] = np.concatenate(flags)
         for name in ("reads", "leaves"):
             first = a.get(name, np.full(len(a["arrival"]), -1))
             then = b.get(name, np.full(len(b["arrival"]), -1))
