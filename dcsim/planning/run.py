@@ -128,8 +128,8 @@ class _Passes:
         """ns of each pass."""
         self._failed: list[int] = []
         """Passes that have: those after them stop, those before them go on."""
-        self._threads = 1
-        """Of each pass: see docs/design.md, Components on threads."""
+        self._threads = max(1, cores() // len(self._horizons))
+        """Of each pass."""
         self._pool = ThreadPoolExecutor(max(2, cores()), thread_name_prefix="dcsim-pass")
         self._futures: dict[str, list[Future[_Simulated]]] = {}
         for row, (name, plan) in enumerate(plans.items()):

@@ -58,7 +58,8 @@ class TierTop {
     void absorb(TierTop& part, Mine&& mine) {
         const std::size_t known = count_;
         for (std::size_t i = 0; i < part.count_; ++i) {
-            if (!mine(part.told_[i].replica)) continue;
+            // A part, which looks at nothing, tells all iterations of a falling stretch, also those looked at under way.
+            if (!mine(part.told_[i].replica) || part.told_[i].end <= ticks_of(since_)) continue;
             if (count_ == told_.size()) told_.resize(2 * count_);
             told_[count_++] = part.told_[i];
         }
