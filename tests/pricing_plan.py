@@ -40,9 +40,10 @@ def layout_of(job: Any, default: Any) -> Any:
 
 
 class Planner:
-    def __init__(self, scenario: Any, requests: Any, models: Any, defaults: Any) -> None:
-        """`models(name)` has `network`, `resolve` and `built`; `defaults` has `layout` and
-        `scheduler` for jobs that say nothing."""
+    def __init__(self, scenario: Any, requests: Any, models: Any, lora: Any, defaults: Any) -> None:
+        """`models(name)` has `network`, `resolve` and `built`; `lora(job, rank, targets)` bytes of
+        an adapter; `defaults` has `layout` and `scheduler` for jobs that say nothing."""
+        self.lora = lora
         self.scenario, self.requests, self.models = scenario, requests, models
         self.layout, self.scheduler = defaults
         self.jobs = list(scenario.jobs.values())
@@ -205,6 +206,7 @@ class Planner:
                 "reserve": kept,
                 "watermark": (hbm - trace.weights - kept) // 100 if turns else 0,
                 "checkpoint": trace.checkpoint,
+                "library": self.library(job),
                 "keep": int(job.keep.weights_in_dram),
                 "swap": int(scheduler.preemption == "swap"),
                 "order": int(scheduler.order == "prefill_first"),
@@ -215,9 +217,19 @@ class Planner:
     @staticmethod
     def cache(keep: Any) -> dict[str, int]:
         if keep.reuse is None:
-            return dict.fromkeys(("cache_hbm", "cache_dram", "cache_nand", "cache_least"), 0)
+            own = {"cache_dram": keep.adapters.dram, "cache_nand": keep.adapters.nand}
+            return {"cache_hbm": 0, **own, "cache_least": 0}
         times = {"cache_dram": keep.context.dram, "cache_nand": keep.context.nand}
         return {"cache_hbm": int(keep.reuse.hbm), **times, "cache_least": keep.reuse.least}
+
+    def library(self, server: Any) -> int:
+        """Bytes of the adapters of all classes of a service."""
+        asked = [job.adapters for job in self.jobs if server.name in (job.name, job.shares)]
+        return sum(
+            each.count * (each.bytes or self.lora(server, each.rank, each.targets))
+            for each in asked
+            if each is not None
+        )
 
     def add_work(self, service: int, trace: slow.Trace, gpu: Any) -> int:
         phases, segments = slow.price(trace, gpu)
@@ -263,6 +275,8 @@ class Planner:
                 "offload": self.path(f"{name} offload"),
                 "spill": self.path(*spill),
                 "fetch": self.path(*fetch),
+                "library": self.pool[f"{home} nand"],
+                "bring": self.path(*load, f"{name} onboard"),
                 "start": int(not self.scenario.start_cold),
                 **dict.fromkeys(("domain", "near_out", "near_in", "far_out", "far_in"), 0),
             }

@@ -11,6 +11,10 @@ from dcsim.spec import Domain, Endurance, Shelf, Topology
 __all__ = ["topology_tree"]
 
 
+_FEW = 4
+"""Racks of a shelf that are named."""
+
+
 def topology_tree(topology: Topology) -> Tree:
     """Totals, racks with their scale-up domains, shelves."""
     tree = Tree(Text(topology.name, style="bold"))
@@ -51,7 +55,8 @@ def _domain(branch: Tree, d: Domain) -> None:
 
 
 def _shelf(tree: Tree, s: Shelf) -> None:
-    node = tree.add(f"shelf {s.name}, for {', '.join(s.racks)}")
+    racks = ", ".join(s.racks) if len(s.racks) <= _FEW else f"{len(s.racks)} racks"
+    node = tree.add(f"shelf {s.name}, for {racks}")
     speed = f"read {_rate(s.read)}, write {_rate(s.write)}"
     node.add(f"NAND  {bytes_text(s.capacity)} ({speed}, {_wear(s.wear)})")
     node.add(f"ports {_rate(s.network)} each way, {s.latency / 1e3:g} us")

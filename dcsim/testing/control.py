@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dcsim.reading.units import TIME, whole
 from dcsim.spec import Topology
 from dcsim.testing.draws import moments
-from dcsim.testing.fit import checkpoint_bytes, frozen
+from dcsim.testing.fit import lying_bytes
 from dcsim.testing.ladders import several, size_text, time_text
 from dcsim.testing.racks import TopologyLike, resolved
 
@@ -52,7 +52,7 @@ def operations(
             loads = True
         else:
             empty = not loads and draw(st.booleans())
-            drawn.append({"kind": kind, "script": _changes(draw, racks, served, length, empty)})
+            drawn.append({"kind": kind, "script": _changes(draw, racks, jobs, length, empty)})
             kinds = [
                 other for other in kinds if other != kind and not (empty and other == "failures")
             ]
@@ -85,12 +85,10 @@ def _part_of(time: str) -> str:
 
 
 def _changes(
-    draw: Draw, topology: Topology, served: Mapping[str, Any], length: int, empty: bool
+    draw: Draw, topology: Topology, jobs: Mapping[str, Any], length: int, empty: bool
 ) -> list[list[str]]:
     """Entries [at, pool, bytes] that leave room for weights, in DRAM unless it holds none."""
-    weights = sum(
-        checkpoint_bytes(job["model"], frozen(job.get("options", {}))) for job in served.values()
-    )
+    weights = sum(lying_bytes(jobs, name) for name, job in jobs.items() if "shares" not in job)
     pools: dict[str, tuple[int, int]] = {}
     for name, domain in topology.memories().items():
         part = domain.nodes if domain.apart else 1

@@ -10,17 +10,21 @@ from typing import Any
 
 from dcsim.models import ModelError
 from dcsim.models import get as get_model
+from dcsim.models.adapters import lora_params
+from dcsim.reading.units import SIZE, whole
 from dcsim.spec import Gpu, Layout, load_parts
 from dcsim.traces import Clip, Turn, token_work, trace
 
 __all__ = [
     "Extent",
     "Options",
+    "adapter_bytes",
     "checkpoint_bytes",
     "clip_sizes",
     "context_bytes",
     "frozen",
     "kind_of",
+    "lying_bytes",
     "smallest_hbm",
     "token_room",
 ]
@@ -74,6 +78,31 @@ def token_room(
 def checkpoint_bytes(model: str, options: Options) -> int:
     """Bytes of the weights in DRAM and NAND."""
     return trace(model, dict(options)).checkpoint_bytes
+
+
+@lru_cache(maxsize=1024)
+def adapter_bytes(model: str, options: Options, adapters: Options) -> int:
+    """Bytes of all adapters that a job asks for, as it writes them."""
+    written = dict(adapters)
+    if "bytes" in written:
+        each = int(whole(written["bytes"], SIZE))
+    else:
+        found = get_model(model)
+        network = found.built(found.resolve(dict(options)))
+        each = 2 * lora_params(network, written["rank"], written.get("targets", "attention"))
+    return int(written["count"]) * each
+
+
+def lying_bytes(jobs: Mapping[str, Any], name: str) -> int:
+    """Bytes that lie in NAND for a job with replicas, of jobs as they are written: the checkpoint,
+    and the adapters of all that it serves."""
+    model, options = jobs[name]["model"], frozen(jobs[name].get("options", {}))
+    asked = [jobs[name], *(other for other in jobs.values() if other.get("shares") == name)]
+    return checkpoint_bytes(model, options) + sum(
+        adapter_bytes(model, options, frozen(each["adapters"]))
+        for each in asked
+        if "adapters" in each
+    )
 
 
 @lru_cache(maxsize=1024)

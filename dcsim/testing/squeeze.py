@@ -12,11 +12,11 @@ from dcsim.spec import Layout, Scenario, Scheduler, TokenShape
 from dcsim.testing.fit import (
     Extent,
     Options,
-    checkpoint_bytes,
     clip_sizes,
     context_bytes,
     frozen,
     kind_of,
+    lying_bytes,
     smallest_hbm,
 )
 from dcsim.testing.ladders import size_text
@@ -45,7 +45,7 @@ def squeezed(draw: Draw, scenario: Scenario, topology: Written, jobs: Mapping[st
         mine = placed.get(name, {})
         names = list(dict.fromkeys(job for served in mine.values() for job in served))
         if names:
-            weights = max(sum(_checkpoint(jobs[job]) for job in served) for served in mine.values())
+            weights = max(sum(lying_bytes(jobs, job) for job in served) for served in mine.values())
             thing = max(_object_bytes(jobs, job) for job in names)
             whole = rack.get("domain") == "rack" and rack.get("pooled") is not False
             nodes = rack.get("nodes", 1) if whole else 1
@@ -67,10 +67,6 @@ def _by_rack(scenario: Scenario) -> dict[str, dict[str, list[str]]]:
             if job not in served:
                 served.append(job)
     return found
-
-
-def _checkpoint(job: Mapping[str, Any]) -> int:
-    return checkpoint_bytes(job["model"], frozen(job.get("options", {})))
 
 
 def _tight(rack: dict[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:

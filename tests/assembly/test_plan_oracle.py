@@ -14,7 +14,9 @@ from scene import scene
 
 from dcsim.assembly import Plan, make_plan
 from dcsim.engine import COLUMNS
-from dcsim.spec import Layout, Scenario, Scheduler, load_scenario, scenario_from_data
+from dcsim.models import get
+from dcsim.models.adapters import lora_params
+from dcsim.spec import Job, Layout, Scenario, Scheduler, load_scenario, scenario_from_data
 from dcsim.testing import scenarios
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -22,7 +24,13 @@ NAMED = ("pools", "channels", "phases", "segments", "works", "services", "classe
 
 
 def oracle(plan: Plan) -> Tables:
-    return Planner(plan.scenario, plan.requests, as_named, (Layout(), Scheduler())).plan()
+    return Planner(plan.scenario, plan.requests, as_named, lora, (Layout(), Scheduler())).plan()
+
+
+def lora(job: Job, rank: int, targets: str) -> int:
+    """Bytes of an adapter, which tests/models/test_lora.py holds against published counts."""
+    model = get(job.model or "")
+    return 2 * lora_params(model.built(model.resolve(job.options)), rank, targets)
 
 
 def agree(scenario: Scenario) -> Plan:

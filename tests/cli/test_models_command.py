@@ -59,7 +59,7 @@ def test_a_trace_says_what_holds_its_peak_and_draws_it(dcsim: Dcsim, tmp_path: P
     assert (done.code, done.err) == (0, "")
     assert {"p.svg", "p.json"} == {Path(file).name for file in files_below(tmp_path)}
     assert "fullest moment of decode:" in done.out
-    assert "group_norm of decoder." in done.out
+    assert "conv of decoder." in done.out
     assert "traceEvents" in json.loads(Path("p.json").read_text(encoding="utf-8"))
     facts = json.loads(dcsim("trace", "dit-s-8", "--json").out)
     for peak in facts["peaks"]:

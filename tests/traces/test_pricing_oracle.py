@@ -134,7 +134,7 @@ def clips(draw: Draw) -> tuple[Model, dict[str, Any], Clip, Layout]:
     frames = 1 + 4 * draw(whole(0, 6)) if video else 1
     flight = draw(st.none() | whole(1, 5)) if pp > 1 else None
     least = gpus if chosen["vae_parallel"] == "patch" else 1
-    rows = draw(whole(max(flight or pp, least), 40))
+    rows = draw(whole(max(flight or pp, least), 48))
     shape = Clip(grain * draw(whole(1, 30)), grain * rows, frames, draw(whole(1, 40)))
     if chosen["vae_tiling"] == "none" and draw(st.booleans()):  # an edit
         shape = replace(shape, given=frames, strength=draw(st.floats(0.01, 1)))
