@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pricing_models import as_named
 from pricing_plan import Planner, Tables
@@ -51,6 +51,8 @@ def agree(scenario: Scenario) -> Plan:
 @given(scenarios(operations=False))
 @settings(max_examples=max(1, settings().max_examples // 4))
 def test_drawn_scenarios_agree(scenario: Scenario) -> None:
+    # Pools of trays are not the oracle's; tests/planning/test_tiers.py has them by hand.
+    assume(all(domain.pooled is None for domain in scenario.topology.domains))
     agree(scenario)
 
 
