@@ -78,12 +78,13 @@ def find_scenario(path: Path) -> Path:
     return shipped_file("scenarios", path.name) if bare and not path.exists() else path
 
 
-def find_topology(text: str, folder: Path = Path()) -> Path:
-    """The file of a topology: a `.yaml` file relative to `folder`, or a shipped one by name.
+def find_named(kind: str, text: str, folder: Path = Path()) -> Path:
+    """The file of a topology (kind `topologies`) or a scenario (`scenarios`): a `.yaml` file
+    relative to `folder`, or a shipped one by name.
 
     Raises SpecError where there is none of that name.
     """
-    return folder / text if text.endswith(_YAML) else shipped_file("topologies", text)
+    return folder / text if text.endswith(_YAML) else shipped_file(kind, text)
 
 
 # Merging and overriding
@@ -227,13 +228,13 @@ class Composer:
         return node.with_map({**node.map, "topology": whole})
 
     def _file(self, name: Node, file: Path, form: Form, chain: tuple[Path, ...]) -> Node | None:
-        kind = "topology" if form is TOPOLOGY else "scenario"
+        kind = "topology" if form is TOPOLOGY else "extends"
         if name.text is None:
             return self._wrong(name, "extends", "the name of a file is due")
         home = (name.mark.file or file).parent
         try:
             text = expand_variables(name.text)
-            path = find_topology(text, home) if form is TOPOLOGY else home / text
+            path = find_named("topologies" if form is TOPOLOGY else "scenarios", text, home)
         except ValueError as error:
             return self._wrong(name, kind, str(error))
         except SpecError as error:

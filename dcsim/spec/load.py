@@ -21,8 +21,8 @@ from dcsim.spec.compose import (
     SCENARIO,
     TOPOLOGY,
     Composer,
+    find_named,
     find_scenario,
-    find_topology,
     merge_catalogue,
     shipped,
 )
@@ -71,7 +71,7 @@ def load_topology(path: str | Path, *, overrides: Sequence[str] = ()) -> Topolog
 
     `overrides` are `dotted.path=VALUE`, with or without `topology.` before. Raises SpecError.
     """
-    file = find_topology(str(path))
+    file = find_named("topologies", str(path))
     problems: list[Problem] = []
     tree = _read(file, "topology", problems)
     changes = [(p.removeprefix("topology."), v) for p, v in _parsed(overrides, problems)]
@@ -134,7 +134,8 @@ def _kind_of(tree: Node, file: Path, deep: int = 8) -> Kind | None:
     if base is None or base.text is None or deep == 0:
         return None
     if not base.text.endswith((".yaml", ".yml")):
-        return "topology"
+        ours = shipped("scenarios") / f"{base.text}.yaml"
+        return "scenario" if ours.is_file() else "topology"
     below = file.parent / base.text
     return file_kind(below, deep - 1) if below.is_file() else None
 
@@ -182,10 +183,13 @@ def _scenario(
             problems.append(Problem(file, None, None, "what_if", message))
         base = composer.changed(base, file, SCENARIO, variants.pop(what_if, []))
     scenario = _built(base, file, problems, also)
-    if scenario is not None and what_if is None:
+    if what_if is None:
         for name, changes in variants.items():
             found: list[Problem] = []
-            _built(Composer(found).changed(base, file, SCENARIO, changes), file, found, also)
+            tree = Composer(found).changed(base, file, SCENARIO, changes)
+            if found and scenario is None:
+                continue  # what it changes may be what the base lacks
+            _built(tree, file, found, also)
             news = [problem for problem in found if problem not in problems]
             problems += [_of_variant(problem, name, base) for problem in news]
     if scenario is None or problems:

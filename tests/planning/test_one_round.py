@@ -153,6 +153,20 @@ def test_the_places_are_those_in_the_file(tmp_path: Path) -> None:
     assert lines[(where["jobs.image.options.cgf"] or 0) - 1].strip() == "cgf: none"
 
 
+def test_variants_are_read_where_the_base_is_wrong(tmp_path: Path) -> None:
+    """What they change is told once, and nothing of the base again."""
+    variants = {"more": {"jobs.chat.replicas": "many"}, "same": {"seed": 2}}
+    file = write(tmp_path, CASES["a model"][0], duration="10 minx", what_if=variants)
+    agree(
+        told(file),
+        [
+            TYPO,
+            "jobs.chat.model: no model 'llama-3.1-8bb'",
+            "what_if.more: jobs.chat.replicas: 'many' where a whole number is due",
+        ],
+    )
+
+
 def test_by_every_way_in(tmp_path: Path) -> None:
     """Loading for a run and for a comparison tell the same; a variant's typo hides no model."""
     variant = {"slow": {"jobs.chat.arrivals.rate": "-1/s"}}

@@ -333,7 +333,10 @@ def test_check_knows_what_a_file_is(tmp_path: Path) -> None:
         ("foo: 1", "is no scenario (jobs), topology (racks) or parts file"),
         ("[1]", "is no scenario"),
         ("extends: hgx_h100", None),
-        ("{extends: hgx_h100, what_if: {}}", "cannot be read"),
+        ("{extends: hgx_h100, what_if: {}}", "extends: no shipped scenario 'hgx_h100'"),
+            ("extends: quickstart", None),
+            ("{extends: quickstart, jobs: {chat: {replicas: 3}}}", None),
+            ("{extends: quickstrat, seed: 1}", "did you mean 'quickstart'"),
         ("ssds: {x: kioxia-lc9-123tb}", None),
     ]:
         file.write_text(text)
@@ -417,7 +420,7 @@ def of_round(tmp_path: Path, text: str) -> list[tuple[int | None, str]]:
 def test_a_failed_extends_hides_no_other_problem(tmp_path: Path) -> None:
     """What is missing, or not known by name, may be in the file that is not there."""
     assert of_round(tmp_path, ROUND) == [
-        (1, "scenario"),
+        (1, "extends"),
         (3, "duration"),
         (5, "topology"),
         (7, "topology.racks.rack0.dram"),
