@@ -13,7 +13,7 @@ from model_scenes import IMAGE, VIDEO, arrays, generate, options
 
 from dcsim.models import ModelError, coding, library, vae
 from dcsim.models.autoencoder.passing import Half, Passing, convolved
-from dcsim.models.conv import depth_to_space, space_to_depth, upsample
+from dcsim.models.conv import conv, depth_to_space, space_to_depth, upsample
 from dcsim.models.pipeline import Networks, Pipeline
 from dcsim.models.shapes import Clip
 from dcsim.models.tape import Array, Tape
@@ -267,3 +267,18 @@ def test_tiles_bound_the_decodes_peak() -> None:
 
     assert most(512, "none") > 3 * most(512, "spatial") > 4 * most(512, "spacetime")
     assert most(512, "none") > 1.5 * most(512, "temporal")
+
+
+@pytest.mark.parametrize(("groups", "more"), [(1, 2 * (4 + 6) * 64 * 64), (4, 0)])
+def test_a_convolution_holds_what_it_reads_and_makes_once_more(groups: int, more: int) -> None:
+    """In bf16, at once and while it runs; one of single channels has kernels of its own."""
+    held = []
+    for transposes in (False, True):
+        tape = Tape()
+        tape.transposes = transposes
+        out = 6 if groups == 1 else 4
+        x, w = tape.tensor((1, 4, 64, 64), "bf16"), tape.tensor((out, 4 // groups, 3, 3), "bf16")
+        y = conv(x, w, groups=groups)
+        held.append(max(sum(each) for _, each in tape.profile))
+        assert tape.live == sum(each.storage.size for each in (x, w, y))
+    assert held[1] - held[0] == more

@@ -167,6 +167,21 @@ def test_variants_are_read_where_the_base_is_wrong(tmp_path: Path) -> None:
     )
 
 
+def test_a_profile_that_one_of_two_kinds_of_gpus_has(tmp_path: Path) -> None:
+    """Where the job may run on it nothing is wrong yet; where it may not, that is told."""
+    racks = {name: {"extends": "hgx-h100", "count": 1} for name in ("rack0", "rack1")}
+    racks["rack1"]["node"] = {"gpu": "l20"}
+    profile = {"chat": {"profile": "trt-llm"}}
+    file = write(tmp_path, profile, duration="10 minx", topology={"name": "two", "racks": racks})
+    data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    data["jobs"]["image"]["keep"] = {}
+    file.write_text(yaml.safe_dump(data), encoding="utf-8")
+    agree(told(file), [TYPO])
+    data["jobs"]["chat"]["replicas"] = {"count": 1, "on": ["rack1"]}
+    file.write_text(yaml.safe_dump(data), encoding="utf-8")
+    agree(told(file), [TYPO, "jobs.chat.profile: l20 has no profile 'trt-llm'"])
+
+
 def test_by_every_way_in(tmp_path: Path) -> None:
     """Loading for a run and for a comparison tell the same; a variant's typo hides no model."""
     variant = {"slow": {"jobs.chat.arrivals.rate": "-1/s"}}

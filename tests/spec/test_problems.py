@@ -334,9 +334,9 @@ def test_check_knows_what_a_file_is(tmp_path: Path) -> None:
         ("[1]", "is no scenario"),
         ("extends: hgx_h100", None),
         ("{extends: hgx_h100, what_if: {}}", "extends: no shipped scenario 'hgx_h100'"),
-            ("extends: quickstart", None),
-            ("{extends: quickstart, jobs: {chat: {replicas: 3}}}", None),
-            ("{extends: quickstrat, seed: 1}", "did you mean 'quickstart'"),
+        ("extends: quickstart", None),
+        ("{extends: quickstart, jobs: {chat: {replicas: 3}}}", None),
+        ("{extends: quickstrat, seed: 1}", "did you mean 'quickstart'"),
         ("ssds: {x: kioxia-lc9-123tb}", None),
     ]:
         file.write_text(text)
