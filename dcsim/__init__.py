@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dcsim.assembly import Plan, make_plan
     from dcsim.models import ModelError
-    from dcsim.operations import DataCenter, Environment, Process
+    from dcsim.operations import Arriving, Candidate, DataCenter, Environment, Process, Route
     from dcsim.planning import (
         check,
         compare,
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from dcsim.workload import stream
 
 _HOMES = {
+    "Arriving": "operations",
+    "Candidate": "operations",
     "DataCenter": "operations",
     "Environment": "operations",
     "ModelError": "models",
@@ -46,6 +48,7 @@ _HOMES = {
     "Problem": "spec",
     "Process": "operations",
     "Results": "results",
+    "Route": "operations",
     "Scenario": "spec",
     "SpecError": "spec",
     "check": "planning",
@@ -69,6 +72,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "Arriving",
+    "Candidate",
     "DataCenter",
     "Environment",
     "ModelError",
@@ -76,6 +81,7 @@ __all__ = [
     "Problem",
     "Process",
     "Results",
+    "Route",
     "Scenario",
     "SpecError",
     "check",

@@ -48,9 +48,15 @@ class Oracle(Weights, HandOvers, Loads, Swaps, Looks, Routers):
     """The engine's interface, stepped. Times in ns, sizes in bytes."""
 
     def __init__(
-        self, tables: dict[str, np.ndarray], horizon_ns: int, bin_ns: int, lifted: bool
+        self,
+        tables: dict[str, np.ndarray],
+        horizon_ns: int,
+        bin_ns: int,
+        lifted: bool,
+        routers: dict[int, Any] | None = None,
     ) -> None:
         self.now = 0
+        self.functions = routers or {}
         self.horizon = horizon_ns
         self.lifted = lifted
         self.heap: list[tuple[int, int, int, int, Callable[[], None]]] = []
@@ -111,7 +117,7 @@ class Oracle(Weights, HandOvers, Loads, Swaps, Looks, Routers):
         self.linked = bool(after)
         self.file_hand_overs(tables, n)
         self.earliest = arrival
-        self.prompts = tables["prompt"].tolist()
+        self.prompts, self.outputs = tables["prompt"].tolist(), tables["output"].tolist()
         self.requests = []
         columns = [tables[name].tolist() for name in ("klass", "work", "prompt", "output")]
         for row, (t, klass, work, prompt, output) in enumerate(zip(arrival, *columns, strict=True)):
@@ -201,6 +207,8 @@ class Oracle(Weights, HandOvers, Loads, Swaps, Looks, Routers):
         able = [replica for replica in mine if replica.state in (UP, LOADING)]
         if not able:
             return None
+        if service in self.functions:
+            return self.by_function(self.functions[service], able, request)
         return self.BY_NUMBER[row.router](self, able, request)
 
     # Iterations.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from dcsim.engine import Engine, Int64, Tables
+from dcsim.engine import Engine, Int64, RouteFunction, Tables
 from dcsim.spec import Endurance, Scenario
 from dcsim.workload import Requests, Stream
 
@@ -92,12 +93,19 @@ class Plan:
         return {k: np.ascontiguousarray(v, dtype=np.int64) for k, v in columns.items()}
 
     def engine(
-        self, *, lifted: bool = False, first: Requests | None = None, threads: int = 1
+        self,
+        *,
+        lifted: bool = False,
+        first: Requests | None = None,
+        threads: int = 1,
+        routers: Mapping[int, RouteFunction] | None = None,
     ) -> Engine:
         """A fresh engine at time 0; `lifted`: without limits of capacity; `first`: the window that
-        it has, absent: all requests; `threads`: on which components run, at the most."""
+        it has, absent: all requests; `threads`: on which components run, at the most; `routers`:
+        functions by row of a service that decide in place of its own."""
         tables = self.tables if first is None else self.fixed | self.columns(first)
-        return Engine(tables, self.scenario.duration, self.scenario.bin, lifted, threads)
+        duration, bin_ = self.scenario.duration, self.scenario.bin
+        return Engine(tables, duration, bin_, lifted, threads, routers or {})
 
     def pool(self, name: str) -> int:
         """Row of a pool.

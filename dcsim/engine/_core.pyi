@@ -1,6 +1,6 @@
 from collections.abc import Mapping
 
-from dcsim.engine.border import Int64, Outputs, Rows
+from dcsim.engine.border import Int64, Outputs, RouteFunction, Rows
 
 def columns() -> dict[str, tuple[str, ...]]: ...
 def evictions() -> tuple[str, ...]: ...
@@ -57,9 +57,11 @@ class Engine:
         bin: int,
         lifted: bool = False,
         threads: int = 0,
+        routers: Mapping[int, RouteFunction] = ...,
     ) -> None:
         """`threads`: on which components run, at the most; 0: one, and events of one time as they
-        happened."""
+        happened. `routers`: by row of a service a function that decides in place of its router; an
+        error in it ends the run, and is raised by what was called."""
 
     @property
     def now(self) -> int: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NotRequired, TypeAlias, TypedDict, cast
 
 import numpy as np
@@ -65,6 +65,11 @@ class Rows(TypedDict):
     handed: NotRequired[Int64]
     swaps: NotRequired[npt.NDArray[np.int32]]
 
+
+RouteFunction = Callable[[int, int, int, int, int, list[tuple[int, int, int, int]]], int]
+"""Of a request the time in ns, the class, tokens of prompt and output, and the replica that the one
+before it was on (-1: none); of each replica that it can go to the row, requests and prompt tokens
+that are there, and four times the tokens that what is found there saves: the row of its choice."""
 
 ROWS: tuple[str, ...] = tuple(Rows.__annotations__)
 """Columns of what is written down of requests, those of content and hand-overs among them."""

@@ -2,6 +2,7 @@
 
 from dcsim.operations.datacenter import DataCenter, Sample, Sink
 from dcsim.operations.environment import Environment, Process, operate, processes
+from dcsim.operations.routing import Arriving, Candidate, Route
 from dcsim.reading.errors import StuckError
 from dcsim.spec.operations import (
     capacity_change,
@@ -11,9 +12,12 @@ from dcsim.spec.operations import (
 )
 
 __all__ = [
+    "Arriving",
+    "Candidate",
     "DataCenter",
     "Environment",
     "Process",
+    "Route",
     "Sample",
     "Sink",
     "StuckError",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from dcsim.assembly import Plan
 from dcsim.engine.border import STATES, Outputs, Rows, cut, joined
+from dcsim.operations.routing import Route, by_service
 from dcsim.reading.errors import StuckError
 from dcsim.spec import did_you_mean
 from dcsim.workload import Requests, stream
@@ -51,10 +52,18 @@ class DataCenter:
     threads: int = 1
     """On which components run that share nothing, at the most; the same comes out for any."""
 
+    routers: Mapping[str, Route] = field(default_factory=dict)
+    """Functions that decide in place of a service's router, by its name."""
+
     def __post_init__(self) -> None:
         self._windows: Iterator[Requests] = self.plan.source.windows()
         first = next(self._windows)
-        self._engine = self.plan.engine(lifted=self.lifted, first=first, threads=self.threads)
+        self._engine = self.plan.engine(
+            lifted=self.lifted,
+            first=first,
+            threads=self.threads,
+            routers=by_service(self.plan, self.routers),
+        )
         self._under_way = deque([first])
         self._next = next(self._windows, None)
         self._gathered: list[Rows] = []

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dcsim.assembly import Plan
-from dcsim.planning.run import Progress, load, read, run_all
+from dcsim.planning.run import Progress, Routers, load, read, run_all
 from dcsim.results import Results
 from dcsim.spec import Problem, Scenario, SpecError, did_you_mean
 
@@ -101,6 +101,9 @@ def plans_of(
     return plans
 
 
-def compare(plans: dict[str, Plan], *, progress: Progress | None = None) -> dict[str, Results]:
-    """The results of every variant, in the same order; they run side by side."""
-    return dict(run_all(plans, progress=progress))
+def compare(
+    plans: dict[str, Plan], *, routers: Routers | None = None, progress: Progress | None = None
+) -> dict[str, Results]:
+    """The results of every variant, in the same order; they run side by side. `routers`: as in
+    `run`, for all of them."""
+    return dict(run_all(plans, routers=routers, progress=progress))

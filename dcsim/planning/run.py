@@ -13,12 +13,15 @@ import pyarrow as pa
 from dcsim.assembly import Plan, make_plan, model_findings
 from dcsim.cores import cores
 from dcsim.engine import Outputs
-from dcsim.operations import DataCenter, Process, Sample, Sink, operate, processes
+from dcsim.operations import DataCenter, Process, Route, Sample, Sink, operate, processes
 from dcsim.results import Pass, Record, Results, results_of
 from dcsim.spec import Scenario, SpecError, load_scenario
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done, 0 to 1."""
+
+Routers = Mapping[str, Route]
+"""Functions that route, by the names of services."""
 
 _SECONDS_BETWEEN = 0.1
 """Between two words of progress while the passes are waited for."""
@@ -62,27 +65,38 @@ def simulate(
     progress: Callable[[int], None] | None = None,
     sink: Sink | None = None,
     threads: int = 1,
+    routers: Routers | None = None,
 ) -> Run:
     """One pass over the plan, under the scenario's operations and the `commands`. A `sink` takes
     the requests window by window; without one they are all in the outputs. `threads`: at the most,
-    for components that share nothing; they change no result."""
+    for components that share nothing; they change no result. `routers`: as in `run`."""
     begun = time.perf_counter()
-    datacenter = DataCenter(plan, lifted=lifted, progress=progress, sink=sink, threads=threads)
+    datacenter = DataCenter(
+        plan, lifted=lifted, progress=progress, sink=sink, threads=threads, routers=routers or {}
+    )
     operate(datacenter, [*processes(plan.scenario), *commands])
     outputs = datacenter.finish()
     return Run(outputs, tuple(datacenter.samples), time.perf_counter() - begun)
 
 
 def run(
-    plan: Plan, *, commands: Sequence[Process] = (), progress: Progress | None = None
+    plan: Plan,
+    *,
+    commands: Sequence[Process] = (),
+    routers: Routers | None = None,
+    progress: Progress | None = None,
 ) -> Results:
     """The results of a plan: occupancy as built, demand with capacities lifted, same arrivals.
 
     `commands`: SimPy processes of the caller's, beside the scenario's operations. They are
     called once for each of the two passes, which run at once on two threads, so they must keep
     no state outside.
+
+    `routers`: by name of a service a function that says which replica gets a request, in place of
+    the scenario's router. It is called from both passes, so it must keep no state either, and
+    costs Python's time a request. An error in it ends the run.
     """
-    ((_, results),) = run_all({"": plan}, commands=commands, progress=progress)
+    ((_, results),) = run_all({"": plan}, commands=commands, routers=routers, progress=progress)
     return results
 
 
@@ -90,6 +104,7 @@ def run_all(
     plans: Mapping[str, Plan],
     *,
     commands: Sequence[Process] = (),
+    routers: Routers | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[str, Results]]:
     """The results of some plans by name, in their order, each as soon as it is there.
@@ -98,7 +113,7 @@ def run_all(
     each other: the results are those of one after another. The first error in the order of the
     plans is raised, with a note of the name where there is one.
     """
-    with _Passes(plans, commands, progress) as passes:
+    with _Passes(plans, commands, routers, progress) as passes:
         for name, plan in plans.items():
             built, lifted = passes.wait(name)
             samples = built[1]
@@ -120,9 +135,13 @@ class _Passes:
     """
 
     def __init__(
-        self, plans: Mapping[str, Plan], commands: Sequence[Process], progress: Progress | None
+        self,
+        plans: Mapping[str, Plan],
+        commands: Sequence[Process],
+        routers: Routers | None,
+        progress: Progress | None,
     ) -> None:
-        self._progress = progress
+        self._progress, self._routers = progress, routers
         self._horizons = [plan.scenario.duration for plan in plans.values() for _ in range(2)]
         self._done = [0] * len(self._horizons)
         """ns of each pass."""
@@ -156,6 +175,7 @@ class _Passes:
                 progress=is_at,
                 sink=record.add,
                 threads=self._threads,
+                routers=self._routers,
             )
             return Pass(made.outputs, record, made.seconds - record.seconds), made.samples
         except BaseException:

@@ -56,6 +56,8 @@ class Engine {
     template <class Put> bool take(Put&& put);
     template <class Put> void take_rest(Put&& put);
 
+    void decide_by(std::size_t service, RouteFunction function) { router_.decide_by(service, std::move(function)); }
+
     // Control, and a look inside: control.hpp.
     void fail(std::size_t r);
     void start(std::size_t r);

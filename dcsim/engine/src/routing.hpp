@@ -33,7 +33,11 @@ inline void Engine::route(const Waiting& request) {
 }
 
 inline std::size_t Engine::choose(std::size_t service, i64 request, i64 before) {
-    return router_.choose(service, before, [&](std::size_t r) { return saved(r, request); });
+    const auto found = [&](std::size_t r) { return saved(r, request); };
+    if (!router_.has_function(service)) return router_.choose(service, before, found);
+    const Requests& all = tables_.requests;
+    const auto q = static_cast<std::size_t>(request);
+    return router_.choose(service, Choice{now_, all.klass[q], all.prompt[q], all.output[q], before, {}}, found);
 }
 
 // Where the request that this one waited for last was; -1: it waited for none.

@@ -43,6 +43,10 @@ class Team {
     i64 arrived() const { return sum([](const Engine& e) { return e.arrived(); }); }
     i64 completed() const { return sum([](const Engine& e) { return e.completed(); }); }
 
+    void decide_by(std::size_t service, const RouteFunction& function) {
+        for (const auto& part : parts_) part->decide_by(service, function);
+    }
+
     void run_until(i64 t) {
         if (alone()) return parts_[0]->run_until(t);
         if (t < now() || t > together_.bins().horizon) return parts_[0]->run_until(t);  // refused

@@ -3,6 +3,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <initializer_list>
@@ -77,10 +78,31 @@ class Busy {
     std::atomic_flag& flag_;
 };
 
+// A Python function as a router. An error in it, or an answer that is none, leaves the engine in the
+// middle of an event: `broken`.
+dcsim::RouteFunction route_function(nb::callable function, std::atomic<bool>& broken) {
+    return [function = std::move(function), &broken](const dcsim::Choice& c) -> i64 {
+        const nb::gil_scoped_acquire acquire;
+        try {
+            nb::list options;
+            for (const dcsim::Option& o : c.options) options.append(nb::make_tuple(o.replica, o.requests, o.asked, o.saved));
+            const nb::object answer = function(c.now, c.klass, c.prompt, c.output, c.before, options);
+            i64 row = -1;
+            if (!nb::isinstance<nb::int_>(answer) || !nb::try_cast(answer, row) ||
+                std::none_of(c.options.begin(), c.options.end(), [row](const dcsim::Option& o) { return o.replica == row; }))
+                throw std::invalid_argument("a router gave " + std::string(nb::repr(answer).c_str()) + ", which is none of the replicas that it could give");
+            return row;
+        } catch (...) {
+            broken = true;
+            throw;
+        }
+    };
+}
+
 // Owns all that it is given: what a caller does to an array afterwards changes nothing here.
 class PyEngine {
   public:
-    PyEngine(const nb::dict& tables, i64 horizon, i64 bin, bool lifted, i64 threads) {
+    PyEngine(const nb::dict& tables, i64 horizon, i64 bin, bool lifted, i64 threads, const nb::dict& routers) {
         if (threads < 0) throw std::invalid_argument("threads: 0 or more");
         if (horizon < 1 || bin < 1) throw std::invalid_argument("horizon and bin are at least 1 ns");
         dcsim::Tables t;
@@ -117,7 +139,13 @@ class PyEngine {
             t.requests.fed = values(tables, "fed");
         }
         t.check();
+        const auto services = static_cast<i64>(t.services.size());
         engine_ = std::make_unique<dcsim::Team>(std::move(t), horizon, bin, lifted, threads);
+        for (const auto& [service, function] : routers) {
+            const i64 row = nb::cast<i64>(service);
+            if (row < 0 || row >= services) throw std::invalid_argument("routers: no service " + std::to_string(row));
+            engine_->decide_by(static_cast<std::size_t>(row), route_function(nb::cast<nb::callable>(function), broken_));
+        }
     }
 
     // What `act` makes of the engine, with no other thread in it.
@@ -125,7 +153,12 @@ class PyEngine {
     auto with(Act act) {
         const Busy busy(busy_);
         if (!engine_) throw std::runtime_error("the run is finished");
-        return act(*engine_);
+        try {
+            return act(*engine_);
+        } catch (...) {
+            if (broken_) engine_.reset();
+            throw;
+        }
     }
 
     void run_until(i64 t) {
@@ -208,6 +241,7 @@ class PyEngine {
     }
 
     std::atomic_flag busy_ = ATOMIC_FLAG_INIT;
+    std::atomic<bool> broken_ = false;
     std::unique_ptr<dcsim::Team> engine_;
 };
 
@@ -292,8 +326,8 @@ NB_MODULE(_core, m) {
         .def("hits", &replay, "policy"_a, "capacity"_a)
         .def("lru_hits", &lru_hits, "counted"_a.noconvert());
     nb::class_<PyEngine>(m, "Engine")
-        .def(nb::init<const nb::dict&, i64, i64, bool, i64>(), "tables"_a, "horizon"_a, "bin"_a, "lifted"_a = false,
-             "threads"_a = 0)
+        .def(nb::init<const nb::dict&, i64, i64, bool, i64, const nb::dict&>(), "tables"_a, "horizon"_a, "bin"_a, "lifted"_a = false,
+             "threads"_a = 0, "routers"_a = nb::dict())
         .def_prop_ro("now", [](PyEngine& p) { return p.with([](dcsim::Team& e) { return e.now(); }); })
         .def_prop_ro("arrived", [](PyEngine& p) { return p.with([](dcsim::Team& e) { return e.arrived(); }); })
         .def_prop_ro("completed", [](PyEngine& p) { return p.with([](dcsim::Team& e) { return e.completed(); }); })
