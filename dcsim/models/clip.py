@@ -16,6 +16,7 @@ from dcsim.models import ops
 from dcsim.models.conv import conv
 from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.repeat import repeated
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import MEMORY, Array, Shape, Tape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count, CountOrZero
@@ -193,7 +194,7 @@ def _layer(c: ClipText | ClipVision, w: Weights, name: str, x: Tensor, *, causal
         ops.linear(y, *w.linear(f"{name}.{part}")).reshape(batch, tokens, c.heads, width // c.heads)
         for part in ("q", "k", "v")
     )
-    y = ops.attention(q, k, v, causal=causal).reshape(batch, tokens, width)
+    y = softmax_attention(q, k, v, causal=causal).reshape(batch, tokens, width)
     del q, k, v
     x = ops.add(x, ops.linear(y, *w.linear(f"{name}.out")))
     y = ops.layer_norm_learned(x, *w.linear(f"{name}.norm2"), EPS)

@@ -14,6 +14,7 @@ from dcsim.models.block_parts import Mixer, divides
 from dcsim.models.cache import Cache, Kept
 from dcsim.models.parallel import all_gather, all_reduce_, nothing, ring_attention
 from dcsim.models.positions import rotate
+from dcsim.models.softmax_attention import causal_pairs, softmax_attention
 from dcsim.models.tape import COMM, MEMORY, Tensor, nbytes
 from dcsim.models.weights import Parameters, Weights
 from dcsim.reading.concept import Count, Positive
@@ -135,13 +136,15 @@ def among(
     if cp == 1 or q.shape[1] == 1:
 
         def attend() -> Tensor:
-            return ops.attention(q, *kept, causal=True, window=window, sinks=sinks, softcap=softcap)
+            return softmax_attention(
+                q, *kept, causal=True, window=window, sinks=sinks, softcap=softcap
+            )
 
         return answered(q, cp, attend)
     n, before = q.shape[1], kept[0].shape[1] - q.shape[1]
-    pairs = -(-ops.causal_pairs(cp * n, cp * before) // cp**2)
+    pairs = -(-causal_pairs(cp * n, cp * before) // cp**2)
     return ring_attention(
-        kept, cp, lambda part: ops.attention(q, *part, pairs=pairs, softcap=softcap)
+        kept, cp, lambda part: softmax_attention(q, *part, pairs=pairs, softcap=softcap)
     )
 
 

@@ -18,6 +18,7 @@ from dcsim.models.block_parts import Mixer, divides
 from dcsim.models.cache import Cache, Kept
 from dcsim.models.gqa import answered, rotate_
 from dcsim.models.parallel import all_reduce_, ring_attention
+from dcsim.models.softmax_attention import causal_pairs
 from dcsim.models.tape import ATTENTION, DENSE, MEMORY, Array, Tensor, nbytes
 from dcsim.models.weights import Parameters, Weights
 from dcsim.reading.concept import Count, Positive
@@ -163,7 +164,7 @@ class Mla(Mixer):
     def _round(self, q: Tensor, matrix: Tensor, latents: Tensor, causal: bool, cp: int) -> Tensor:
         """Attention to one piece of `cp` GPUs; of the newest each has as many pairs."""
         n, m = q.shape[1], latents.shape[1]
-        pairs = -(-ops.causal_pairs(cp * n, 0) // cp**2) if causal else n * m
+        pairs = -(-causal_pairs(cp * n, 0) // cp**2) if causal else n * m
 
         def attend(part: tuple[Tensor, ...]) -> Tensor:
             return self._piece(q, matrix, part[0], causal, pairs)[0]
@@ -196,7 +197,7 @@ class Mla(Mixer):
             ),
         )
         if pairs is None:
-            pairs = ops.causal_pairs(n, 0) if causal else n * m
+            pairs = causal_pairs(n, 0) if causal else n * m
         sums: list[Array] = []
 
         def compute() -> Array:

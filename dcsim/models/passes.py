@@ -19,6 +19,7 @@ from dcsim.models.denoiser import Numerics
 from dcsim.models.parallel import all_gather, all_reduce_, all_to_all, ring_attention
 from dcsim.models.positions import timestep_embedding
 from dcsim.models.repeat import repeated
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import MEMORY, Array, Shape, Tape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.spec import Layout
@@ -247,7 +248,7 @@ def attend(
 
 def attention_among(q: Tensor, parts: tuple[Tensor, ...], ring: int, kernel: str) -> Tensor:
     """Attention of q to K and V of all GPUs of a ring."""
-    return ring_attention(parts, ring, lambda part: ops.attention(q, *part, kernel=kernel))
+    return ring_attention(parts, ring, lambda part: softmax_attention(q, *part, kernel=kernel))
 
 
 def dense(x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 
 from dcsim.models import ops, passes
 from dcsim.models.passes import Pass, layer
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 
 
@@ -66,7 +67,7 @@ class Refiner:
             passes.split_heads(p.linear(f"{name}.{part}", y), self.heads)
             for part in ("q", "k", "v")
         )
-        z = ops.attention(q, k, v, kernel=p.numerics.kernel).reshape(*x.shape)
+        z = softmax_attention(q, k, v, kernel=p.numerics.kernel).reshape(*x.shape)
         del q, k, v
         z = p.linear(f"{name}.out", z)
         gate, gate2 = p.linear(f"{name}.modulation", ops.silu(signal)).chunk(2, -1)

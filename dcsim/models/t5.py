@@ -14,6 +14,7 @@ import numpy as np
 from dcsim.models import ops
 from dcsim.models.encoder import Encoder, Encoding
 from dcsim.models.repeat import repeated
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import MEMORY, Array, Shape, Tape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count
@@ -87,7 +88,7 @@ def _encode(c: T5, w: Weights, ids: Tensor) -> Tensor:
         )
         bias = shared or _bias(c, w, f"{i}.relative", tokens, x.tape)
         bias = ops.copy(bias)
-        y = ops.attention(q, k, v, scale=1.0, bias=bias)
+        y = softmax_attention(q, k, v, scale=1.0, bias=bias)
         del q, k, v, bias
         y = ops.linear(y.reshape(batch, tokens, c.heads * c.head), w[f"{i}.out"])
         x = ops.add(x, y)

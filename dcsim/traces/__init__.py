@@ -9,9 +9,11 @@ from dcsim.traces.files import load, save
 from dcsim.traces.parts import handed_over, part
 from dcsim.traces.plot import plot
 from dcsim.traces.price import Cost, Work, WorkPhase, WorkSegment, price
+from dcsim.traces.record import Holding, Record
 from dcsim.traces.report import report
+from dcsim.traces.segments import Phase, Segment
 from dcsim.traces.server import token_work
-from dcsim.traces.trace import Holding, MemoryTrace, Phase, Record, Segment
+from dcsim.traces.trace import MemoryTrace
 
 __all__ = [
     "Clip",

@@ -15,7 +15,8 @@ from dcsim.models.pipeline import Networks
 from dcsim.models.shapes import Clip, RequestShape, Turn
 from dcsim.reading.errors import did_you_mean
 from dcsim.spec import Layout, is_trace
-from dcsim.traces.clips import check_clip, trace_clip
+from dcsim.traces.checks import check_clip
+from dcsim.traces.clips import trace_clip
 from dcsim.traces.files import load
 from dcsim.traces.trace import MemoryTrace
 from dcsim.traces.turns import check_turn, trace_turn

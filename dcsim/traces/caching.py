@@ -16,7 +16,9 @@ import numpy as np
 
 from dcsim.models.shapes import Clip
 from dcsim.models.tape import ATTENTION, CATEGORIES, COMM, CONV, DENSE, GRAIN, KINDS, MEMORY, nbytes
-from dcsim.traces.trace import CACHED, Ints, MemoryTrace, Phase, Record
+from dcsim.traces.record import Ints, Record
+from dcsim.traces.segments import Phase
+from dcsim.traces.trace import CACHED, MemoryTrace
 
 ORDER = 1
 """Of TaylorSeer's expansion: an output and its first difference."""

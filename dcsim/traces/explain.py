@@ -24,8 +24,9 @@ from dcsim.models.vae import Vae
 from dcsim.spec import Gpu, is_trace
 from dcsim.traces.budget import kv
 from dcsim.traces.report import report
+from dcsim.traces.segments import Segment
 from dcsim.traces.streaming import brings
-from dcsim.traces.trace import MemoryTrace, Segment
+from dcsim.traces.trace import MemoryTrace
 from dcsim.traces.turns import Server, kv_dtype
 
 

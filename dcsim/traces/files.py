@@ -13,7 +13,9 @@ import numpy as np
 
 from dcsim.models.shapes import Clip, Turn
 from dcsim.spec import Layout
-from dcsim.traces.trace import Holding, MemoryTrace, Phase, Record, Segment
+from dcsim.traces.record import Holding, Record
+from dcsim.traces.segments import Phase, Segment
+from dcsim.traces.trace import MemoryTrace
 
 FORMAT = 3
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from dcsim.models.tape import CATEGORIES
 from dcsim.traces.residency import LOADING
-from dcsim.traces.trace import MemoryTrace, Segment
+from dcsim.traces.segments import Segment
+from dcsim.traces.trace import MemoryTrace
 
 __all__ = ["handed_over", "part"]
 

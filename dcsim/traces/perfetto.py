@@ -16,8 +16,10 @@ import numpy as np
 from dcsim.models.tape import CATEGORIES, COMM, KINDS
 from dcsim.spec import Gpu
 from dcsim.traces.price import Rates
+from dcsim.traces.record import Record
 from dcsim.traces.report import step_seconds
-from dcsim.traces.trace import MemoryTrace, Record, Segment
+from dcsim.traces.segments import Segment
+from dcsim.traces.trace import MemoryTrace
 
 Event = dict[str, Any]
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from dcsim.models.tape import CATEGORIES
 from dcsim.spec import Gpu
+from dcsim.traces.record import Holding
 from dcsim.traces.report import step_seconds
-from dcsim.traces.trace import Holding, MemoryTrace
+from dcsim.traces.trace import MemoryTrace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,7 +18,9 @@ from math import ceil, lcm
 from dcsim.models.options import ModelError
 from dcsim.models.tape import ATTENTION, COMM, CONV, DENSE, KINDS, MEMORY
 from dcsim.spec import Gpu
-from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
+from dcsim.traces.record import Record
+from dcsim.traces.segments import Phase, Segment
+from dcsim.traces.trace import MemoryTrace
 
 NS = Fraction(1, 10**9)
 

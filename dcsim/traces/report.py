@@ -10,7 +10,8 @@ import numpy as np
 from dcsim.models.shapes import figures
 from dcsim.spec import Gpu
 from dcsim.traces.price import Rates, price_phase, price_segment
-from dcsim.traces.trace import CACHED, MemoryTrace, Phase, Segment
+from dcsim.traces.segments import Phase, Segment
+from dcsim.traces.trace import CACHED, MemoryTrace
 
 
 def step_seconds(s: Segment, phase: Phase, gpu: Gpu, count: int) -> np.ndarray[Any, Any]:

@@ -15,7 +15,9 @@ import numpy as np
 
 from dcsim.models.shapes import Clip
 from dcsim.models.tape import CATEGORIES
-from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
+from dcsim.traces.record import Record
+from dcsim.traces.segments import Phase, Segment
+from dcsim.traces.trace import MemoryTrace
 
 CODERS = ("input", "vae", "waveform")
 """Phases whose weights every GPU has whole."""

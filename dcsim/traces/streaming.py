@@ -17,8 +17,10 @@ from dcsim.models.shapes import Clip
 from dcsim.models.streaming import Streaming, seen
 from dcsim.models.tape import nbytes
 from dcsim.spec import Layout
+from dcsim.traces.record import Record
 from dcsim.traces.residency import nothing
-from dcsim.traces.trace import CHUNK, Phase, Record, Segment
+from dcsim.traces.segments import Phase, Segment
+from dcsim.traces.trace import CHUNK
 
 SESSION = "session"
 """The segment, the phase and the record of loading what the clip goes on from."""

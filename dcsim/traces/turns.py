@@ -21,13 +21,15 @@ from dcsim.models import llm
 from dcsim.models.catalogue import Model
 from dcsim.models.feed_forward import Routing
 from dcsim.models.llm import Cache, KvSize, LlmConfig
-from dcsim.models.ops import causal_pairs
 from dcsim.models.options import ModelError
 from dcsim.models.shapes import Turn
+from dcsim.models.softmax_attention import causal_pairs
 from dcsim.models.tape import Tape
 from dcsim.models.weights import Weights, count, size
 from dcsim.spec import Layout
-from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
+from dcsim.traces.record import Record
+from dcsim.traces.segments import Phase, Segment
+from dcsim.traces.trace import MemoryTrace
 
 NEAR, FAR = 64, 128
 """Chunks whose difference gives the figures of a token."""

@@ -33,6 +33,7 @@ from dcsim.models.conv import (
     space_to_depth,
 )
 from dcsim.models.parallel import all_gather
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import Tensor
 from dcsim.models.weights import Parameters
 from dcsim.reading.concept import Concept, Count, Least, Positive
@@ -249,7 +250,7 @@ class Attention(Layer):
         )
         k = all_gather(k, x.tape.sharing, 1)
         v = all_gather(v, x.tape.sharing, 1)
-        h = ops.attention(q, k, v, bias=mask).reshape(*rows, width)
+        h = softmax_attention(q, k, v, bias=mask).reshape(*rows, width)
         del q, k, v
         h = ops.linear(h, *run.affine(f"{name}.out"))
         h = h.reshape(batch, frames, cells, width).permute(0, 3, 1, 2)

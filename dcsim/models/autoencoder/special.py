@@ -21,6 +21,7 @@ from dcsim.models.autoencoder.passing import (
 )
 from dcsim.models.conv import conv, depth_to_space, grouped_mean, padded, repeated
 from dcsim.models.linear_attention import linear_attention, with_ones
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import ATTENTION, Array, Tensor
 from dcsim.models.weights import Parameters
 from dcsim.reading.concept import Count
@@ -245,7 +246,7 @@ class TimeAttention(Layer):
                 ops.linear(h, run.weights[f"{name}.{p}.weight"]).reshape(*split) for p in "qkv"
             )
             q, k = (ops.pointwise("normalize", _of_unit_length, each) for each in (q, k))
-            h = ops.attention(q, k, v, causal=True).reshape(rows, frames, width)
+            h = softmax_attention(q, k, v, causal=True).reshape(rows, frames, width)
             del q, k, v
         h = ops.linear(h, *run.affine(f"{name}.out"))
         h = ops.affine(h, 1.0)

@@ -18,6 +18,7 @@ from dcsim.models.parallel import ALONE, all_gather, all_to_all, check_execution
 from dcsim.models.passes import Pass, layer
 from dcsim.models.positions import grid_positions
 from dcsim.models.repeat import repeated
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import ATTENTION, MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count
@@ -179,7 +180,7 @@ def _mixed(
     )
     bias = ops.copy(picked.reshape(n, n, heads).permute(2, 0, 1), (1, heads, n, n))
     if scores is None:
-        return ops.attention(q, k, v, bias=bias)
+        return softmax_attention(q, k, v, bias=bias)
     scores = ops.add(scores, bias)
     del bias
     scores = tape.run("softmax", MEMORY, (scores,), square, dtype, partial(_softmax, scores))

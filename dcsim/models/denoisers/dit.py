@@ -27,6 +27,7 @@ from dcsim.models.parallel import (
 from dcsim.models.passes import attention_among
 from dcsim.models.positions import grid_positions, timestep_embedding
 from dcsim.models.repeat import repeated
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count, Least, Positive, Unwritten
@@ -338,7 +339,7 @@ def _cross_attention(
     q = ops.linear(x, *w.linear(f"{name}.cross.q")).reshape(batch, tokens, heads, width)
     kv = ops.linear(text, *w.linear(f"{name}.cross.kv"))
     kv = kv.reshape(batch, text.shape[1], 2, heads, width)
-    y = ops.attention(q, kv[:, :, 0], kv[:, :, 1], kernel=n.kernel)
+    y = softmax_attention(q, kv[:, :, 0], kv[:, :, 1], kernel=n.kernel)
     del q, kv
     y = ops.linear(y.reshape(batch, tokens, heads * width), *w.linear(f"{name}.cross.out"))
     all_reduce_(y, layout.tp)

@@ -18,6 +18,7 @@ from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, Wave, layer
 from dcsim.models.positions import grid_places
 from dcsim.models.repeat import repeated
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import Array, Shape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count, Positive
@@ -176,5 +177,5 @@ def _cross_attention(c: Ltx, p: Pass, i: int, y: Tensor, text: Tensor) -> Tensor
     q = passes.split_heads(ops.rms_norm(q, p.w[f"{name}.q_norm"], HEAD_EPS), heads)
     k = passes.split_heads(ops.rms_norm(k, p.w[f"{name}.k_norm"], HEAD_EPS), heads)
     v = passes.split_heads(v, heads)
-    z = ops.attention(q, k, v, kernel=p.numerics.kernel)
+    z = softmax_attention(q, k, v, kernel=p.numerics.kernel)
     return passes.out(p, f"{name}.out", z.reshape(*y.shape[:2], z.shape[2] * z.shape[3]))

@@ -17,6 +17,7 @@ from dcsim.models.denoiser import Denoiser, Latent, Numerics
 from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Heads, Pass, layer
 from dcsim.models.positions import grid_places
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import DENSE, MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count
@@ -153,7 +154,7 @@ def _pooled(p: Pass, text: Tensor) -> Tensor:
     head = width // POOLER_HEADS
     kv = p.linear("pooler.kv", every).reshape(batch, tokens + 1, 2, POOLER_HEADS, head)
     q = p.linear("pooler.q", every[:, 0]).reshape(batch, 1, POOLER_HEADS, head)
-    z = ops.attention(q, kv[:, :, 0], kv[:, :, 1], kernel=p.numerics.kernel)
+    z = softmax_attention(q, kv[:, :, 0], kv[:, :, 1], kernel=p.numerics.kernel)
     return p.linear("pooler.out", z.reshape(batch, width))
 
 

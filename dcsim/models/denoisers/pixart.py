@@ -19,6 +19,7 @@ from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, layer
 from dcsim.models.positions import grid_positions, timestep_embedding
 from dcsim.models.repeat import repeated
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count, CountOrZero, Positive
@@ -241,7 +242,7 @@ def _attention(c: PixArt, p: Pass, name: str, y: Tensor, text: Tensor | None) ->
     if text is None and not along:
         z = passes.attend(p, q, k, v)
     else:
-        z = ops.attention(q, k, v, kernel=p.numerics.kernel)
+        z = softmax_attention(q, k, v, kernel=p.numerics.kernel)
         z = z.reshape(*y.shape[:2], z.shape[2] * z.shape[3])
     z = passes.out(p, f"{name}.out", z)
     return ops.affine(z, 1.0)  # diffusers divides by a factor, which is 1

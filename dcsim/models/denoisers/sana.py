@@ -19,6 +19,7 @@ from dcsim.models.linear_attention import linear_attention, with_ones
 from dcsim.models.parallel import ALONE, all_gather, check_execution, halo
 from dcsim.models.passes import Pass, layer
 from dcsim.models.repeat import repeated
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import Array, Shape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count
@@ -178,7 +179,7 @@ def _cross_attention(c: Sana, p: Pass, i: int, y: Tensor, text: Tensor) -> Tenso
     heads, name = c.cross_heads // p.layout.tp, f"{i}.cross"
     q, k, v = p.linear(f"{name}.q", y), p.linear(f"{name}.k", text), p.linear(f"{name}.v", text)
     q, k, v = (passes.split_heads(each, heads) for each in (q, k, v))
-    z = ops.attention(q, k, v, kernel=p.numerics.kernel)
+    z = softmax_attention(q, k, v, kernel=p.numerics.kernel)
     z = passes.out(p, f"{name}.out", z.reshape(*y.shape[:2], z.shape[2] * z.shape[3]))
     return ops.affine(z, 1.0)  # diffusers divides by a factor, which is 1
 

@@ -20,6 +20,7 @@ from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, Wave, layer
 from dcsim.models.positions import axis_angles, grid_places
 from dcsim.models.repeat import repeated
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import Array, Shape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count, CountOrZero, Least, Positive
@@ -198,7 +199,7 @@ def _cross_attention(c: Spacetime, p: Pass, i: int, y: Tensor, text: Tensor) -> 
     q, k = passes.normed_heads(p, name, q, k)
     if c.hears:
         return passes.out(p, f"{name}.out", passes.attend(p, q, k, v))
-    z = ops.attention(q, k, v, kernel=p.numerics.kernel)
+    z = softmax_attention(q, k, v, kernel=p.numerics.kernel)
     return passes.out(p, f"{name}.out", z.reshape(*y.shape[:2], z.shape[2] * z.shape[3]))
 
 

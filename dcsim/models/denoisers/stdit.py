@@ -19,6 +19,7 @@ from dcsim.models.parallel import ALONE, all_gather, all_to_all, check_execution
 from dcsim.models.passes import Pass, Wave, layer
 from dcsim.models.positions import axis_angles, grid_positions
 from dcsim.models.repeat import repeated
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count, Positive
@@ -215,7 +216,7 @@ def _attention(c: Stdit, p: Pass, name: str, y: Tensor, wave: Wave | None) -> Te
         q = wave.turned(q)
         k = wave.turned(k)
     if p.numerics.kernel == "fused" and tokens * (1 if wave else p.layout.sp) > many:
-        z = passes.attend(p, q, k, v) if wave is None else _joined(ops.attention(q, k, v))
+        z = passes.attend(p, q, k, v) if wave is None else _joined(softmax_attention(q, k, v))
     else:
         z = _in_steps(p, q, k, v, 1 if wave else p.layout.sp)
     return passes.out(p, f"{name}.out", z)
@@ -231,7 +232,7 @@ def _in_steps(p: Pass, q: Tensor, k: Tensor, v: Tensor, sp: int) -> Tensor:
     shape = (many, tokens * sp, heads // sp, width)
     q, k, v = (all_to_all(each, sp, shape) for each in (q, k, v))
     q = ops.affine(q, width**-0.5)
-    z = ops.attention(q, k, v, kernel="wide", scale=1.0)
+    z = softmax_attention(q, k, v, kernel="wide", scale=1.0)
     return _joined(ops.copy(all_to_all(z, sp, (many, tokens, heads, width))))
 
 
@@ -251,6 +252,6 @@ def _cross_attention(c: Stdit, p: Pass, i: int, y: Tensor, text: Tensor) -> Tens
     k, v = (passes.split_heads(part, heads) for part in p.linear(f"{name}.kv", text).chunk(2, 2))
     mine = heads // sp
     q = all_to_all(q, sp, (batch, tokens * sp, mine, c.head))
-    z = ops.attention(q, k[:, :, :mine], v[:, :, :mine], kernel=p.numerics.kernel)
+    z = softmax_attention(q, k[:, :, :mine], v[:, :, :mine], kernel=p.numerics.kernel)
     z = all_to_all(z, sp, (batch, tokens, heads, c.head))
     return passes.out(p, f"{name}.out", _joined(z))

@@ -22,6 +22,7 @@ from dcsim.models.parallel import ALONE, check_execution
 from dcsim.models.passes import Pass, conv_layer, layer
 from dcsim.models.positions import timestep_embedding
 from dcsim.models.repeat import repeated
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count, CountOrZero
@@ -370,7 +371,7 @@ def _attention(p: Pass, name: str, heads: int, y: Tensor, other: Tensor) -> Tens
         passes.split_heads(p.linear(f"{name}.{part}", given), heads)
         for part, given in (("q", y), ("k", other), ("v", other))
     )
-    z = ops.attention(q, k, v, kernel=p.numerics.kernel)
+    z = softmax_attention(q, k, v, kernel=p.numerics.kernel)
     z = p.linear(f"{name}.out", z.reshape(*y.shape))
     return ops.affine(z, 1.0)  # as above
 

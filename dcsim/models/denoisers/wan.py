@@ -23,6 +23,7 @@ from dcsim.models.parallel import ALONE, all_gather, check_execution
 from dcsim.models.passes import Pass, Wave, layer
 from dcsim.models.positions import axis_angles, grid_places
 from dcsim.models.repeat import repeated
+from dcsim.models.softmax_attention import softmax_attention
 from dcsim.models.tape import MEMORY, Array, Shape, Tensor
 from dcsim.models.weights import Weights
 from dcsim.reading.concept import Count, CountOrZero, Least, Positive, Unwritten
@@ -366,7 +367,7 @@ def _cross_attention(c: Wan, p: Pass, i: int, y: Tensor, text: Sequence[Tensor])
 
 
 def _attended(p: Pass, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    z = ops.attention(q, k, v, kernel=p.numerics.kernel)
+    z = softmax_attention(q, k, v, kernel=p.numerics.kernel)
     return z.reshape(*z.shape[:2], z.shape[2] * z.shape[3])
 
 

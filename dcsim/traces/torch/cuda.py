@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from dcsim.models.tape import CATEGORIES, GRAIN
-from dcsim.traces.trace import Holding, Record
+from dcsim.traces.record import Holding, Record
 
 MOST_EVENTS = 10_000_000
 

@@ -20,11 +20,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dcsim.models.options import FLOATS, RUNTIME, ModelError, Option, resolve
 from dcsim.models.tape import ATTENTION, CONV, DENSE
 from dcsim.spec import Layout
+from dcsim.traces.record import Record
+from dcsim.traces.segments import Phase, Segment
 from dcsim.traces.torch import factory as factories
 from dcsim.traces.torch.fake import fake, real
 from dcsim.traces.torch.recorder import Recorder, stored
 from dcsim.traces.torch.stages import Stage, TorchRequest, request
-from dcsim.traces.trace import MemoryTrace, Phase, Record, Segment
+from dcsim.traces.trace import MemoryTrace
 
 OPTIONS = {
     "dtype": Option("bf16", "Default dtype, in which modules and inputs are built.", FLOATS),
